@@ -1,0 +1,65 @@
+# Needs make and a Python of 3.10 or later. Everything else is installed into a private virtual environment, at first
+# use and again whenever pyproject.toml changes.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Passed to pytest: make test TESTARGS='-x -k headers'
+TESTARGS ?=
+# The dependency group that `make test` installs: CI takes `test-core` for the interpreters besides the default one.
+TESTGROUP ?= test
+
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL: # one pip at a time works in an environment
+.PHONY: help demo test check lint types format clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
+
+# On Ctrl-C the shell waits for the demo to end, and make hears of no failure: 130 is how an interrupted program exits.
+demo: $(VENV)/.installed-demo ## Run examples/demo.py
+	@trap : INT; $(PY) examples/demo.py || [ $$? -eq 130 ]
+
+test: $(VENV)/.installed-$(TESTGROUP) ## Run the tests (TESTARGS='...' goes to pytest)
+	$(PY) -m pytest $(TESTARGS)
+
+check: lint types test ## Run all that CI runs on one interpreter: lint, types, tests
+
+lint: $(VENV)/.installed-lint ## Check style and format
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+
+types: $(VENV)/.installed-lint $(VENV)/.installed-test ## Check the types
+	$(PY) -m mypy
+	$(PY) -m pyright --pythonpath $(PY)
+
+format: $(VENV)/.installed-lint ## Format the code, and mend what ruff can mend
+	$(PY) -m ruff check --fix-only
+	$(PY) -m ruff format
+
+clean: ## Remove the environments, caches and builds
+	rm -rf .venv .venv-* build dist docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find src tests examples benchmarks docs -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# An environment that is there and works is adopted; one that is broken, or was left half made, is made anew.
+$(VENV)/.created:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+		echo "a2wsgi needs Python 3.10 or later, and '$(PYTHON)' is not there. Name one: make PYTHON=/path/to/python" >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "a2wsgi needs Python 3.10 or later, and '$(PYTHON)' is `$(PYTHON) --version 2>&1`." \
+			"Name a newer one: make PYTHON=/path/to/python" >&2; \
+		exit 1; }
+	@$(PY) -m pip --version >/dev/null 2>&1 || { \
+		echo "Making $(VENV)"; \
+		$(PYTHON) -m venv --clear $(VENV); }
+	@# 25.1 is the first pip that knows dependency groups (PEP 735).
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.installed-%: pyproject.toml | $(VENV)/.created
+	@echo "Installing a2wsgi and what '$*' needs into $(VENV)"
+	@$(PIP) install --editable . --group $*
+	@touch $@

@@ -1,0 +1,355 @@
+"""One bounded stream of bytes between one thread and one event loop, in either direction.
+
+Strategy
+    `ToLoop` is written by a thread and read by a coroutine; `ToThread` is written on the loop and read by a thread.
+    Each is a list of chunks, its size in bytes and the state of both ends, under one lock that is never held while
+    anything is waited for, called back or copied. Whoever finds nothing to do leaves a *waiter* (a future of the loop, a *gate*
+    of a thread) in the stream; whoever changes the stream takes the waiter out, under the lock, and wakes it, outside.
+    So there is one wake-up for each time that somebody really waited, and none for a chunk that finds the other side
+    at work: it takes all that has gathered meanwhile in one go.
+
+Guarantees
+    - The order of chunks is kept, none is lost or doubled, and none is given out after `stop`.
+    - At most ``limit`` bytes and one chunk are held. A writing thread waits for room before it adds a chunk, not after:
+      so the next chunk is made while the last ones travel.
+    - The end that comes first decides, and each end wakes whoever waits, on both sides. Nobody waits for one that left.
+    - A thread that waits looks once a second whether the loop is closed, and is told so by the error of `stop`: a loop
+      that was thrown away strands no thread.
+
+Assumes
+    One thread and one coroutine at a time on each side. A coroutine that is cancelled in a wait may wait again.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from ._errors import ClientDisconnected
+from ._runtime import wake
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from ._runtime import Runtime
+
+__all__ = ["ToLoop", "ToThread"]
+
+#: How often a thread that waits looks whether its loop is still there. Arbitrary: a loop that was closed under a
+#: request is an accident, and a wake-up a second costs nothing.
+LIFE_SIGN_SECONDS = 1.0
+
+
+def _loop_closed() -> ClientDisconnected:
+    return ClientDisconnected("the server's event loop was closed")
+
+
+class _Stream:
+    """What both directions share: the chunks, and how each end ended."""
+
+    __slots__ = ("_chunks", "_ended", "_gate", "_limit", "_lock", "_runtime", "_size", "_stopped", "_waiter")
+
+    def __init__(self, runtime: Runtime, limit: int) -> None:
+        self._runtime = runtime
+        self._limit = limit
+        self._lock = threading.Lock()
+        # All below is guarded by _lock.
+        self._chunks: list[bytes] = []
+        self._size: int = 0
+        self._ended = False  # the writer will add no more
+        self._stopped: Callable[[], BaseException] | None = None  # makes the error that the thread gets from now on
+        self._gate: threading.Lock | None = None  # held, and to be released when the thread is to go on
+        self._waiter: asyncio.Future[None] | None = None  # to be completed when the coroutine is to go on
+
+    def stop(self, error: Callable[[], BaseException]) -> None:
+        """End the stream at once, from the loop's side; the thread gets ``error()`` from now on. Loop thread.
+
+        The first stop decides. What was queued is dropped.
+        """
+        with self._lock:
+            if self._stopped is None:
+                self._stopped = error
+                self._chunks = []
+                self._size = 0
+            gate, self._gate = self._gate, None
+            waiter, self._waiter = self._waiter, None
+        if gate is not None:
+            gate.release()
+        if waiter is not None:
+            wake(waiter)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the loop's side has ended the stream. Any thread."""
+        return self._stopped is not None
+
+    def check(self) -> None:
+        """Raise the error of `stop`, if there was one. The thread."""
+        if self._stopped is not None:
+            raise self._stopped()
+
+    def _take(self) -> list[bytes]:
+        """All chunks that are queued. The lock is held."""
+        chunks, self._chunks = self._chunks, []
+        self._size = 0
+        return chunks
+
+    def _hang_up_a_gate(self) -> threading.Lock:
+        """Leave a gate for the loop to open, and give it back closed. The lock is held."""
+        gate = self._gate = threading.Lock()
+        gate.acquire()
+        return gate
+
+    def _pass(self, gate: threading.Lock) -> None:
+        """Wait in the thread until ``gate`` is opened. The lock is not held."""
+        while not gate.acquire(timeout=LIFE_SIGN_SECONDS):
+            if self._runtime.loop.is_closed():
+                with self._lock:
+                    self._stopped = self._stopped or _loop_closed
+                    self._gate = None
+                return
+
+    async def _wait(self, waiter: asyncio.Future[None]) -> None:
+        """Wait in the coroutine for a waiter that was left in the stream. The lock is not held."""
+        try:
+            await waiter
+        finally:
+            # Cancelled: take the waiter back, or the next to wake us would wake nobody.
+            if self._waiter is waiter:
+                self._waiter = None
+
+
+class ToLoop(_Stream):
+    """Chunks from one thread to one coroutine.
+
+    Args:
+        runtime: The loop that reads.
+        limit: How many bytes may be queued before `put` waits.
+        limit_chunks: How many chunks may be queued before `put` waits; None sets no such bound.
+    """
+
+    __slots__ = ("_left", "_limit_chunks")
+
+    def __init__(self, runtime: Runtime, limit: int, limit_chunks: int | None = None) -> None:
+        super().__init__(runtime, limit)
+        self._limit_chunks = limit_chunks
+        self._left = False  # the thread has left: it will touch nothing of the request any more
+
+    # -- the thread -----------------------------------------------------------------------------------------------
+
+    def put(self, chunk: bytes) -> None:
+        """Queue ``chunk``, as soon as there is room.
+
+        Raises:
+            BaseException: The error of `stop`; the chunk is not queued.
+        """
+        waiter = None
+        while True:
+            with self._lock:
+                if self._stopped is not None:
+                    raise self._stopped()
+                if self._has_room():
+                    self._chunks.append(chunk)
+                    self._size += len(chunk)
+                    waiter, self._waiter = self._waiter, None
+                    break
+                gate = self._hang_up_a_gate()
+            self._pass(gate)
+        if waiter is not None:
+            self._runtime.doorbell.ring(wake, waiter)
+
+    def end(self, chunks: list[bytes] | None = None, *, tell: bool = True) -> None:
+        """Say that no chunk follows, after these last ones, which are queued whatever room there is. Never waits.
+
+        Args:
+            chunks: The last chunks, for a writer that has the whole in hand.
+            tell: Wake the loop now. A thread that leaves at once does not: one wake-up, by `leave`, serves both.
+        """
+        waiter = None
+        with self._lock:
+            if chunks is not None and self._stopped is None:
+                self._chunks += chunks
+            self._ended = True
+            if tell:
+                waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            self._runtime.doorbell.ring(wake, waiter)
+
+    def leave(self) -> None:
+        """Say that the thread is through with the request. Never waits. Last call of the thread."""
+        with self._lock:
+            self._ended = self._left = True
+            waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            self._runtime.doorbell.ring(wake, waiter)
+
+    def _has_room(self) -> bool:
+        # An empty queue always has room, so that a limit of 0 means one chunk at a time and not none ever.
+        return not self._chunks or (
+            self._size < self._limit and (self._limit_chunks is None or len(self._chunks) < self._limit_chunks)
+        )
+
+    # -- the loop thread ------------------------------------------------------------------------------------------
+
+    async def take(self) -> tuple[list[bytes], bool]:
+        """All that is queued, and whether that was the end; waits until there is something.
+
+        A stream that was stopped is at its end.
+
+        Cancellation: nothing is lost, what is queued stays so.
+        """
+        chunks: list[bytes] = []
+        ended = False
+        gate = None
+        while True:
+            with self._lock:
+                if self._chunks or self._ended or self._stopped is not None:
+                    chunks = self._take()
+                    ended = self._ended or self._stopped is not None
+                    gate, self._gate = self._gate, None
+                    break
+                waiter = self._waiter = self._runtime.create_future()
+            await self._wait(waiter)
+        if gate is not None:
+            gate.release()
+        return chunks, ended
+
+    @property
+    def left(self) -> bool:
+        """Whether the thread is through with the request. Any thread."""
+        return self._left
+
+    async def wait_left(self) -> None:
+        """Wait until the thread is through with the request.
+
+        Cancellation: nothing changes.
+        """
+        while True:
+            with self._lock:
+                if self._left:
+                    return
+                waiter = self._waiter = self._runtime.create_future()
+            await self._wait(waiter)
+
+
+class ToThread(_Stream):
+    """Chunks from one loop to one thread.
+
+    Args:
+        runtime: The loop that writes.
+        limit: How many bytes may be queued before `room` waits.
+    """
+
+    __slots__ = ()
+
+    # -- the loop thread ------------------------------------------------------------------------------------------
+
+    def put(self, chunk: bytes) -> None:
+        """Queue ``chunk``. Never waits: see `room`. The thread learns of it at `flush`."""
+        with self._lock:
+            if self._stopped is None:
+                self._chunks.append(chunk)
+                self._size += len(chunk)
+
+    def end(self) -> None:
+        """Say that no chunk follows. The thread learns of it at `flush`."""
+        with self._lock:
+            self._ended = True
+
+    def flush(self) -> None:
+        """Wake the thread if it waits. Apart from `put`, so that one wake-up can serve all that one step queues."""
+        with self._lock:
+            gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.release()
+
+    async def room(self) -> None:
+        """Wait until fewer than ``limit`` bytes are queued, or the stream is stopped.
+
+        Cancellation: nothing changes.
+        """
+        while True:
+            with self._lock:
+                if not self._chunks or self._size < self._limit or self._stopped is not None:
+                    return
+                waiter = self._waiter = self._runtime.create_future()
+            await self._wait(waiter)
+
+    # -- the thread -----------------------------------------------------------------------------------------------
+
+    def get(self) -> list[bytes]:
+        """All that is queued; waits until there is something. Nothing at the end.
+
+        Raises:
+            BaseException: The error of `stop`.
+        """
+        chunks: list[bytes] = []
+        waiter = None
+        while True:
+            with self._lock:
+                if self._stopped is not None:
+                    raise self._stopped()
+                if self._chunks or self._ended:
+                    chunks = self._take()
+                    waiter, self._waiter = self._waiter, None
+                    break
+                gate = self._hang_up_a_gate()
+            self._pass(gate)
+        if waiter is not None:
+            self._runtime.doorbell.ring(wake, waiter)
+        return chunks
+
+
+#: Guards what threads leave in a `Disconnection`; one for all of them, since hardly any request has such a thread.
+_watchers_lock = threading.Lock()
+
+
+class Disconnection:
+    """Whether the client has left: ``environ["a2wsgi.disconnected"]``, for an app between two reads or writes.
+
+    Threading: any thread may call `is_set` and `wait`.
+    """
+
+    __slots__ = ("_gates", "_happened", "_over")
+
+    def __init__(self) -> None:
+        self._happened = False
+        self._over = False
+        self._gates: list[threading.Lock] = []  # guarded by _watchers_lock
+
+    def is_set(self) -> bool:
+        """Whether the client has left, or the request was given up for another reason."""
+        return self._happened
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the client has left, the request is over, or ``timeout`` seconds have passed.
+
+        Returns:
+            Whether the client has left.
+        """
+        with _watchers_lock:
+            if self._happened or self._over:
+                return self._happened
+            gate = threading.Lock()
+            gate.acquire()
+            self._gates.append(gate)
+        gate.acquire(timeout=-1 if timeout is None else max(timeout, 0))
+        return self._happened
+
+    def set(self) -> None:
+        """Say that the client has left. Any thread."""
+        self._happened = True
+        self.finish()
+
+    def finish(self) -> None:
+        """Say that the request is over: nobody waits any more. Any thread."""
+        with _watchers_lock:
+            self._over = True
+            gates, self._gates = self._gates, []
+        for gate in gates:
+            gate.release()
+
+    def __repr__(self) -> str:
+        """Say whether it is set."""
+        return f"<Disconnection {'set' if self._happened else 'unset'}>"

@@ -1,0 +1,321 @@
+"""What the client sends: the one consumer of a request's ``receive()``.
+
+Strategy
+    First the request's own task reads the body ahead. Whatever is left then, the rest of the body or only the client's
+    leaving, is received by one task of its own: started at once for the rest of a body, else by the timer, for a
+    request that takes longer than a tick. `_Turn` says whose turn it is.
+
+Guarantees
+    - ``receive()`` is never called twice at a time, nor after ``http.disconnect``: hypercorn would block for ever.
+    - It is not called while the client waits for "100 Continue", which it would have the server send, unless the app
+      reads or the response has begun (RFC 9110 §10.1.1).
+    - A server that repeats the end of the body for ever without waiting (aiohttp-asgi, tsuno) is asked once a tick.
+    - A body that is not as long as its ``Content-Length``, or that ends in a disconnect, never looks complete.
+    - What is read and not yet taken by the app is bounded by ``buffer_bytes`` and one message.
+
+Assumes
+    All is called on the loop thread but ``ask`` of the stream, and `discard`, which the last to use the body calls.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import io
+import tempfile
+from typing import IO, TYPE_CHECKING, BinaryIO, Protocol
+
+from ._errors import ClientDisconnected, RequestTooLarge
+from ._handoff import ToThread
+from ._input import streamed_input
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from ._runtime import Runtime
+    from ._types import Environ, Message, Receive
+
+__all__ = ["Incoming", "Listener"]
+
+#: How long a server's ``receive()`` may take to end once it is cancelled. Arbitrary; none of those known waits at all.
+RECEIVE_END_SECONDS = 1.0
+
+
+class Listener(Protocol):
+    """The request, as it is told what came in."""
+
+    def client_left(self, reason: str) -> None:
+        """The client is gone, which ``reason`` says how we know."""
+
+    def body_too_large(self, limit: int) -> None:
+        """The body has grown past ``limit`` while the app runs."""
+
+
+class _Turn(enum.Enum):
+    """Whose turn it is to call ``receive()``."""
+
+    AHEAD = enum.auto()  # the request's own task, before the app starts
+    HELD = enum.auto()  # nobody: the client waits for "100 Continue"
+    NOBODY = enum.auto()  # the timer may start the task
+    TASK = enum.auto()  # the task
+    OVER = enum.auto()  # nobody, any more: http.disconnect came
+    DONE = enum.auto()  # nobody, any more: the response is complete, and what comes means nothing
+
+
+class Incoming:
+    """What the client of one request sends.
+
+    Args:
+        listener: Told of the endings that are met here.
+        runtime: The loop.
+        receive: The server's.
+        buffer_bytes: How much is read ahead, and held while the app does not read.
+        limit: How long the body may be, in bytes; None is unlimited.
+        spool: Read it whole before the app starts, past the buffer into a temporary file.
+    """
+
+    __slots__ = (
+        "_buffer_bytes",
+        "_declared",
+        "_left",
+        "_limit",
+        "_listener",
+        "_receive",
+        "_received",
+        "_runtime",
+        "_spool",
+        "_spooled",
+        "_stream",
+        "_task",
+        "_turn",
+    )
+
+    def __init__(
+        self,
+        listener: Listener,
+        runtime: Runtime,
+        receive: Receive,
+        buffer_bytes: int,
+        limit: int | None,
+        *,
+        spool: bool,
+    ) -> None:
+        self._listener = listener
+        self._runtime = runtime
+        self._receive = receive
+        self._buffer_bytes = buffer_bytes
+        self._limit = limit
+        self._spool = spool
+        self._turn = _Turn.AHEAD
+        self._declared: int | None = None  # the Content-Length
+        self._received = 0  # bytes of the body
+        self._left = True  # more of the body is to come
+        self._spooled: BinaryIO | None = None
+        self._stream: ToThread | None = None  # what was not read ahead
+        self._task: asyncio.Task[None] | None = None
+
+    # -- Before the app starts ------------------------------------------------------------------------------------
+
+    async def open(self, environ: Environ) -> IO[bytes]:
+        """Read the body ahead, and make a file of it; complete what ``environ`` says of its length.
+
+        Raises:
+            RequestTooLarge: It is longer than may be. The app is not to be run.
+        """
+        declared = environ.get("CONTENT_LENGTH")
+        if declared is not None:
+            self._declared = int(declared)
+            self._check_limit(self._declared)
+        if "HTTP_EXPECT" in environ and environ["HTTP_EXPECT"].lower() == "100-continue":
+            # The app may well refuse the body by the head alone; so its first read asks for it.
+            self._turn = _Turn.HELD
+            return self._open_stream([], self._ask)
+        chunks: list[bytes] = []
+        try:
+            while self._left and self._received < self._buffer_bytes:
+                chunk = self._accept(await self._receive())
+                if chunk:
+                    chunks.append(chunk)
+            if self._left and self._spool:
+                self._spooled = await self._spool_rest(chunks)
+        except ClientDisconnected as error:
+            # The app is run all the same: it is the one to know what half an upload means. Its first read tells it.
+            stream = self._open_stream([])
+            self._cut_off(error.reason)
+            return stream
+        self._turn = _Turn.NOBODY
+        if self._left:
+            return self._open_stream(chunks)
+        self._declare_length(environ)
+        return self._spooled or io.BytesIO(b"".join(chunks))
+
+    def _accept(self, message: Message) -> bytes:
+        """The piece of the body in ``message``. Notes whether more is to come.
+
+        Raises:
+            ClientDisconnected: The body ends here, and is not complete.
+            RequestTooLarge: It is longer than may be.
+        """
+        if message["type"] == "http.disconnect":
+            self._hear_no_more()
+            raise ClientDisconnected("the server sent http.disconnect before the body was complete")
+        chunk = message.get("body") or b""  # ASGI HTTP, "Request": both keys are optional
+        self._left = bool(message.get("more_body"))
+        self._received += len(chunk)
+        self._check_limit(self._received)
+        if self._declared is not None and self._received != self._declared:
+            if self._received > self._declared:
+                # RFC 9112 §6.3: the body is as long as its Content-Length; what follows is none of it.
+                chunk = chunk[: max(0, len(chunk) - (self._received - self._declared))]
+                self._received = self._declared
+            elif not self._left:
+                # RFC 9112 §8: such a message is incomplete, whatever the server says.
+                raise ClientDisconnected(f"its body ended after {self._received} of {self._declared} bytes")
+        return bytes(chunk)
+
+    def _check_limit(self, length: int) -> None:
+        if self._limit is not None and length > self._limit:
+            raise RequestTooLarge(self._limit)
+
+    async def _spool_rest(self, chunks: list[bytes]) -> BinaryIO:
+        """Move what was read to a temporary file, and the rest of the body after it."""
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by discard()
+        try:
+            await self._runtime.in_thread(file.writelines, chunks)
+            while self._left:
+                chunk = self._accept(await self._receive())
+                if chunk:
+                    await self._runtime.in_thread(file.write, chunk)
+            await self._runtime.in_thread(file.seek, 0)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _declare_length(self, environ: Environ) -> None:
+        """Give a complete body a length, where it came without.
+
+        Django sees no body without a CONTENT_LENGTH; and one that is complete is not chunked any more. A request
+        without a body has none (RFC 9110 §8.6).
+        """
+        if self._declared is None:
+            chunked = environ.pop("HTTP_TRANSFER_ENCODING", None)
+            if self._received or chunked is not None:
+                environ["CONTENT_LENGTH"] = str(self._received)
+
+    def _open_stream(self, chunks: list[bytes], ask: Callable[[], object] | None = None) -> io.BufferedReader:
+        """A file over a body of which these chunks are here and the rest is to come."""
+        self._stream = ToThread(self._runtime, self._buffer_bytes)
+        for chunk in chunks:
+            self._stream.put(chunk)
+        return streamed_input(self._stream, ask, self._buffer_bytes)
+
+    # -- While the app runs ---------------------------------------------------------------------------------------
+
+    def go_on(self) -> None:
+        """The app is to run: receive what is left of the body."""
+        if self._left and self._turn is _Turn.NOBODY:
+            self._start()
+
+    def watch(self) -> None:
+        """The app has been running for a while: watch for the client's leaving."""
+        if self._turn is _Turn.NOBODY:
+            self._start()
+
+    def response_has_begun(self) -> None:
+        """The client was answered: receive() sends no "100 Continue" any more."""
+        if self._turn is _Turn.HELD:
+            self._turn = _Turn.NOBODY
+
+    def response_ends(self) -> None:
+        """The last message goes out: uvicorn says http.disconnect now, to everybody, and nobody left."""
+        self._turn = _Turn.DONE
+
+    def _ask(self) -> None:
+        """Have the loop receive the body now. Worker thread."""
+        self._runtime.doorbell.ring(Incoming._asked, self)
+
+    def _asked(self) -> None:
+        if self._turn in {_Turn.HELD, _Turn.NOBODY}:
+            self._start()
+
+    def _start(self) -> None:
+        self._turn = _Turn.TASK
+        self._task = self._runtime.start_task(self._run())
+
+    async def _run(self) -> None:
+        """Bring the rest of the body, then watch."""
+        try:
+            if self._left and self._stream is not None:
+                await self._bring(self._stream)
+            message = await self._receive()
+        except ClientDisconnected as error:
+            self._cut_off(error.reason)
+        except RequestTooLarge as error:
+            self._stop_stream(functools.partial(RequestTooLarge, error.limit))
+            self._listener.body_too_large(error.limit)
+        except Exception as error:  # noqa: BLE001 - a server tells in its own way that it lost the client
+            self._hear_no_more()
+            self._cut_off(f"receive() raised {error!r}")
+        else:
+            self._watched(message)
+
+    def _watched(self, message: Message) -> None:
+        """What came after the body."""
+        if message["type"] == "http.disconnect":
+            self._hear_no_more()
+            self._cut_off("the server sent http.disconnect")
+        elif self._turn is _Turn.TASK:
+            self._turn = _Turn.NOBODY  # the end of the body once more: the timer asks again
+
+    def _hear_no_more(self) -> None:
+        """The client is gone, unless the response is complete: then that is all that the server means."""
+        if self._turn is not _Turn.DONE:
+            self._turn = _Turn.OVER
+
+    async def _bring(self, stream: ToThread) -> None:
+        while True:
+            await stream.room()  # a body that the app does not read is not read here, nor is what comes after it
+            chunk = self._accept(await self._receive())
+            if chunk:
+                stream.put(chunk)
+            if not self._left:
+                stream.end()
+                stream.flush()
+                return
+            stream.flush()
+
+    def _cut_off(self, reason: str) -> None:
+        """Nothing follows, of the body neither: what the app reads past what it has raises."""
+        self._left = False
+        self._stop_stream(functools.partial(ClientDisconnected, reason))
+        if self._turn is _Turn.OVER:
+            self._listener.client_left(reason)
+        elif self._turn is not _Turn.DONE:
+            self._turn = _Turn.NOBODY  # too short a body, of a client that may be there: the timer watches
+
+    def _stop_stream(self, error: Callable[[], BaseException]) -> None:
+        if self._stream is not None:
+            self._stream.stop(error)
+
+    # -- Endings --------------------------------------------------------------------------------------------------
+
+    def stop(self, error: Callable[[], BaseException]) -> None:
+        """The request is over before its response: the app's reads raise ``error()``."""
+        self._stop_stream(error)
+
+    def discard(self) -> None:
+        """Close the temporary file. The thread that used the body last."""
+        if self._spooled is not None:
+            self._spooled.close()
+
+    async def close(self, *, wait: bool) -> None:
+        """End the task. Without a wait in a cancelled request: there may be no loop to wait on."""
+        self._turn = _Turn.DONE
+        if self._task is None:
+            return
+        if wait:
+            await self._runtime.end_task(self._task, RECEIVE_END_SECONDS)
+        else:
+            self._task.cancel()

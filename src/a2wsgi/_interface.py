@@ -1,0 +1,423 @@
+"""WSGI, ASGI 3 or ASGI 2: which interface an app speaks, and how that is known.
+
+Facts:
+
+- ``asgi3``: ``await app(scope, receive, send)`` (ASGI main specification, "Applications").
+- ``asgi2``: ``await app(scope)(receive, send)`` (ASGI main specification, "Legacy Applications").
+- ``wsgi``: ``app(environ, start_response)`` returns an iterable; the app may be a class, whose instances are the
+  iterables (PEP 3333, "The Application/Framework Side").
+
+An app is looked at and never called. The evidence, strongest first:
+
+1. Our own bridges say it themselves. What cannot be an app is refused: modules, strings, ``None``, coroutines.
+2. A class is never judged by its arguments alone: ``Flask(import_name, static_url_path)`` would pass for WSGI and
+   ``Starlette(debug, routes, middleware)`` for ASGI 3. What its instances can do has to agree.
+3. An object is judged by its ``__call__``, as Python calls it; the object itself may show the signature of another.
+4. A signature of its own comes first. ``__wrapped__`` counts only where that is silent, as a decorator may change
+   the arguments, and then only for what it affirms.
+5. Async: three arguments are ASGI 3, also as ``*args``. Every other async callable is refused: no server awaits it.
+6. Not async: two arguments are WSGI, three are ASGI 3 (it returns an awaitable), one is ASGI 2 if it is ``scope``.
+   Where defaults allow two and three, the required arguments decide. A required keyword is refused, async or not.
+7. Silent: the constructors of the bridges go by the name of their class; everywhere else it is an error.
+
+Code of the app may run while it is looked at (descriptors, ``__getattr__``) and may raise; that never gets out.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import types
+from collections.abc import Callable
+from typing import Final, Literal, NamedTuple, ParamSpec, TypeGuard, TypeVar
+
+from ._errors import AppInterfaceError
+
+if sys.version_info >= (3, 14):
+    import annotationlib
+
+    # PEP 649: evaluating annotations would run code, and fail on names that are imported for type checkers only.
+    _FORMAT = annotationlib.Format.STRING
+    _signature = functools.partial(inspect.signature, follow_wrapped=False, annotation_format=_FORMAT)
+else:
+    _signature = functools.partial(inspect.signature, follow_wrapped=False)
+
+__all__ = ["MARK", "Interface", "Verdict", "interface_of", "tell"]
+
+Interface = Literal["wsgi", "asgi3", "asgi2"]
+_INTERFACES: tuple[Interface, ...] = ("wsgi", "asgi3", "asgi2")
+
+# The class attribute in which our own bridges name the interface of their instances.
+MARK: Final = "_a2wsgi_interface_"
+
+
+class Verdict(NamedTuple):
+    """Which interface an app speaks, and how that is known.
+
+    Args:
+        interface: The interface, or ``None`` where the app's signature is silent.
+        evidence: A sentence for users, without its full stop.
+    """
+
+    interface: Interface | None
+    evidence: str
+
+
+def interface_of(app: object) -> Interface:
+    """Tell which interface ``app`` speaks, without calling it.
+
+    Args:
+        app: A WSGI, ASGI 3 or ASGI 2 app.
+
+    Returns:
+        ``"wsgi"``, ``"asgi3"`` or ``"asgi2"``.
+
+    Raises:
+        AppInterfaceError: ``app`` is not an app, or its signature is silent. The message says how to mend it.
+
+    Threading:
+        Any thread.
+    """
+    verdict = tell(app)
+    if verdict.interface is None:
+        mend = "Wrap it in the class that says it: WSGIMiddleware for a WSGI app, ASGIMiddleware for an ASGI app."
+        raise AppInterfaceError(f"{verdict.evidence}, which may be WSGI or ASGI. {_quietly(_advice, app) or mend}")
+    return verdict.interface
+
+
+def tell(app: object) -> Verdict:
+    """Tell which interface ``app`` speaks and how that is known, without calling it.
+
+    Args:
+        app: A WSGI, ASGI 3 or ASGI 2 app.
+
+    Returns:
+        The verdict. Its interface is ``None`` where the app's signature is silent.
+
+    Raises:
+        AppInterfaceError: ``app`` is not an app. The message says how to mend it.
+
+    Threading:
+        Any thread.
+    """
+    verdict = _told(app)
+    if isinstance(verdict, _Refusal):
+        raise AppInterfaceError(f"{verdict.what}. {_quietly(_advice, app, _HOLDERS) or verdict.mend}")
+    return verdict
+
+
+class _Refusal(NamedTuple):
+    """Why something is no app, and how to mend it."""
+
+    what: str
+    mend: str
+
+
+_App = Callable[..., object]
+_Binding = functools.partial[object] | types.MethodType
+
+
+def _told(app: object) -> Verdict | _Refusal:
+    mark = _declared(type(app), MARK)
+    for interface in _INTERFACES:
+        if mark == interface:
+            return Verdict(interface, f"{_name(app)} is a bridge of a2wsgi")
+    if not callable(app) or _declared(type(app), "__call__") is None:
+        return _refused(app)
+    verdict = _told_by_call(app)
+    return _told_beneath(app, verdict) if _is_silent(verdict) else verdict
+
+
+def _is_silent(verdict: Verdict | _Refusal) -> TypeGuard[Verdict]:
+    return isinstance(verdict, Verdict) and verdict.interface is None
+
+
+# -- Rule 1: what cannot be an app -------------------------------------------------------------------------------------
+
+
+def _refused(app: object) -> _Refusal:
+    if app is None:
+        return _Refusal("None is not an app", "Pass the app; a factory that gave this lacks its return statement.")
+    if _is(app, str, bytes):
+        text = str(_quietly(repr, app))[:80]
+        return _Refusal(f"{text} is a string, not an app", "Import the app that it names and pass that object.")
+    if _is(app, types.ModuleType):
+        return _Refusal(f"{_name(app)} is a module, not an app", "Pass the app that it has, as in module.app.")
+    if _is(app, types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType):
+        mend = "Pass the function itself, without parentheses; if it makes the app, await it and pass what it returns."
+        return _Refusal(f"{_name(app)} is a call that has begun, not an app", mend)
+    return _Refusal(f"{_name(app)} is not callable, and servers call an app", "Pass the app object itself.")
+
+
+# -- Rule 2: classes ---------------------------------------------------------------------------------------------------
+
+
+def _told_by_class(cls: type, call: _App) -> Verdict | _Refusal:
+    """Judge a class; ``call`` is the class in the partials that give it arguments."""
+    name = _name(cls)
+    if _takes(call, 3) and _declared(cls, "__await__") is not None:  # Starlette's endpoints: the server awaits them
+        return Verdict("asgi3", f"{name} is a class of 3 arguments, and its instances can be awaited")
+    if _takes(call, 1) and _makes_asgi2_instances(cls):
+        return Verdict("asgi2", f"{name} is a class of 1 argument, and its instances are async and take 2")
+    # PEP 3333: "calling it returns an instance of 'AppClass', which is then the iterable return value". Not by default
+    # values: the responses of Bottle and Django can be iterated too, and may be given a body and a status.
+    if _takes(call, 2, by_default=False) and _declared(cls, "__iter__") is not None:
+        return Verdict("wsgi", f"{name} is a class of 2 arguments, and its instances can be iterated")
+    return _Refusal(f"{name} is a class, and only its instances may be apps", "Pass an instance.")
+
+
+def _makes_asgi2_instances(cls: type) -> bool:
+    call = _quietly(_bound, _declared(cls, "__call__"), cls, cls)  # the class stands in for self, to be counted
+    return callable(call) and _is_async(call) and _takes(call, 2) and not _takes(call, 3)
+
+
+# -- Rule 3: what a call runs ------------------------------------------------------------------------------------------
+
+
+def _called(app: _App) -> _App:
+    """What Python runs for ``app(...)``: a function, builtin or class, in the partials and methods that bind it."""
+    if _is_binding(app):
+        return _rebound(app, _called(_unbound(app)))
+    call = _own_call(app)
+    return _called(call) if callable(call) else app
+
+
+def _own_call(app: object) -> object:
+    """The ``__call__`` of an object, bound; ``None`` where it is not written in Python, so that nothing is beneath."""
+    call = _declared(type(app), "__call__")
+    if _is(app, types.FunctionType, types.BuiltinFunctionType) or _is(call, types.WrapperDescriptorType):
+        return None
+    # A metaclass's __call__ makes instances, unless it is async: then the class is called as any object is.
+    if _is(app, type) and not inspect.iscoroutinefunction(call):
+        return None
+    return _bound(call, app, type(app))
+
+
+def _declared(cls: type, name: str) -> object:
+    """An attribute as the classes have it: there Python looks for ``__call__``, and not in the object."""
+    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
+
+
+def _bound(attribute: object, holder: object, cls: type) -> object:
+    """As attribute access binds it: a function to its object, a staticmethod to none, most other objects not at all."""
+    get = getattr(type(attribute), "__get__", None)
+    return attribute if get is None else get(attribute, holder, cls)
+
+
+def _is_binding(app: object) -> TypeGuard[_Binding]:
+    return _is(app, functools.partial, types.MethodType)
+
+
+def _unbound(binding: _Binding) -> _App:
+    return binding.__func__ if type(binding) is types.MethodType else binding.func
+
+
+def _rebound(binding: _Binding, call: _App) -> _App:
+    """``call`` with the arguments that ``binding`` gives."""
+    if type(binding) is types.MethodType:
+        return types.MethodType(call, binding.__self__)
+    return functools.partial(call, *binding.args, **binding.keywords)
+
+
+def _innermost(call: _App) -> _App:
+    while _is_binding(call):
+        call = _unbound(call)
+    return call
+
+
+# -- Rule 4: what a silent app wraps -----------------------------------------------------------------------------------
+
+# Arbitrary; an object that has every attribute has layers without end.
+_MOST_LAYERS = 32
+
+
+def _told_beneath(app: _App, own: Verdict) -> Verdict:
+    """What lies beneath may affirm an interface and refuses nothing.
+
+    Werkzeug's ``Request.application`` is a WSGI app of ``*args`` that wraps a function of one argument.
+    """
+    for beneath in (_quietly(_wrapped, app), _quietly(_claimed_call, app)):
+        verdict = own if beneath is None else _told_by_call(beneath)
+        if isinstance(verdict, Verdict) and verdict.interface is not None:
+            return Verdict(verdict.interface, f"{own.evidence}, but beneath it {verdict.evidence}")
+    return own
+
+
+def _wrapped(app: _App) -> _App | None:
+    """The first layer that is not silent."""
+    for _ in range(_MOST_LAYERS):
+        layer = _layer_beneath(app)
+        if layer is None or not _is_silent(_told_by_call(layer)):
+            return layer
+        app = layer
+    return None
+
+
+def _layer_beneath(app: _App) -> _App | None:
+    """What ``functools.wraps`` left in ``__wrapped__``, with the bindings of ``app``."""
+    if _is_binding(app):
+        layer = _layer_beneath(_unbound(app))
+        return None if layer is None else _rebound(app, layer)
+    call = _own_call(app)
+    layer = _layer_beneath(call) if callable(call) else None
+    layer = getattr(app, "__wrapped__", None) if layer is None else layer
+    return layer if callable(layer) else None
+
+
+def _claimed_call(app: _App) -> _App | None:
+    """The ``__call__`` of the class that a proxy claims in ``__class__``, as Werkzeug's ``LocalProxy`` does."""
+    cls = app.__class__
+    call = None if cls is type(app) else _bound(_declared(cls, "__call__"), app, cls)
+    return call if callable(call) else None
+
+
+# -- Rules 5 and 6: async, and how many arguments ----------------------------------------------------------------------
+
+_WHY = "and servers give (environ, start_response), PEP 3333, or (scope, receive, send), ASGI"
+_MEND = "Bind the other arguments with functools.partial."
+_MEND_ASYNC = {
+    0: "If it makes the app, await it and pass what it returns.",
+    1: "If it handles requests, pass the app that routes to it; if it makes the app, await it and pass what that is.",
+    2: "A WSGI app is not async: make it a plain def. Of an ASGI 2 app pass the class, not an instance.",
+}
+_MEND_SYNC = {
+    0: "If it makes the app, call it and pass what it returns.",
+    1: "If it handles requests, pass the app that routes to it; an ASGI 2 app names its argument scope.",
+}
+
+
+def _told_by_call(app: _App) -> Verdict | _Refusal:
+    """Judge one callable by its own signature."""
+    name, call = _name(app), _quietly(_called, app)
+    if call is None:
+        return Verdict(None, f"{name} raises when it is looked at")
+    core = _innermost(call)
+    if _is_class(core):
+        return _told_by_class(core, call)
+    if _quietly(inspect.isasyncgenfunction, core):
+        return _Refusal(f"{name} is an async generator, which no server awaits", "Use send() in place of yield.")
+    shape = _shape(call)
+    if shape is None:
+        return Verdict(None, f"{name} has no signature that Python can read")
+    if shape.keywords:
+        what, mend = f"{name} requires {shape.keywords[0]}=, which no server gives", "Bind it with functools.partial."
+        return _Refusal(what, mend)
+    return _told_by_shape(name, shape, is_async=_is_async(call))
+
+
+def _told_by_shape(name: str, shape: _Shape, *, is_async: bool) -> Verdict | _Refusal:
+    told = f"{name} is {'async' if is_async else 'not async'} and takes {shape.text}"
+    if is_async and not shape.takes(3):
+        return _Refusal(f"{told}, {_WHY}", _MEND_ASYNC.get(shape.required, _MEND))
+    if is_async:
+        return Verdict("asgi3", told)
+    if shape.takes(3) and shape.required in (0, 1):
+        return Verdict(None, told)  # it takes two as well
+    if shape.takes(1) and shape.names[0] == "scope":
+        return Verdict("asgi2", told)
+    if shape.takes(2):
+        return Verdict("wsgi", told)
+    if shape.takes(3):
+        return Verdict("asgi3", told)
+    return _Refusal(f"{told}, {_WHY}", _MEND_SYNC.get(shape.required, _MEND))
+
+
+class _Shape(NamedTuple):
+    """What a callable can be given."""
+
+    names: tuple[str, ...]  # of the positional parameters
+    required: int  # how many of them have no default
+    variadic: bool  # whether there is a *args
+    keywords: tuple[str, ...]  # the keyword-only parameters that have no default
+
+    def takes(self, count: int) -> bool:
+        enough = self.variadic or count <= len(self.names)
+        return enough and self.required <= count and not self.keywords
+
+    @property
+    def text(self) -> str:
+        return f"({', '.join((*self.names, '*args') if self.variadic else self.names)})"
+
+
+def _shape(call: _App) -> _Shape | None:
+    signature = _quietly(_signature, call)
+    if signature is None:
+        return None
+    parameters = signature.parameters.values()
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return _Shape(
+        names=tuple(p.name for p in positional),
+        required=sum(p.default is p.empty for p in positional),
+        variadic=any(p.kind is p.VAR_POSITIONAL for p in parameters),
+        keywords=tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty),
+    )
+
+
+def _takes(call: _App, count: int, *, by_default: bool = True) -> bool:
+    shape = _shape(call)
+    return shape is not None and shape.takes(count) and (by_default or shape.required in (count, len(shape.names)))
+
+
+def _is_async(call: _App) -> bool:
+    return bool(_quietly(inspect.iscoroutinefunction, _innermost(call)))
+
+
+# -- Foreign code, and words for errors --------------------------------------------------------------------------------
+
+_Seen = TypeVar("_Seen")
+_P = ParamSpec("_P")
+
+
+def _quietly(look: Callable[_P, _Seen], *args: _P.args, **kwargs: _P.kwargs) -> _Seen | None:
+    try:
+        return look(*args, **kwargs)
+    except Exception:  # noqa: BLE001  the app's own descriptors and __getattr__ run in here, and may raise anything
+        return None
+
+
+def _is(thing: object, *kinds: type) -> bool:
+    # isinstance() would ask thing.__class__, in which a proxy answers for another object, or raises.
+    return issubclass(type(thing), kinds)
+
+
+def _is_class(thing: object) -> TypeGuard[type]:
+    return _is(thing, type)
+
+
+def _name(thing: object) -> str:
+    """A name for messages; never the ``repr``, which may raise, be long, or show what is secret."""
+    if _is(thing, types.ModuleType):
+        return str(vars(thing).get("__name__"))
+    core = _innermost(thing) if callable(thing) else thing
+    named = core if _is(core, type, types.FunctionType, types.BuiltinFunctionType) else type(core)
+    path = [str(part) for part in (named.__module__, getattr(named, "__qualname__", None)) if part is not None]
+    prefix = "functools.partial of " if _is(thing, functools.partial) else ""
+    return f"{prefix}{'.'.join(path)}{'' if named is core else ' object'}"
+
+
+# By package and class, for objects that do not show it themselves.
+_KNOWN = {
+    ("aiohttp", "Application"): "aiohttp speaks neither WSGI nor ASGI: serve it with aiohttp.web.run_app(app).",
+    ("dash", "Dash"): "Pass app.server.",
+    ("pyramid", "Configurator"): "Pass config.make_wsgi_app().",
+    ("tornado", "Application"): "Tornado speaks neither WSGI nor ASGI: serve it with app.listen(port).",
+    ("web", "application"): "Pass app.wsgifunc().",
+}
+
+
+_HOLDERS = ("app", "application", "asgi", "wsgi", "asgi_app", "wsgi_app", "server")
+
+
+def _advice(app: object, holders: tuple[str, ...] = ()) -> str | None:
+    """What to pass in place of an object that is known, or that has an app in one of the attributes ``holders``."""
+    for cls in type(app).__mro__:
+        known = _KNOWN.get((cls.__module__.partition(".")[0], cls.__name__))
+        if known is not None:
+            return known
+    held = {} if _is_class(app) else vars(app)  # what stands in a class is not bound
+    for name in holders:
+        verdict = _told(held.get(name))
+        if isinstance(verdict, Verdict) and verdict.interface is not None:
+            return f"Its .{name} is an app: if that is meant, pass it."
+    return None

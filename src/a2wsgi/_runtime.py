@@ -1,0 +1,182 @@
+"""What a bridge needs of the event loop that it runs on: asyncio's (uvloop included).
+
+Strategy
+    One `Runtime` per bridge and loop. It holds the two things that would cost too much for each request: a *doorbell*,
+    by which any number of threads wake the loop with one write to its self-pipe, and a *timer*, which visits the
+    requests in flight ten times a second and is not even set while there are none.
+
+Guarantees
+    - `ring` may be called from any thread, holds its lock for an append only, and never raises because a loop ended.
+    - What was rung is called on the loop thread, in the order of the rings.
+    - The timer holds no request: one that ends between two ticks never meets it.
+
+Assumes
+    Every other method is called on the loop thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+__all__ = ["Doorbell", "Interruption", "Runtime", "Visited", "wake"]
+
+#: How often the timer visits the requests in flight. A client that left is to be noticed within a second, also by a
+#: request that sends nothing; arbitrary below that.
+TICK_SECONDS = 0.1
+
+
+class Visited(Protocol):
+    """A request in flight, as the timer sees it."""
+
+    def tick(self, now: float) -> None:
+        """Look after the request. ``now`` is the loop's own clock, in seconds. Must not raise."""
+
+    def give_up(self, reason: str) -> None:
+        """End the request, whatever it does."""
+
+
+class Doorbell:
+    """Calls functions on one loop, on behalf of any thread, with one wake-up for all that ring before it answers."""
+
+    __slots__ = ("_answering", "_context", "_lock", "_rung", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._lock = threading.Lock()
+        self._rung: deque[tuple[Callable[[Any], object], Any]] = deque()  # guarded by _lock
+        self._answering = False  # guarded by _lock: a call of _answer is under way to the loop
+        # An empty context of our own: call_soon_threadsafe() would copy the caller's at each call.
+        self._context = contextvars.Context()
+
+    def ring(self, function: Callable[[Any], object], argument: Any) -> bool:  # noqa: ANN401 - passed on as it is
+        """Have the loop call ``function(argument)`` soon. Any thread. False if the loop is closed: nobody will."""
+        with self._lock:
+            self._rung.append((function, argument))
+            if self._answering:
+                return True
+            self._answering = True
+        try:
+            self.loop.call_soon_threadsafe(self._answer, context=self._context)
+        except RuntimeError:  # the loop was closed
+            return False
+        return True
+
+    def _answer(self) -> None:
+        # Cleared and taken in one step: who rings after this rings anew, so nothing is left in the queue unseen.
+        with self._lock:
+            self._answering = False
+            rung, self._rung = self._rung, deque()
+        for function, argument in rung:
+            function(argument)
+
+
+def wake(waiter: asyncio.Future[None]) -> None:
+    """End the wait for ``waiter``, unless it was cancelled meanwhile. Loop thread."""
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+class Runtime:
+    """One bridge on one loop."""
+
+    __slots__ = ("__weakref__", "_drained", "_ticking", "create_future", "doorbell", "in_flight", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.doorbell = Doorbell(loop)
+        self.create_future: Callable[[], asyncio.Future[None]] = loop.create_future
+        #: The requests that run on this loop. Written on the loop thread only.
+        self.in_flight: set[Visited] = set()
+        self._ticking = False
+        self._drained: asyncio.Future[None] | None = None
+
+    @staticmethod
+    def current_loop() -> asyncio.AbstractEventLoop:
+        """The loop that runs in this thread; `RuntimeError` where none of asyncio's does."""
+        return asyncio.get_running_loop()
+
+    def enter(self, request: Visited) -> None:
+        """Have the timer visit ``request`` from now on."""
+        self.in_flight.add(request)
+        if not self._ticking:
+            self._ticking = True
+            self.loop.call_later(TICK_SECONDS, self._tick)
+
+    def leave(self, request: Visited) -> None:
+        """Have the timer visit ``request`` no more."""
+        self.in_flight.discard(request)
+        if self._drained is not None and not self.in_flight:
+            wake(self._drained)
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until no request is in flight, at most ``seconds``."""
+        if self.in_flight:
+            self._drained = self.create_future()
+            await asyncio.wait((self._drained,), timeout=seconds)
+            self._drained = None
+
+    def _tick(self) -> None:
+        if not self.in_flight:
+            self._ticking = False  # the next enter() sets it again: an idle bridge costs its loop nothing
+            return
+        now = self.loop.time()
+        for request in tuple(self.in_flight):
+            request.tick(now)
+        self.loop.call_later(TICK_SECONDS, self._tick)
+
+    def start_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run ``coroutine`` beside the caller. Whoever starts a task ends it with `end_task`."""
+        return self.loop.create_task(coroutine)
+
+    @staticmethod
+    async def end_task(task: asyncio.Task[None], seconds: float) -> None:
+        """Cancel ``task`` and wait for its end, at most ``seconds``: a server's code may swallow the cancellation."""
+        if not task.done():
+            task.cancel()
+            await asyncio.wait((task,), timeout=seconds)
+
+    async def in_thread(self, function: Callable[..., object], *args: object) -> None:
+        """Call a function that may block on a disk in a thread of the loop's own executor."""
+        await self.loop.run_in_executor(None, function, *args)
+
+    @staticmethod
+    def current_task() -> asyncio.Task[Any]:
+        """The task that runs now, on the loop thread."""
+        task = asyncio.current_task()
+        assert task is not None  # a coroutine of asyncio's runs in one
+        return task
+
+
+class Interruption:
+    """Ends one task's wait from outside, as ``asyncio.timeout`` does, told apart from a cancellation by others.
+
+    `asyncio.timeout` itself is not in Python 3.10, and would cost a timer for each message.
+    """
+
+    __slots__ = ("_task", "fired")
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+        self.fired = False
+
+    def fire(self) -> None:
+        """Raise ``CancelledError`` where the task waits. Loop thread; once."""
+        if not self.fired:
+            self.fired = True
+            self._task.cancel()
+
+    def is_ours(self) -> bool:
+        """Whether the ``CancelledError`` in hand comes of `fire` alone; takes it back from the task's count if so."""
+        if not self.fired:
+            return False
+        if sys.version_info >= (3, 11):
+            return self._task.uncancel() <= 0
+        return True  # 3.10 does not count: who cancelled besides us cannot be told

@@ -1,0 +1,548 @@
+"""One request in the other interface's words: `environ_from_scope` and `scope_from_environ`, which are inverses.
+
+*Facts*
+
+- ``SCRIPT_NAME + PATH_INFO`` is the decoded path (PEP 3333, "URL Reconstruction"), as bytes-in-latin-1 ("Unicode
+  Issues"). ``path`` is the same as text, with ``root_path`` as its prefix (ASGI HTTP 2.5, "HTTP Connection Scope").
+- Text cannot hold what is not UTF-8. ``path`` has U+FFFD there (or surrogates: peregrine); ``raw_path`` has the bytes.
+- Servers differ. Ports are ``int``, ``str``, ``""``, ``None`` or a path; pairs are lists; iterables can be read once;
+  keys are absent; ``raw_path`` holds the query (aiohttp-asgi); ``path`` is not decoded (h2corn, gunicorn's HTTP/2), or
+  is but for ``%2F`` (cheroot), or begins with ``http://`` (gevent, hypercorn): all of it is made one here.
+- Bridges nest. What one bridge knew that the other interface has no word for, the next takes back: from
+  ``scope["wsgi_environ"]`` and ``environ["asgi.scope"]``, and only where what lies between has not changed it.
+
+Specs: PEP 3333; RFC 3875 (CGI); ASGI HTTP 2.5; RFC 9110; RFC 9112. What a header may be is in ``_headers.py``.
+
+Any thread may call; nothing waits. Both functions run once a request, on the loop thread or on the server's thread.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from ._errors import ServerProtocolError
+from ._headers import ENVIRON_KEYS, ENVIRON_KEYS_WITH_UNDERSCORES, REQUEST_NAMES, content_length
+
+if TYPE_CHECKING:
+    from ._types import Environ, Scope
+
+# RFC 3986 §3.3: what a path may hold unquoted, besides letters, digits and "_.-~".
+_PATH_SAFE = "/:@!$&'()*+,;="
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9_.\-~/:@!$&'()*+,;=]*")
+# RFC 9112 §3.2.2: a request target in absolute form.
+_ABSOLUTE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?]*")
+# RFC 9110 §7.2: Host = uri-host [ ":" port ]
+_HOST = re.compile(r"([^:\s/@]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
+
+_LENGTH = re.compile(r"[0-9]{1,20}")
+# What a Unix socket's path begins with, and no host: a path, an abstract name, or its usual spelling.
+_SOCKET_PATH = "/\0@"
+# What a request target may hold, RFC 3986: no controls, no space, nothing above 126.
+_VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
+
+_PORTS = {"http": "80", "https": "443"}
+# PEP 3333, "environ Variables": wsgi.url_scheme is http or https, also of a WebSocket's handshake.
+_URL_SCHEMES = {"ws": "http", "wss": "https"}
+_PROTOCOLS = {"1.0": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2", "2.0": "HTTP/2", "3": "HTTP/3", "3.0": "HTTP/3"}
+_HTTP_VERSIONS = {
+    "HTTP/1": "1.0",  # granian's for HTTP/1.0
+    "HTTP/1.0": "1.0",
+    "HTTP/1.1": "1.1",
+    "HTTP/2": "2",
+    "HTTP/2.0": "2",
+    "HTTP/3": "3",
+    "HTTP/3.0": "3",
+}
+
+
+class ScopeView(MutableMapping[str, Any]):
+    """``environ["asgi.scope"]``: the scope itself, but for a ``repr`` that shows no header, query, cookie or state.
+
+    Debug pages print the environ. They know to hide ``HTTP_COOKIE``; they would print the scope whole.
+
+    Attributes:
+        scope: The scope. What is written to the view is written to it.
+        template: How the environ was made of it, for a bridge further in that compares.
+    """
+
+    __slots__ = ("scope", "template")
+
+    def __init__(self, scope: Scope, template: EnvironTemplate) -> None:
+        self.scope = scope
+        self.template = template
+
+    def __getitem__(self, key: str) -> Any:  # noqa: ANN401  # as the scope's
+        return self.scope[key]
+
+    def __setitem__(self, key: str, value: object) -> None:
+        self.scope[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self.scope[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.scope)
+
+    def __len__(self) -> int:
+        return len(self.scope)
+
+    def __repr__(self) -> str:
+        shown = [f"{key}={self.scope[key]!r}" for key in ("type", "method", "path") if key in self.scope]
+        return f"<{type(self).__name__} {' '.join(shown)} keys={list(self.scope)}>"
+
+
+class EnvironTemplate:
+    """What is the same in every environ of one bridge.
+
+    Args:
+        script_name: ``SCRIPT_NAME``, as text. Cut from a path that begins with it.
+        fixed: It holds whatever the scope's ``root_path`` is. Else it is used where ``root_path`` is empty.
+        allow_underscores: Keep request headers with an underscore in their name.
+        multithread: ``wsgi.multithread``.
+        multiprocess: ``wsgi.multiprocess``.
+    """
+
+    __slots__ = ("constants", "environ_keys", "fixed", "script_name")
+
+    def __init__(
+        self,
+        *,
+        script_name: str = "",
+        fixed: bool = False,
+        allow_underscores: bool = False,
+        multithread: bool = True,
+        multiprocess: bool = True,
+    ) -> None:
+        self.script_name = script_name
+        self.fixed = fixed
+        self.environ_keys = ENVIRON_KEYS_WITH_UNDERSCORES if allow_underscores else ENVIRON_KEYS
+        # PEP 3333, "environ Variables". The last is no part of it, but read by Flask, Werkzeug and Django.
+        self.constants: Environ = {
+            "wsgi.version": (1, 0),
+            "wsgi.multithread": multithread,
+            "wsgi.multiprocess": multiprocess,
+            "wsgi.run_once": False,
+            "wsgi.input_terminated": True,
+        }
+
+
+_DEFAULT_TEMPLATE = EnvironTemplate()
+
+
+# -- An environ from a scope ------------------------------------------------------------------------------------------
+
+
+def environ_from_scope(scope: Scope, template: EnvironTemplate = _DEFAULT_TEMPLATE) -> Environ:
+    """Translate an ASGI scope; the caller adds ``wsgi.input``, ``wsgi.errors`` and its own keys.
+
+    Args:
+        scope: Of an HTTP request, or of a WebSocket. Headers that can be read only once are replaced by a list.
+        template: The bridge's options.
+
+    Raises:
+        BadRequest: ``Content-Length`` is malformed. Answer 400.
+        ServerProtocolError: The headers are not pairs of bytes.
+    """
+    get = scope.get
+    environ = template.constants.copy()
+    environ["asgi.scope"] = ScopeView(scope, template)
+    environ["REQUEST_METHOD"] = get("method") or "GET"
+    environ["SERVER_PROTOCOL"] = _PROTOCOLS.get(get("http_version", "1.1"), "HTTP/1.1")
+    scheme = get("scheme") or "http"
+    environ["wsgi.url_scheme"] = scheme = _URL_SCHEMES.get(scheme, scheme)
+
+    path, raw_path, root_path = get("path") or "", get("raw_path"), get("root_path")
+    if path.isascii() and raw_path == path.encode() and _PLAIN_PATH.fullmatch(path):
+        uri = path
+    else:
+        path, uri = _wsgi_path(path, raw_path)
+    if root_path or template.script_name:
+        environ["SCRIPT_NAME"], environ["PATH_INFO"] = _cut_root(path, root_path or "", template)
+    else:
+        environ["SCRIPT_NAME"], environ["PATH_INFO"] = "", path
+    query = get("query_string")
+    if query:
+        environ["QUERY_STRING"] = query = query.decode("latin-1")  # PEP 3333, "Unicode Issues": any byte may be in it
+        uri = f"{uri}?{query}"
+    else:
+        environ["QUERY_STRING"] = ""
+    environ["REQUEST_URI"] = environ["RAW_URI"] = uri  # Apache's name, and gunicorn's
+
+    headers, environ_keys = get("headers"), template.environ_keys
+    if type(headers) is not list:
+        scope["headers"] = headers = list(headers or ())
+    try:
+        for name, value in headers:
+            key = environ_keys[name]
+            if key in environ:
+                environ[key] = _joined(key, environ[key], value.decode("latin-1"))
+            else:
+                environ[key] = value.decode("latin-1")
+    except (TypeError, ValueError, AttributeError):
+        scope["headers"] = _pairs_of_bytes(headers)
+        return environ_from_scope(scope, template)
+    environ.pop("", None)  # where the headers that are to be dropped went
+    if "CONTENT_LENGTH" in environ:
+        _settle_length(environ)
+
+    server, client = get("server"), get("client")
+    if server and type(server[1]) is int and server[0] and server[1] > 0:
+        environ["SERVER_NAME"], environ["SERVER_PORT"] = server[0], str(server[1])
+    else:
+        environ["SERVER_NAME"], environ["SERVER_PORT"] = _server_name(server, scheme, environ.get("HTTP_HOST", ""))
+    if client and client[0]:
+        environ["REMOTE_ADDR"] = client[0]
+        if client[1] and client[1] != "0":  # 0 is how servers say that they do not know
+            environ["REMOTE_PORT"] = str(client[1])
+    if "wsgi_environ" in scope:
+        _take_back_environ(environ, scope)
+    return environ
+
+
+def _wsgi_path(path: str, raw_path: object) -> tuple[str, str]:
+    """Return the whole path as WSGI has it, and as it was requested."""
+    data, raw = _text_bytes(path), _without_query(raw_path)
+    if raw is None:
+        uri = quote_from_bytes(data, _PATH_SAFE)
+    else:
+        data = _agreed(data, raw) or data
+        uri = quote_from_bytes(raw, _VISIBLE)  # leaves what a client may send; uvicorn's --root-path is not quoted
+    return _origin_form(data.decode("latin-1")), uri
+
+
+def _cut_root(path: str, root_path: str, template: EnvironTemplate) -> tuple[str, str]:
+    """Return ``SCRIPT_NAME`` and ``PATH_INFO``."""
+    if template.fixed:
+        cut = _cut(path, template.script_name)
+        if cut is None:
+            _, info = _cut(path, root_path) or ("", path)
+            cut = _text_bytes(template.script_name).decode("latin-1"), info
+        return cut
+    root = root_path or template.script_name
+    return _cut(path, root) or (_text_bytes(root.rstrip("/")).decode("latin-1"), path)
+
+
+def _cut(path: str, root: str) -> tuple[str, str] | None:
+    """Cut a prefix from a path, between two segments only: ``/api`` is no prefix of ``/apiary``.
+
+    A slash at its end goes to what follows, unless that begins with one: then ``/api/`` and ``/x`` made ``/api//x``.
+    """
+    if root == "/":  # PEP 3333: SCRIPT_NAME is empty for an app at the root (and wsgiref.validate refuses "/")
+        return "", path
+    script = root if root.isascii() else _wsgi_root(path, root)
+    for prefix in (script, script.rstrip("/")):
+        rest = path[len(prefix) :]
+        if path.startswith(prefix) and rest[:1] in {"", "/"}:
+            return prefix, rest
+    return None
+
+
+def _wsgi_root(path: str, root: str) -> str:
+    """Return a prefix as WSGI has it: where its text has lost bytes, with those of the path."""
+    prefix = "/".join(path.split("/")[: root.count("/") + 1])
+    return prefix if _lossy(prefix.encode("latin-1")) == root else _text_bytes(root).decode("latin-1")
+
+
+def _joined(key: str, value: str, repeat: str) -> str:
+    if key == "CONTENT_TYPE":  # RFC 9110 §8.3: no list; the first stands, as in most servers
+        return value
+    # RFC 6265 §5.4 and RFC 9113 §8.2.3: cookies were one header that HTTP/2 splits. RFC 9110 §5.3: all others are lists.
+    return f"{value}; {repeat}" if key == "HTTP_COOKIE" else f"{value},{repeat}"
+
+
+def _settle_length(environ: Environ) -> None:
+    value = environ["CONTENT_LENGTH"]
+    if not _LENGTH.fullmatch(value):
+        environ["CONTENT_LENGTH"] = str(content_length((value,)))
+    if "HTTP_TRANSFER_ENCODING" in environ:  # RFC 9112 §6.3: it overrides Content-Length
+        del environ["CONTENT_LENGTH"]
+
+
+def _server_name(server: Sequence[object] | None, scheme: str, host: str) -> tuple[str, str]:
+    """Return ``SERVER_NAME`` and ``SERVER_PORT``. PEP 3333 wants neither empty, also on a Unix socket."""
+    name, port = _address(server) or ("", None)
+    default = _PORTS.get(scheme, "80")
+    if name and name[0] not in _SOCKET_PATH:
+        return name, str(port or default)
+    match = _HOST.fullmatch(host)  # RFC 3875 §4.1.14 and §4.1.15
+    return (match[1], match[2] or default) if match else ("localhost", default)
+
+
+def _pairs_of_bytes(headers: Iterable[Sequence[bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return headers as they should be. What has no ``decode()`` (memoryview) or no hash (bytearray) is copied."""
+    try:
+        return [(bytes(memoryview(name)), bytes(memoryview(value))) for name, value in headers]
+    except (TypeError, ValueError):
+        raise ServerProtocolError(
+            'The scope\'s headers are not pairs of bytes. ASGI HTTP 2.5, "HTTP Connection Scope", wants an iterable of '
+            "[name, value]. Mend the server, or the middleware that made them."
+        ) from None
+
+
+# -- A scope from an environ ------------------------------------------------------------------------------------------
+
+
+def process_headers(os_environ: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return what in the environment of the process looks like a header, for `scope_from_environ`.
+
+    wsgiref and granian merge ``os.environ`` into each environ. In a CGI process it *is* the request, and none is merged.
+    """
+    if "REQUEST_METHOD" in os_environ:  # RFC 3875 §4.1.12
+        return {}
+    return {
+        key: (value, value.encode("utf-8", "surrogateescape").decode("latin-1"))  # granian's, and wsgiref's
+        for key, value in os_environ.items()
+        if REQUEST_NAMES[key]
+    }
+
+
+_NO_PROCESS_HEADERS: dict[str, tuple[str, ...]] = {}
+
+
+def scope_from_environ(
+    environ: Environ, process: Mapping[str, tuple[str, ...]] = _NO_PROCESS_HEADERS
+) -> dict[str, Any]:
+    """Translate a WSGI environ; the caller adds ``state``, unless it is there (a bridge further out had one).
+
+    Args:
+        environ: As the server or a middleware made it. It becomes ``scope["wsgi_environ"]``.
+        process: What `process_headers` returned: such values are no headers.
+
+    Raises:
+        BadRequest: ``CONTENT_LENGTH`` is malformed. Answer 400.
+    """
+    get = environ.get
+    root_path, target = get("SCRIPT_NAME") or "", get("REQUEST_URI") or get("RAW_URI")
+    path = root_path + (get("PATH_INFO") or "")
+    if _PLAIN_PATH.fullmatch(path) and root_path != "/" and (not target or target.partition("?")[0] == path):
+        raw_path = path.encode()
+    else:
+        path, raw_path, root_path = _scope_path(root_path, get("PATH_INFO") or "", target)
+    query = get("QUERY_STRING")
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": _HTTP_VERSIONS.get(get("SERVER_PROTOCOL", ""), "1.1"),
+        "method": (get("REQUEST_METHOD") or "GET").upper(),
+        "scheme": get("wsgi.url_scheme") or "http",
+        "path": path,
+        "raw_path": raw_path,
+        "query_string": _wsgi_bytes(query) if query else b"",
+        "root_path": root_path,
+        "headers": _scope_headers(environ, process),
+        "client": _scope_client(get("REMOTE_ADDR"), get("REMOTE_PORT")),
+        "server": _scope_server(get("SERVER_NAME"), get("SERVER_PORT")),
+        "extensions": {},
+        "wsgi_environ": environ,
+    }
+    if "asgi.scope" in environ:
+        _take_back_scope(scope, environ)
+    return scope
+
+
+def request_length(environ: Environ) -> int | None:
+    """Return how long the body in ``wsgi.input`` is; ``None`` if the environ does not say.
+
+    Raises:
+        BadRequest: ``CONTENT_LENGTH`` is malformed. Answer 400.
+    """
+    value = environ.get("CONTENT_LENGTH")
+    if value is None or value == "":  # PEP 3333, "environ Variables": may be empty or absent
+        return None
+    length = content_length((str(value),))
+    # RFC 9112 §6.3: Transfer-Encoding overrides. A server that took the chunks and counted them has no other end to show.
+    return None if "HTTP_TRANSFER_ENCODING" in environ and environ.get("wsgi.input_terminated") else length
+
+
+def _scope_path(script: str, info: str, target: str | None) -> tuple[str, bytes, str]:
+    """Return ``path``, ``raw_path`` and ``root_path``."""
+    root = _wsgi_bytes("" if script == "/" else script)  # PEP 3333: "/" is no SCRIPT_NAME; "" was meant
+    rest = _wsgi_bytes(_origin_form(info))
+    raw = _without_query(target and _origin_form(target))
+    data, raw_path = root + rest, quote_from_bytes(root + rest, _PATH_SAFE).encode()
+    if raw is not None:
+        if (decoded := _agreed(data, raw)) is not None:
+            data, raw_path = decoded, raw
+        elif (decoded := _agreed(rest, raw)) is not None:  # a proxy took the prefix off, a middleware put it back on
+            data, raw_path = root + decoded, quote_from_bytes(root, _PATH_SAFE).encode() + raw
+    return _lossy(data), raw_path, _lossy(root)
+
+
+def _scope_headers(environ: Environ, process: Mapping[str, tuple[str, ...]]) -> list[tuple[bytes, bytes]]:
+    if process:
+        environ = {key: value for key, value in environ.items() if value not in process.get(key, ())}
+    names = REQUEST_NAMES
+    try:
+        headers = [(name, value.encode("latin-1")) for key, value in environ.items() if (name := names[key])]
+    except (AttributeError, TypeError, UnicodeEncodeError):
+        headers = [
+            (name, _wsgi_bytes(value))
+            for key, value in environ.items()
+            if isinstance(key, str) and isinstance(value, str) and (name := names[key])
+        ]
+    if "CONTENT_LENGTH" in environ or "HTTP_VERSION" in environ or environ.get("CONTENT_TYPE") == "":
+        return _settled(headers, environ)
+    return headers
+
+
+def _settled(headers: list[tuple[bytes, bytes]], environ: Environ) -> list[tuple[bytes, bytes]]:
+    length = request_length(environ)
+    dropped = {b"content-length"}
+    if length is not None:  # RFC 9112 §6.2: never both
+        dropped.add(b"transfer-encoding")
+    if not environ.get("CONTENT_TYPE"):  # PEP 3333, "environ Variables": may be empty or absent
+        dropped.add(b"content-type")
+    if environ.get("HTTP_VERSION") == "2" and str(environ.get("SERVER_PROTOCOL")).startswith("HTTP/2"):
+        dropped.add(b"version")  # gunicorn's own, on HTTP/2
+    kept = [pair for pair in headers if pair[0] not in dropped]
+    return kept if length is None else [*kept, (b"content-length", b"%d" % length)]
+
+
+def _scope_client(name: str | None, port: object) -> tuple[str, int] | None:
+    """Return ``client``; an address without a port gets 0, since many apps look for the address alone."""
+    if not name:
+        return None
+    return name, _port(port)
+
+
+def _scope_server(name: str | None, port: object) -> tuple[str, int | None] | None:
+    """Return ``server``; ASGI has ``None`` for the port of a Unix socket, whose path waitress puts into the port."""
+    if isinstance(port, str) and port.startswith("/"):
+        return port, None
+    return (name, _port(port) or None) if name else None
+
+
+# -- What both need ---------------------------------------------------------------------------------------------------
+
+
+def _port(port: object) -> int:
+    """Return a port as a number; 0 for what is none: ``""``, ``None``, a path, waitress's ``"None"``."""
+    if isinstance(port, str):
+        return int(port) if port.isdecimal() and len(port) <= len("65535") else 0
+    return port if isinstance(port, int) else 0
+
+
+def _address(pair: Sequence[object] | None) -> tuple[str, int | None] | None:
+    """Return ``client`` or ``server`` of a scope as the spec has them."""
+    if not pair:
+        return None
+    name, port = pair
+    return str(name or ""), _port(port) or None
+
+
+def _text_bytes(text: str) -> bytes:
+    """Return the bytes of a path that was decoded. Surrogates are bytes that were no UTF-8 (peregrine)."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
+
+
+def _wsgi_bytes(text: str) -> bytes:
+    """Return the bytes of a WSGI string. Some servers hand over real text (aiohttp-wsgi, tsuno, apig-wsgi)."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return _text_bytes(text)
+
+
+def _lossy(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _without_query(target: object) -> bytes | None:
+    """Return a request target without its query, as bytes. Some servers leave the query in ``raw_path``."""
+    if not target:
+        return None
+    data = _wsgi_bytes(target) if isinstance(target, str) else bytes(target)
+    return data.partition(b"?")[0]
+
+
+def _origin_form(target: str) -> str:
+    """Return the path of a request target. RFC 9112 §3.2.2: a server must take the absolute form, too."""
+    if target.startswith("/"):
+        return target
+    match = _ABSOLUTE_FORM.match(target)
+    return (target[match.end() :] or "/") if match else target
+
+
+def _agreed(path: bytes, raw: bytes) -> bytes | None:
+    """Return the bytes of the path if the raw path is that of the same path; ``None`` if something changed one of them.
+
+    A path may have lost bytes that the raw path has, or not be decoded, or only in part (cheroot, aiohttp-asgi), or be
+    decoded as latin-1 (m0serve).
+    """
+    decoded = unquote_to_bytes(raw)
+    same = (
+        decoded == path
+        or _lossy(decoded).encode() == path
+        or (b"%" in path and unquote_to_bytes(path) == decoded)
+        or raw.decode("latin-1").encode() == path
+    )
+    return decoded if same else None
+
+
+# -- What a bridge further out knew -----------------------------------------------------------------------------------
+
+
+# Keys that say what the request is: the scope has said so already, and where it has not, it is no longer so.
+_REQUEST_KEYS = frozenset({"CONTENT_LENGTH", "CONTENT_TYPE", "REMOTE_ADDR", "REMOTE_HOST", "REMOTE_PORT"})
+_OTHERS_KEYS = ("HTTP_", "wsgi.", "asgi.", "a2wsgi.")
+# Extensions that promise the app another message to send; in between, WSGI has no way to pass it on.
+_MESSAGE_EXTENSIONS = ("http.response.", "websocket.")
+
+
+def _take_back_environ(environ: Environ, scope: Scope) -> None:
+    """Add what the environ of a bridge further out had, and ASGI has no word for."""
+    outer: Environ = scope["wsgi_environ"]
+    was = scope_from_environ(outer)
+    uri = outer.get("REQUEST_URI") or outer.get("RAW_URI")
+    if uri and all(scope.get(key) == was[key] for key in ("raw_path", "query_string")):
+        environ["REQUEST_URI"] = environ["RAW_URI"] = uri
+    for key, value in outer.items():
+        if key not in environ and key not in _REQUEST_KEYS and not key.startswith(_OTHERS_KEYS):
+            environ[key] = value
+
+
+def _take_back_scope(scope: dict[str, Any], environ: Environ) -> None:
+    """Put in what the scope of a bridge further out had, wherever the environ still says what was made of it."""
+    view = environ["asgi.scope"]
+    outer, template = (view.scope, view.template) if isinstance(view, ScopeView) else (view, _DEFAULT_TEMPLATE)
+    was = environ_from_scope(outer, template)
+
+    def same(*keys: str) -> bool:
+        return all(environ.get(key) == was.get(key) for key in keys)
+
+    if scope["path"] == outer.get("path") and same("SCRIPT_NAME", "PATH_INFO", "REQUEST_URI", "RAW_URI"):
+        scope["raw_path"] = _without_query(outer.get("raw_path")) or scope["raw_path"]
+        scope["root_path"] = outer.get("root_path") or ""
+    if same("SERVER_NAME", "SERVER_PORT"):
+        scope["server"] = _address(outer.get("server"))
+    extensions = outer.get("extensions") or {}
+    scope["extensions"] = {key: extensions[key] for key in extensions if not key.startswith(_MESSAGE_EXTENSIONS)}
+    if outer.get("state") is not None:
+        scope["state"] = outer["state"]
+    unchanged = {key for key in was if not key.startswith("CONTENT_") and same(key)}
+    scope["headers"] = _taken_back(scope["headers"], outer["headers"], template.environ_keys, unchanged)
+
+
+def _taken_back(
+    headers: list[tuple[bytes, bytes]],
+    outer: list[tuple[bytes, bytes]],
+    environ_keys: Mapping[bytes, str],
+    unchanged: set[str],
+) -> list[tuple[bytes, bytes]]:
+    """Return the headers in the order, with the names and as often as they were, where they are what they were."""
+    left = dict(headers)
+    back: list[tuple[bytes, bytes]] = []
+    for name, value in outer:
+        key = environ_keys[name]
+        if key in unchanged:
+            left.pop(REQUEST_NAMES[key], None)
+            back.append((name.lower(), value))
+        elif key and (now := REQUEST_NAMES[key]) in left:
+            back.append((now, left.pop(now)))
+    return [*back, *left.items()]

@@ -1,0 +1,668 @@
+"""A WSGI app on an ASGI server.
+
+A request, from top to bottom (`_Request`, read downwards):
+
+1. *Loop thread.* The scope becomes an environ. The body is read ahead, until it is complete or a buffer is full, so
+   that no worker waits for a slow upload of less than that.
+2. *Loop thread.* The request is submitted to the workers, and waits for output. From here on one task at most calls
+   ``receive()``: it brings the rest of the body and then watches for the client's leaving. A request that is over
+   within a tenth of a second never has that task.
+3. *Worker thread.* The app, its iterable and its ``close()`` run in one copy of the request's context. What they write
+   is queued in a hand-off; they wait only where it is full.
+4. *Loop thread.* What is queued is sent, joined into one message a wake-up.
+5. *Endings.* Exactly one is decided, on the loop thread: the response was finished, the app failed, the client left, or
+   one of those in `_Ending`. It wakes whoever waits, on both sides.
+
+The hand-off between the threads is `_handoff`; the worker threads are `_workers`; the loop's side is `_runtime`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import enum
+import functools
+import logging
+import os
+import sys
+import time
+import weakref
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from ._errors import ClientDisconnected, RequestTooLarge, ServerProtocolError
+from ._faults import as_bytes, fit_for_a_loop, is_of_an_ending, iterator_of, no_head, second_head, too_short
+from ._handoff import Disconnection, ToLoop
+from ._headers import ASGIResponseHead, BadRequest, no_body, response_head_from_wsgi, status_line
+from ._incoming import Incoming
+from ._runtime import Interruption, Runtime
+from ._translate import EnvironTemplate, environ_from_scope
+from ._workers import Overloaded, Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ._types import ExceptionInfo, Message, Receive, Scope, Send, WSGIApp
+
+__all__ = ["Statistics", "WSGIMiddleware"]
+
+logger = logging.getLogger("a2wsgi")
+
+#: anyio's figure for the threads of a process; 1.10.10 had 10.
+DEFAULT_WORKERS: Final = 40
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a bridge does at the moment, and what it has met so far."""
+
+    workers: int
+    """Worker threads that there are."""
+    busy: int
+    """Worker threads that run a request."""
+    queued: int
+    """Requests that wait for a worker."""
+    in_flight: int
+    """Requests that the server has handed over and that are not answered to the end."""
+    shed: int
+    """Requests answered 503 because ``max_queue`` others waited, since the bridge was made."""
+    disconnected: int
+    """Requests whose client left before its answer was complete, since the bridge was made."""
+    stalled: int
+    """Requests given up because the client took nothing for ``send_timeout``, since the bridge was made."""
+
+
+class WSGIMiddleware:
+    """Runs a WSGI app on an ASGI server: wraps a WSGI app, is an ASGI 3 app.
+
+    Args:
+        app: The WSGI app.
+        workers: How many threads may run the app at a time. None takes the environment variable ``A2WSGI_WORKERS``, or
+            40. They start on demand and end after 10 s without work. With 1 it is always the same thread, and
+            ``wsgi.multithread`` is false.
+        send_queue_size: How many chunks of a response may be queued, on top of the bound in bytes; None sets no bound.
+        request_buffer_bytes: How much of a request's body is read before a worker is taken, and held while the app does
+            not read. 0 starts the app at once.
+        response_buffer_bytes: How much of a response is queued before the app waits for the client.
+        spool_request: Read the whole body before the app starts, past the buffer into a temporary file: no slow
+            upload ever holds a worker.
+        max_request_bytes: Answer 413 to a longer body; None sets no limit.
+        max_queue: How many requests may wait for a worker before others are answered 503; None sets no limit, 0 lets
+            none wait.
+        send_timeout: For how many seconds a client may take nothing of its response before it is given up; None is for
+            ever.
+        shutdown_timeout: For how many seconds the server's shutdown waits for running requests.
+        script_name: The prefix under which the app is mounted, as a decoded path. None takes the server's ``root_path``
+            or, where that is empty, the process's environment variable ``SCRIPT_NAME``.
+        ignore_disconnect: Run the app to its end though the client has left: some servers report a client that only
+            closed its sending side as gone.
+        allow_underscores: Keep request headers whose name has an underscore. Behind a proxy that does not drop them
+            a client can then forge the twin with a hyphen.
+
+    Threading: built anywhere, forked anywhere, called on any event loop, on several too. The app is called on the
+    bridge's own worker threads.
+
+    Cancellation: a cancelled request does not wait for the app; the app's next read or write raises
+    `ClientDisconnected`, and its iterable is closed.
+
+    Spec: PEP 3333; ASGI 3.0, HTTP 2.5, lifespan 2.0.
+    """
+
+    _a2wsgi_interface_: Final = "asgi3"
+
+    def __init__(
+        self,
+        app: WSGIApp,
+        workers: int | None = None,
+        send_queue_size: int | None = None,
+        *,
+        request_buffer_bytes: int = 65_536,
+        response_buffer_bytes: int = 65_536,
+        spool_request: bool = False,
+        max_request_bytes: int | None = None,
+        max_queue: int | None = None,
+        send_timeout: float | None = 300.0,
+        shutdown_timeout: float = 30.0,
+        script_name: str | None = None,
+        ignore_disconnect: bool = False,
+        allow_underscores: bool = False,
+    ) -> None:
+        workers = _default_workers() if workers is None else workers
+        _check_options(
+            workers=(workers, 1),
+            send_queue_size=(send_queue_size, 1),
+            request_buffer_bytes=(request_buffer_bytes, 0),
+            response_buffer_bytes=(response_buffer_bytes, 0),
+            max_request_bytes=(max_request_bytes, 0),
+            max_queue=(max_queue, 0),
+            send_timeout=(send_timeout, 0),
+            shutdown_timeout=(shutdown_timeout, 0),
+        )
+        self.app = app
+        self._shutdown_timeout = shutdown_timeout
+        self._shared = _Shared(
+            workers=Workers(workers, max_queue),
+            template=EnvironTemplate(
+                script_name=os.environ.get("SCRIPT_NAME", "") if script_name is None else script_name,
+                fixed=script_name is not None,
+                allow_underscores=allow_underscores,
+                multithread=workers > 1,
+            ),
+            request_buffer_bytes=request_buffer_bytes,
+            response_buffer_bytes=response_buffer_bytes,
+            send_queue_size=send_queue_size,
+            spool_request=spool_request,
+            max_request_bytes=max_request_bytes,
+            send_timeout=send_timeout,
+            ignore_disconnect=ignore_disconnect,
+        )
+        # Worker threads hold the pool, never the bridge: a bridge that is dropped ends them.
+        weakref.finalize(self, self._shared.workers.retire).atexit = False
+
+    def __repr__(self) -> str:
+        """The app, and what goes on."""
+        return f"<{type(self).__name__} of {self.app!r}: {self.statistics()}>"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one scope, as an ASGI 3 app.
+
+        Raises:
+            Exception: What the app raised, before its response was complete: the very same object.
+            AppError: The app broke WSGI, or raised what a coroutine cannot.
+            ServerProtocolError: The scope is of a type that there is no answer to.
+
+        Threading: the thread of the running event loop.
+        """
+        kind = scope["type"]
+        if kind == "http":
+            await _Request(self.app, self._shared, scope, receive, send).answer()
+        elif kind == "lifespan":
+            await self._answer_lifespan(receive, send)
+        elif kind == "websocket":
+            await _refuse_websocket(scope, receive, send)
+        else:
+            raise ServerProtocolError(
+                f"The server sent a scope of type {kind!r}, which a WSGI app cannot answer: only 'http' is."
+            )
+
+    def statistics(self) -> Statistics:
+        """What the bridge does at the moment, and has met so far. Any thread."""
+        shared = self._shared
+        workers = shared.workers
+        return Statistics(
+            workers=workers.alive,
+            busy=workers.busy,
+            queued=workers.queued,
+            in_flight=sum(len(runtime.in_flight) for runtime in shared.runtimes),
+            shed=workers.shed,
+            disconnected=shared.disconnected,
+            stalled=shared.stalled,
+        )
+
+    async def _answer_lifespan(self, receive: Receive, send: Send) -> None:
+        """Answer the lifespan protocol. At shutdown running requests may end; those that do not are given up."""
+        runtime = self._shared.runtime_here()
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await runtime.drain(self._shutdown_timeout)
+                for request in tuple(runtime.in_flight):
+                    request.give_up("the server shuts down")
+                self._shared.workers.end_idle()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+@dataclass(eq=False)
+class _Shared:
+    """What the requests of one bridge share: its options, its workers, its loops, and what is counted."""
+
+    workers: Workers
+    template: EnvironTemplate
+    request_buffer_bytes: int
+    response_buffer_bytes: int
+    send_queue_size: int | None
+    spool_request: bool
+    max_request_bytes: int | None
+    send_timeout: float | None
+    ignore_disconnect: bool
+    disconnected: int = 0  # written on a loop thread
+    stalled: int = 0  # as above
+    runtimes: list[Runtime] = field(default_factory=list["Runtime"])
+    last_runtime: Runtime | None = None  # of the loop that called last: nearly always the next one's too
+    said_dropped: set[str] = field(default_factory=set[str])
+
+    def runtime_here(self) -> Runtime:
+        """The runtime of the running loop. Loop thread."""
+        loop = Runtime.current_loop()
+        runtime = self.last_runtime
+        if runtime is None or runtime.loop is not loop:
+            self.runtimes = [known for known in self.runtimes if not known.loop.is_closed()]
+            runtime = next((known for known in self.runtimes if known.loop is loop), None)
+            if runtime is None:
+                runtime = Runtime(loop)
+                self.runtimes.append(runtime)
+            self.last_runtime = runtime
+        return runtime
+
+    def say_dropped(self, names: Iterable[str]) -> None:
+        """Log hop-by-hop headers that the app sets, each once. Any thread."""
+        for name in names:
+            if name not in self.said_dropped:
+                self.said_dropped.add(name)
+                logger.warning(
+                    "The app sets %s, which is the server's to set: dropped (PEP 3333, RFC 9110 §7.6.1)", name
+                )
+
+
+class _Ending(enum.Enum):
+    """How a request ends. The loop thread decides it, once."""
+
+    FINISHED = enum.auto()  # its response is complete, and the last message of it is on its way
+    FAILED = enum.auto()  # the app raised, or broke the protocol
+    CLIENT_LEFT = enum.auto()
+    SEND_FAILED = enum.auto()
+    CANCELLED = enum.auto()
+    STALLED = enum.auto()
+    TOO_LARGE = enum.auto()
+    GIVEN_UP = enum.auto()  # the server shuts down
+
+
+class _Request:
+    """One request. Each method says in whose thread it runs; nothing but the hand-offs is touched by two at a time."""
+
+    __slots__ = (
+        "_app",
+        "_committed",
+        "_context",
+        "_disconnected",
+        "_ending",
+        "_environ",
+        "_failure",
+        "_head",
+        "_head_sent",
+        "_incoming",
+        "_interruption",
+        "_length",
+        "_output",
+        "_remaining",
+        "_runtime",
+        "_scope",
+        "_seen_sends",
+        "_seen_sends_at",
+        "_send",
+        "_sends",
+        "_shared",
+        "_submitted_at",
+        "_task",
+        "_workers",
+    )
+
+    def __init__(self, app: WSGIApp, shared: _Shared, scope: Scope, receive: Receive, send: Send) -> None:
+        self._app = app
+        self._shared = shared
+        self._workers = shared.workers
+        self._runtime = runtime = shared.runtime_here()
+        self._scope = scope
+        self._send = send
+        self._incoming = Incoming(
+            self, runtime, receive, shared.request_buffer_bytes, shared.max_request_bytes, spool=shared.spool_request
+        )
+        self._output = ToLoop(runtime, shared.response_buffer_bytes, shared.send_queue_size)
+        self._disconnected = Disconnection()
+        # The loop thread's:
+        self._task = runtime.current_task()
+        self._ending: _Ending | None = None
+        self._submitted_at = 0.0  # 0 if it was not
+        self._head_sent = False
+        self._sends = 0  # odd while in send(): so the timer sees whether one takes long, without a clock a message
+        self._seen_sends = 0
+        self._seen_sends_at = 0.0
+        self._interruption: Interruption | None = None
+        # The worker thread's, until it has ended the output; the loop thread's from then on:
+        self._head: ASGIResponseHead | None = None  # what start_response() said last
+        self._committed = False  # the head can be replaced no more
+        self._remaining: int | None = None  # bytes that the response may still have; None where no length was said
+        self._length: int | None = None  # of the whole body, where the app gave it in one piece
+        self._failure: BaseException | None = None  # what the app raised
+
+    # -- The story: loop thread -----------------------------------------------------------------------------------
+
+    async def answer(self) -> None:
+        """Answer the request, from its first byte to its end. Raises what the server is to know of."""
+        try:
+            self._environ = environ_from_scope(self._scope, self._shared.template)
+        except BadRequest as error:
+            logger.info("400 to a request: %s", error)
+            await self._refuse(400)
+            return
+        self._runtime.enter(self)
+        try:
+            if await self._request_in():
+                await self._response_out()
+                self._conclude()
+        except BaseException as error:
+            await self._break_off(error)
+            raise
+        finally:
+            self._runtime.leave(self)
+            self._disconnected.finish()
+            await self._incoming.close(wait=self._ending is not _Ending.CANCELLED)
+
+    # -- Request in: loop thread ----------------------------------------------------------------------------------
+
+    async def _request_in(self) -> bool:
+        """Read the body ahead and have a worker run the app. False if the request is answered without the app."""
+        environ = self._environ
+        try:
+            environ["wsgi.input"] = await self._incoming.open(environ)
+        except RequestTooLarge as error:
+            logger.warning("413 to a request: %s", error)
+            await self._refuse(413)
+            return False
+        environ["wsgi.errors"] = sys.stderr
+        environ["a2wsgi.disconnected"] = self._disconnected
+        self._context = contextvars.copy_context()
+        self._submitted_at = time.monotonic()
+        try:
+            self._workers.submit(self)
+        except Overloaded:
+            self._submitted_at = 0.0
+            logger.warning("503 to a request: %s others wait for a worker", self._workers.max_queue)
+            await self._refuse(503, (b"retry-after", b"1"))
+            return False
+        self._incoming.go_on()
+        return True
+
+    # -- The app runs: worker thread ------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run the app, in one copy of the request's context from its call to its close()."""
+        self._context.run(self._run_app)
+
+    def done(self) -> None:
+        """Tell the loop thread that this thread is through with the request."""
+        self._output.leave()
+
+    def _run_app(self) -> None:
+        output = self._output
+        environ = self._environ
+        environ["a2wsgi.queued_seconds"] = time.monotonic() - self._submitted_at
+        close = None
+        whole = None
+        try:
+            iterable = self._app(environ, self._start_response)
+            kind = type(iterable)
+            if kind is list or kind is tuple:
+                whole = self._take_whole(iterable)
+            else:
+                close = getattr(iterable, "close", None)
+            if whole is None:
+                self._write_each(iterable)
+        except BaseException as error:  # noqa: BLE001 - raised again on the loop thread
+            self._failure = error
+        # The response is handed over before close(), so that a slow one holds no client back. Where there is none, the
+        # loop is woken once, by done().
+        output.end(whole, tell=close is not None)
+        if close is not None:
+            _call_close(close)
+        self._incoming.discard()
+
+    def _start_response(
+        self,
+        status: str,
+        headers: list[tuple[str, str]],
+        exc_info: ExceptionInfo | tuple[None, None, None] | None = None,
+        /,
+    ) -> Callable[[bytes], object]:
+        """PEP 3333, "The start_response() Callable"."""
+        if exc_info is not None and exc_info[1] is not None:
+            try:
+                if self._committed:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # PEP 3333, "Error Handling": no circular reference through the traceback
+        elif self._head is not None:
+            raise second_head()
+        self._head = head = response_head_from_wsgi(status, headers)
+        if head.dropped:
+            self._shared.say_dropped(head.dropped)
+        return self._write
+
+    def _write_each(self, iterable: Iterable[bytes]) -> None:
+        """Write what the app yields, and ask it for no more than is wanted."""
+        self._output.check()
+        for chunk in iterator_of(iterable):
+            if chunk:
+                self._write(chunk)
+            else:
+                # PEP 3333, "The start_response() Callable": headers wait for the first chunk that is not empty.
+                as_bytes(chunk)
+                self._output.check()
+            if self._remaining == 0:
+                return  # its Content-Length is reached, or the response has no body
+        if not self._committed:
+            self._commit()
+        if self._remaining:
+            raise too_short(self._remaining)
+
+    def _write(self, chunk: bytes, /) -> None:
+        """PEP 3333, "The write() Callable"; and for each chunk of the iterable that is not empty.
+
+        Raises:
+            ClientDisconnected: The request is over. Stop.
+        """
+        if type(chunk) is not bytes:
+            chunk = as_bytes(chunk)
+        if not self._committed:
+            self._commit()
+        remaining = self._remaining
+        if remaining is not None:
+            # RFC 9112 §6.3: what goes past the Content-Length would be taken for the next response.
+            chunk = chunk[:remaining]
+            self._remaining = remaining - len(chunk)
+        self._output.put(chunk)
+
+    def _take_whole(self, chunks: Iterable[bytes]) -> list[bytes] | None:
+        """The whole body, to be handed over in one go; None if it must be written piece by piece."""
+        for chunk in chunks:
+            if type(chunk) is not bytes:
+                return None
+        length = sum(map(len, chunks))
+        if not self._committed:
+            self._length = length  # PEP 3333, "Handling the Content-Length Header"
+        if length > self._shared.response_buffer_bytes:
+            return None
+        if not self._committed:
+            self._commit()
+        remaining = self._remaining
+        if remaining is None or remaining == length:
+            return list(chunks)
+        if length < remaining:
+            raise too_short(remaining - length)
+        return [b"".join(chunks)[:remaining]]
+
+    def _commit(self) -> None:
+        """Fix the head: from now on start_response() cannot replace it."""
+        head = self._head
+        if head is None:
+            raise no_head()
+        self._committed = True
+        self._remaining = 0 if no_body(self._environ["REQUEST_METHOD"], head.status) else head.content_length
+
+    # -- Response out: loop thread --------------------------------------------------------------------------------
+
+    async def _response_out(self) -> None:
+        """Send what the worker hands over until it ends, and see it off."""
+        output = self._output
+        ended = False
+        while not ended and self._ending is None:
+            chunks, ended = await output.take()
+            if self._ending is None:
+                await self._send_chunks(chunks, ended=ended)
+        if self._ending is _Ending.TOO_LARGE:
+            logger.warning("413 to a request: its body is longer than max_request_bytes")
+            await self._refuse(413)
+        if not output.left:
+            await output.wait_left()
+
+    async def _send_chunks(self, chunks: list[bytes], *, ended: bool) -> None:
+        """Send what is queued, the head first, and the end if this is it."""
+        complete = ended and self._failure is None
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if not self._head_sent:
+            head = self._head
+            if head is None or not self._committed:
+                return  # the app failed before: the server answers
+            self._head_sent = True
+            headers = self._final_headers(head, len(body) if complete else self._length)
+            await self._send_message({"type": "http.response.start", "status": head.status, "headers": headers})
+            self._incoming.response_has_begun()
+        if complete:
+            self._incoming.response_ends()
+            await self._send_message({"type": "http.response.body", "body": body, "more_body": False})
+            self._ending = self._ending or _Ending.FINISHED
+        elif body and self._ending is None:
+            await self._send_message({"type": "http.response.body", "body": body, "more_body": True})
+
+    def _final_headers(self, head: ASGIResponseHead, length: int | None) -> list[tuple[bytes, bytes]]:
+        """The headers as they are sent: with a Content-Length, where it is known and the app said none."""
+        if head.content_length is not None or length is None:
+            return head.headers
+        if self._environ["REQUEST_METHOD"] == "HEAD":
+            # RFC 9110 §9.3.2: the headers of GET, whose length only a body that was given tells.
+            length = self._length or 0
+            return [*head.headers, (b"content-length", b"%d" % length)] if length else head.headers
+        if no_body("", head.status):
+            return head.headers
+        return [*head.headers, (b"content-length", b"%d" % length)]
+
+    async def _send_message(self, message: Message) -> None:
+        """Call the server's send(), so that the timer sees how long it takes and an ending can interrupt it."""
+        self._sends += 1
+        try:
+            await self._send(message)
+        except BaseException:
+            if self._interruption is not None and self._interruption.is_ours():
+                return  # the ending is decided: the caller looks at it
+            raise
+        finally:
+            self._sends += 1
+
+    async def _refuse(self, status: int, *headers: tuple[bytes, bytes]) -> None:
+        """Answer without the app, with a fixed text."""
+        text = b"" if self._scope["method"] == "HEAD" else status_line(status).encode() + b"\n"
+        fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text)), *headers]
+        await self._send_message({"type": "http.response.start", "status": status, "headers": fields})
+        await self._send_message({"type": "http.response.body", "body": text, "more_body": False})
+
+    # -- Endings: loop thread -------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Look after a request that takes a while: is its client still there, and does it take its response?"""
+        self._incoming.watch()
+        if not self._sends & 1:
+            return
+        if self._sends != self._seen_sends:
+            self._seen_sends, self._seen_sends_at = self._sends, now
+            return
+        timeout = self._shared.send_timeout
+        if timeout is not None and now - self._seen_sends_at >= timeout:
+            reason = f"it took nothing of its response for {timeout:g} s"
+            if self._end(_Ending.STALLED, functools.partial(ClientDisconnected, reason)):
+                self._shared.stalled += 1
+                logger.warning("Request given up: the client took nothing of its response for %g s", timeout)
+
+    def client_left(self, reason: str) -> None:
+        self._shared.disconnected += 1
+        logger.debug("The client left: %s", reason)
+        if self._shared.ignore_disconnect:
+            self._disconnected.set()
+        else:
+            self._end(_Ending.CLIENT_LEFT, functools.partial(ClientDisconnected, reason))
+
+    def body_too_large(self, limit: int) -> None:
+        """The body has grown past ``limit`` while the app runs: the client is told, if it can be."""
+        if not self._head_sent:
+            self._end(_Ending.TOO_LARGE, functools.partial(RequestTooLarge, limit))
+
+    def give_up(self, reason: str) -> None:
+        """End the request, whatever it does."""
+        self._end(_Ending.GIVEN_UP, functools.partial(ClientDisconnected, reason))
+
+    def _end(self, ending: _Ending, error: Callable[[], BaseException]) -> bool:
+        """Decide how the request ends, unless that is decided; wake whoever waits. The worker gets ``error()``."""
+        if self._ending is not None:
+            return False
+        self._ending = ending
+        self._disconnected.set()
+        self._output.stop(error)
+        self._incoming.stop(error)
+        if self._submitted_at and self._workers.withdraw(self):
+            self._incoming.discard()
+            self._output.leave()  # in the worker's place: it never enters the app
+        if self._sends & 1:
+            self._interruption = Interruption(self._task)
+            self._interruption.fire()
+        return True
+
+    def _conclude(self) -> None:
+        """Raise what the server is to know of, now that the worker is through."""
+        failure, self._failure = self._failure, None
+        if failure is None:
+            return
+        try:
+            if self._ending is None:
+                self._ending = _Ending.FAILED
+                raise fit_for_a_loop(failure)
+            if not is_of_an_ending(failure):
+                logger.error("The WSGI app failed after its request was over", exc_info=failure)
+        finally:
+            del failure  # it holds this frame, by its traceback
+
+    async def _break_off(self, error: BaseException) -> None:
+        """What the server's side raised ends the request. Waits for the worker, unless the server will not."""
+        if isinstance(error, Exception):
+            ending, reason = _Ending.SEND_FAILED, f"send() raised {error!r}"
+        else:  # the runtime's own: a cancellation, or the end of a coroutine that nobody awaits any more
+            ending, reason = _Ending.CANCELLED, "the server cancelled the request"
+        self._end(ending, functools.partial(ClientDisconnected, reason))
+        if self._submitted_at and self._ending is not _Ending.CANCELLED and not self._output.left:
+            await self._output.wait_left()
+
+
+def _call_close(close: Callable[[], object]) -> None:
+    """PEP 3333, "Specification Details": close() is called once, however the request ended. Worker thread."""
+    try:
+        close()
+    except BaseException as error:
+        if not is_of_an_ending(error):
+            logger.exception("close() of the WSGI app's iterable raised")
+
+
+# -- What has no app ----------------------------------------------------------------------------------------------
+
+
+async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
+    """ASGI WebSocket, "Close": sent before the handshake is accepted, it has the server answer 403."""
+    await receive()  # websocket.connect
+    logger.info("403 to a WebSocket at %r: a WSGI app cannot take it", scope.get("path"))
+    await send({"type": "websocket.close", "code": 1000, "reason": ""})
+
+
+def _default_workers() -> int:
+    """The environment's ``A2WSGI_WORKERS``, or our own default."""
+    text = os.environ.get("A2WSGI_WORKERS", "")
+    if not text:
+        return DEFAULT_WORKERS
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"The environment variable A2WSGI_WORKERS is {text!r}. It must be a whole number from 1.")
+    return int(text)
+
+
+def _check_options(**options: tuple[float | None, float]) -> None:
+    """Raise `ValueError` for an option below its minimum."""
+    for name, (value, minimum) in options.items():
+        if value is not None and value < minimum:
+            raise ValueError(f"{name} is {value!r}. It must be {minimum} or more.")

@@ -1,0 +1,154 @@
+"""What holds for every test: it leaves no thread, no descriptor and no temporary file behind.
+
+A bridge that is dropped ends its idle threads by itself. So no thread of ours is excused here: after each test the
+garbage is collected, and what then does not end within `GRACE_SECONDS` is a leak. A test that keeps a bridge beyond its
+own end, in a module's variable for instance, leaks the bridge's threads.
+
+Leftover asyncio tasks are noticed by the drivers in ``support``, which own the loops.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+#: How long threads may take to end after a test, in seconds. Arbitrary: long for a machine, short for a developer.
+GRACE_SECONDS = 2.0
+
+#: trio keeps idle threads in a cache of the process's for 10 s; one at work bears the name of its work instead.
+IDLE_IN_TRIO = re.compile(r"Trio thread \d+")
+
+_RAISED = pytest.StashKey[bool]()
+
+# No test has a deadline by the clock: a slow machine is no bug of ours. What hangs is ended by pytest-timeout.
+hypothesis.settings.register_profile("a2wsgi", deadline=None)
+hypothesis.settings.load_profile("a2wsgi")
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """What the process has at one moment.
+
+    Attributes:
+        threads: Those that `threading` knows.
+        raw_threads: The idents of those that run Python code and that `threading` does not know.
+        descriptors: Each open descriptor with what it stands for; empty where there is no ``/proc``.
+        files: What lies in the directory for temporary files.
+    """
+
+    threads: frozenset[threading.Thread]
+    raw_threads: frozenset[int]
+    descriptors: frozenset[tuple[int, str]]
+    files: frozenset[Path]
+
+    @classmethod
+    def now(cls) -> Belongings:
+        """Look around."""
+        threads = frozenset(threading.enumerate())
+        return cls(
+            threads=threads,
+            raw_threads=frozenset(sys._current_frames()) - {thread.ident for thread in threads},
+            descriptors=frozenset(_open_descriptors()),
+            files=frozenset(Path(tempfile.gettempdir()).iterdir()),
+        )
+
+    def leaked_since(self, before: Belongings) -> list[str]:
+        """Say what is here and was not there ``before``, a line or more for each."""
+        return [
+            *(
+                f"thread {thread.name!r}, which is at\n{_stack(thread.ident)}"
+                for thread in sorted(self.threads - before.threads, key=lambda thread: thread.name)
+                # A thread that `threading` has first heard of during the test may be older than the test.
+                if thread.ident not in before.raw_threads and not IDLE_IN_TRIO.fullmatch(thread.name)
+            ),
+            *(
+                f"thread {ident}, which is not from `threading`, and is at\n{_stack(ident)}"
+                for ident in self.raw_threads - before.raw_threads
+            ),
+            *(f"descriptor {number}: {target}" for number, target in sorted(self.descriptors - before.descriptors)),
+            *(f"temporary file {path}" for path in sorted(self.files - before.files)),
+        ]
+
+
+def leaks(before: Belongings, grace_seconds: float) -> list[str]:
+    """Say what is left since ``before`` once the garbage is collected, waiting for it to go.
+
+    Args:
+        before: What may stay.
+        grace_seconds: How long to wait at most.
+    """
+    deadline = time.monotonic() + grace_seconds
+    while True:
+        gc.collect()
+        left = Belongings.now().leaked_since(before)
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.01)  # a poll: nobody tells of a closed descriptor or of the end of a thread not from `threading`
+
+
+def _open_descriptors() -> Iterator[tuple[int, str]]:
+    directory = Path("/proc/self/fd")
+    if not directory.is_dir():
+        return
+    for entry in tuple(directory.iterdir()):
+        try:
+            yield int(entry.name), str(entry.readlink())
+        except FileNotFoundError:  # the one that the listing itself had open
+            continue
+
+
+def _stack(ident: int | None) -> str:
+    """The innermost frames of a thread, innermost last."""
+    frame = None if ident is None else sys._current_frames().get(ident)
+    return "".join(traceback.format_stack(frame)[-4:]).rstrip() if frame else "    (no Python code)"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember that a test raised: its traceback keeps alive whatever the test had."""
+    if call.excinfo is not None:
+        item.stash[_RAISED] = True
+    return (yield)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give the session a directory of its own for temporary files, and child processes the same and a fault handler.
+
+    pytest's ``tmp_path`` is elsewhere: it outlives its test on purpose. What is imported by now is taken out of the
+    garbage collector's sight, so that a collection after each test is cheap.
+    """
+    directory = tmp_path_factory.mktemp("tmpdir")
+    gc.collect()
+    gc.freeze()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(directory))
+        patch.setenv("TMPDIR", str(directory))
+        patch.setenv("PYTHONFAULTHANDLER", "1")  # in this process pytest's own plugin turns it on
+        yield
+    gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind(request: pytest.FixtureRequest, _session: None) -> Iterator[None]:
+    """Fail a test that leaves a thread, a descriptor or a temporary file behind, unless it has failed already."""
+    before = Belongings.now()
+    yield
+    if _RAISED in request.node.stash:
+        return
+    left = leaks(before, GRACE_SECONDS)
+    if left:
+        pytest.fail(f"The test left behind, {GRACE_SECONDS} s after its end:\n- " + "\n- ".join(left), pytrace=False)

@@ -1,0 +1,82 @@
+"""The guard that stands after every test notices each kind of leak."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from conftest import Belongings, leaks
+
+
+def test_guard_finds_nothing_when_nothing_is_left() -> None:
+    """Whatever was there before, and still is, is no leak."""
+    assert leaks(Belongings.now(), 0) == []
+
+
+def test_guard_names_a_thread_and_where_it_stands() -> None:
+    """The message has the thread's name and the line that it waits in."""
+    before, gate = Belongings.now(), threading.Event()
+    thread = threading.Thread(target=gate.wait, name="a2wsgi-worker-7", daemon=True)
+    thread.start()
+    try:
+        (leak,) = leaks(before, 0)
+    finally:
+        gate.set()
+        thread.join()
+    assert leak.startswith("thread 'a2wsgi-worker-7', which is at\n")
+    assert "in wait" in leak
+
+
+def test_guard_waits_for_a_thread_to_end() -> None:
+    """A thread that ends within the grace is no leak."""
+    before = Belongings.now()
+    timer = threading.Timer(0.05, lambda: None)
+    timer.start()
+    assert leaks(before, 30) == []
+
+
+def test_guard_finds_a_thread_that_threading_does_not_know() -> None:
+    """A thread of `_thread` is found by its frame."""
+    before = Belongings.now()
+    started, gate = _thread.allocate_lock(), _thread.allocate_lock()
+    started.acquire()
+    gate.acquire()
+
+    def wait() -> None:
+        started.release()
+        gate.acquire()
+
+    _thread.start_new_thread(wait, ())
+    started.acquire()
+    try:
+        (leak,) = leaks(before, 0)
+    finally:
+        gate.release()
+    assert "not from `threading`" in leak
+    assert leaks(before, 30) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="descriptors are read from /proc")
+def test_guard_names_a_descriptor() -> None:
+    """The message says what the descriptor stands for."""
+    before = Belongings.now()
+    reader, writer = os.pipe()
+    try:
+        found = leaks(before, 0)
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert [leak.split(" pipe:")[0] for leak in found] == [f"descriptor {reader}:", f"descriptor {writer}:"]
+
+
+def test_guard_names_a_temporary_file() -> None:
+    """A file that `tempfile` made, and nobody removed, is found in the session's own directory."""
+    before = Belongings.now()
+    with tempfile.NamedTemporaryFile(prefix="left-") as file:
+        found = leaks(before, 0)
+    assert f"temporary file {file.name}" in found
