@@ -26,16 +26,16 @@ __all__ = [
 def no_head() -> AppProtocolError:
     """The app has a body, or has ended, and has said no head."""
     return AppProtocolError(
-        "The WSGI app gave its body, or ended, before it called start_response(). PEP 3333 wants the status and the headers "
-        "first. Call start_response(status, headers) before the first chunk that is not empty."
+        "The WSGI app gave its body, or ended, before it called start_response(). PEP 3333 wants the status and the "
+        "headers first. Call start_response(status, headers) before the first chunk that is not empty."
     )
 
 
 def second_head() -> AppProtocolError:
     """The app said a second head without an error to excuse it."""
     return AppProtocolError(
-        "The WSGI app called start_response() a second time without exc_info. PEP 3333 allows one head a response. Pass "
-        "exc_info=sys.exc_info() to replace it by an error's."
+        "The WSGI app called start_response() a second time without exc_info. PEP 3333 allows one head a response. "
+        "Pass exc_info=sys.exc_info() to replace it by an error's."
     )
 
 
@@ -49,8 +49,8 @@ def as_bytes(chunk: object) -> bytes:
         return bytes(chunk)
     hint = "It returned bytes where it should return [bytes]. " if isinstance(chunk, int) else ""
     raise AppProtocolError(
-        f"The WSGI app gave a chunk of type {type(chunk).__name__}. PEP 3333 wants bytes. {hint}Encode text, and wrap other "
-        "buffers in bytes()."
+        f"The WSGI app gave a chunk of type {type(chunk).__name__}. PEP 3333 wants bytes. {hint}Encode text, and wrap "
+        "other buffers in bytes()."
     )
 
 
@@ -72,8 +72,8 @@ def iterator_of(returned: object) -> Iterator[bytes]:
         return iter(cast("Iterable[bytes]", returned))
     except TypeError:
         raise AppProtocolError(
-            f"The WSGI app returned {type(returned).__name__}, which is not iterable. PEP 3333 wants an iterable of bytes. "
-            "Return a list, as in [body]."
+            f"The WSGI app returned {type(returned).__name__}, which is not iterable. PEP 3333 wants an iterable of "
+            "bytes. Return a list, as in [body]."
         ) from None
 
 

@@ -3,10 +3,10 @@
 Strategy
     `ToLoop` is written by a thread and read by a coroutine; `ToThread` is written on the loop and read by a thread.
     Each is a list of chunks, its size in bytes and the state of both ends, under one lock that is never held while
-    anything is waited for, called back or copied. Whoever finds nothing to do leaves a *waiter* (a future of the loop, a *gate*
-    of a thread) in the stream; whoever changes the stream takes the waiter out, under the lock, and wakes it, outside.
-    So there is one wake-up for each time that somebody really waited, and none for a chunk that finds the other side
-    at work: it takes all that has gathered meanwhile in one go.
+    anything is waited for, called back or copied. Whoever finds nothing to do leaves a *waiter* (a future of the loop)
+    or a *gate* (a lock, for a thread) in the stream; whoever changes the stream takes it out, under the lock, and opens
+    it, outside. So there is one wake-up for each time that somebody really waited, and none for a chunk that finds the
+    other side at work: it takes all that has gathered meanwhile in one go.
 
 Guarantees
     - The order of chunks is kept, none is lost or doubled, and none is given out after `stop`.
@@ -23,22 +23,26 @@ Assumes
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from ._errors import ClientDisconnected
-from ._runtime import wake
+from ._runtime import wake, wake_all
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from ._runtime import Runtime
+    from ._runtime import Host, Runtime
 
-__all__ = ["ToLoop", "ToThread"]
+__all__ = ["ToLoop", "ToServer", "ToThread"]
 
 #: How often a thread that waits looks whether its loop is still there. Arbitrary: a loop that was closed under a
 #: request is an accident, and a wake-up a second costs nothing.
 LIFE_SIGN_SECONDS = 1.0
+
+#: The same for a server thread. Half: the error is to be there within a second.
+HOST_SIGN_SECONDS = 0.5
 
 
 def _loop_closed() -> ClientDisconnected:
@@ -299,6 +303,124 @@ class ToThread(_Stream):
         if waiter is not None:
             self._runtime.doorbell.ring(wake, waiter)
         return chunks
+
+
+class ToServer(ToThread):
+    """`ToThread` for a server thread, which is not only told of chunks but also asked for the request's body.
+
+    Args:
+        host: The loop that writes; where the thread waits is its business.
+        limit: How many bytes may be queued before `room` waits.
+    """
+
+    __slots__ = ("_asked", "_host", "_left", "_room_waiters")
+
+    def __init__(self, host: Host, limit: int) -> None:
+        super().__init__(host, limit)
+        self._host = host
+        # Guarded by _lock, as all of _Stream's.
+        self._asked = False  # the loop wants a part of the request's body
+        self._left = False  # the loop is through with the request
+        self._room_waiters: list[asyncio.Future[None]] = []
+
+    # -- the loop thread ------------------------------------------------------------------------------------------
+
+    def ask(self) -> None:
+        """Have the thread fetch a part of the request's body, once it has delivered what is queued."""
+        with self._lock:
+            self._asked = True
+            gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.release()
+
+    def leave(self) -> None:
+        """Say that the loop is through with the request, and wake the thread. Last call of the loop."""
+        with self._lock:
+            self._ended = self._left = True
+            gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.release()
+
+    @property
+    def full(self) -> bool:
+        """Whether `room` would wait."""
+        return self._size >= self._limit and self._stopped is None
+
+    async def room(self) -> None:
+        """Wait until fewer than ``limit`` bytes are queued, or the stream is stopped. Any number of tasks may.
+
+        Cancellation: nothing changes.
+        """
+        while True:
+            with self._lock:
+                if not self._chunks or self._size < self._limit or self._stopped is not None:
+                    return
+                waiter = self._runtime.create_future()
+                self._room_waiters.append(waiter)
+            await waiter
+
+    def stop(self, error: Callable[[], BaseException]) -> None:
+        """As `ToThread.stop`."""
+        super().stop(error)
+        waiters, self._room_waiters = self._room_waiters, []
+        wake_all(waiters)
+
+    # -- the thread -----------------------------------------------------------------------------------------------
+
+    def collect(self) -> tuple[list[bytes], bool]:
+        """All that is queued, and whether that was the end; waits until there is something. Nothing: the loop asks.
+
+        Raises:
+            BaseException: The error of `stop`, or why the loop does not run any more.
+        """
+        while True:
+            with self._lock:
+                if self._stopped is not None:
+                    raise self._stopped()
+                if self._chunks or self._ended:
+                    chunks, ended = self._take(), self._ended
+                    waiters, self._room_waiters = self._room_waiters, []
+                    break
+                if self._asked:
+                    self._asked = False
+                    return [], False
+                gate = self._hang_up_a_gate()
+            self._pass(gate)
+        if waiters:
+            self._runtime.doorbell.ring(wake_all, waiters)
+        return chunks, ended
+
+    def wait_left(self, seconds: float | None) -> bool:
+        """Wait until the loop is through with the request, at most ``seconds``; None is for ever.
+
+        Returns:
+            Whether it is.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while True:
+            with self._lock:
+                if self._left:
+                    return True
+                gate = self._hang_up_a_gate()
+            left_seconds = LIFE_SIGN_SECONDS if deadline is None else deadline - time.monotonic()
+            if left_seconds <= 0 or self._host.trouble() is not None:
+                with self._lock:
+                    self._gate = None
+                    return self._left
+            gate.acquire(timeout=min(left_seconds, LIFE_SIGN_SECONDS))
+
+    def _hang_up_a_gate(self) -> threading.Lock:
+        gate = self._gate = self._host.gate()
+        return gate
+
+    def _pass(self, gate: threading.Lock) -> None:
+        while not gate.acquire(timeout=HOST_SIGN_SECONDS):
+            trouble = self._host.trouble()
+            if trouble is not None:
+                with self._lock:
+                    self._stopped = self._stopped or (lambda: trouble)
+                    self._gate = None
+                return
 
 
 #: Guards what threads leave in a `Disconnection`; one for all of them, since hardly any request has such a thread.

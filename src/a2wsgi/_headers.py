@@ -17,21 +17,20 @@
 Specs: PEP 3333; ASGI HTTP 2.5; RFC 9110 (HTTP Semantics); RFC 9112 (HTTP/1.1); RFC 3875 (CGI).
 
 The tables of names are caches: a name is looked at once, and found ever after. They are bounded, since clients choose
-names. Any thread may use them: each step on them is one atomic operation on a dict, and a lost race costs a second look.
+names. Any thread may use them: each step is one atomic operation on a dict, and a lost race costs a second look.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, AnyStr, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from ._errors import AppProtocolError, BridgeError, InvalidHeader
 
 if TYPE_CHECKING:
-    from typing import TypeGuard
+    from collections.abc import Callable, Iterable, Sequence
 
-_K = TypeVar("_K")
+_K = TypeVar("_K", bound="str | bytes")
 _V = TypeVar("_V")
 
 # RFC 9110 §5.6.2
@@ -126,7 +125,7 @@ _PHRASES = {
 _STATUS_LINES = {code: f"{code} {phrase}" for code, phrase in _PHRASES.items()}
 
 
-class BadRequest(ValueError):
+class BadRequest(ValueError):  # noqa: N818  # never leaves a bridge; named for the answer
     """The client's request is malformed: whoever catches this answers 400 (RFC 9110 §15.5.1)."""
 
 
@@ -181,7 +180,7 @@ class _Cache(dict[_K, _V]):
 
     def __missing__(self, key: _K) -> _V:
         value = self._make(key)
-        if len(key) <= _CACHED_NAME_LENGTH:  # type: ignore[arg-type]  # every key is a str or bytes, or make() raised
+        if len(key) <= _CACHED_NAME_LENGTH:
             if len(self) >= _CACHED_NAMES:
                 self.clear()
             self[key] = value
@@ -250,7 +249,7 @@ def content_length(values: Iterable[bytes | str]) -> int | None:
 # -- Status -----------------------------------------------------------------------------------------------------------
 
 
-def _parse_status(status: str) -> int:
+def _parse_status(status: object) -> int:
     if not isinstance(status, str):
         raise AppProtocolError(
             f'start_response() was given a status of type {type(status).__name__}. PEP 3333, "The start_response() '
@@ -277,7 +276,20 @@ def parse_status(status: str) -> int:
         AppProtocolError: It is no ``str``, or does not begin with three digits and then end or go on with a space.
         InvalidHeader: It contains CR, LF or NUL.
     """
-    return _STATUS_CODES[status] if isinstance(status, str) else _parse_status(status)
+    try:
+        return _STATUS_CODES[status]
+    except TypeError:  # a list, say, which has no hash
+        return _parse_status(status)
+
+
+def _odd_status_line(code: object) -> str:
+    if not isinstance(code, int) or isinstance(code, bool) or not 100 <= code <= 999:
+        raise AppProtocolError(
+            f"The app sent http.response.start with the status {str(code)[:80]!r} of type {type(code).__name__}. ASGI "
+            'HTTP 2.5, "Response Start", wants an int, and RFC 9112 §4 three digits. Send one like 200.'
+        )
+    # PEP 3333, "The start_response() Callable", wants a reason phrase; wsgiref, tornado and twisted fail without one.
+    return _STATUS_LINES.get(code) or f"{int(code)} Unknown Status Code"
 
 
 def status_line(code: int) -> str:
@@ -286,30 +298,21 @@ def status_line(code: int) -> str:
     Raises:
         AppProtocolError: It is no ``int`` (a ``bool`` is none here), or not of three digits.
     """
-    if type(code) is int and code in _STATUS_LINES:
-        return _STATUS_LINES[code]
-    if not isinstance(code, int) or isinstance(code, bool) or not 100 <= code <= 999:
-        raise AppProtocolError(
-            f"The app sent http.response.start with the status {str(code)[:80]!r} of type {type(code).__name__}. ASGI HTTP "
-            '2.5, "Response Start", wants an int, RFC 9112 §4 three digits. Send one like 200.'
-        )
-    # PEP 3333, "The start_response() Callable", wants a reason phrase; wsgiref, tornado and twisted fail without one.
-    return _STATUS_LINES.get(code) or f"{int(code)} Unknown Status Code"
+    return _STATUS_LINES[code] if type(code) is int and code in _STATUS_LINES else _odd_status_line(code)
 
 
 # -- Which responses have a body --------------------------------------------------------------------------------------
 
 
 def no_body(method: str, status: int) -> bool:
-    """Tell whether a response has no body, whatever its headers say (RFC 9110 §6.4.1, §9.3.2, §15.2, §15.3.5, §15.4.5)."""
-    return method == "HEAD" or status in {204, 304} or status < 200
+    """Tell whether a response has no body, whatever its headers say."""
+    # RFC 9110 §9.3.2, §15.2, §15.3.5, §15.4.5
+    return method == "HEAD" or status < 200 or status in {204, 304}
 
 
-def without_forbidden_length(status: int, headers: list[tuple[AnyStr, AnyStr]]) -> list[tuple[AnyStr, AnyStr]]:
-    """Return the headers, less the ``Content-Length`` that a 1xx or a 204 must not have (RFC 9110 §8.6)."""
-    if status == 204 or status < 200:
-        return [pair for pair in headers if pair[0].lower() not in {"content-length", b"content-length"}]
-    return headers
+def _no_length(status: int) -> bool:
+    # RFC 9110 §8.6: not even a Content-Length of 0. A 304 may say how long the body would have been.
+    return status < 200 or status == 204
 
 
 # -- Response heads ---------------------------------------------------------------------------------------------------
@@ -352,6 +355,7 @@ def response_head_from_wsgi(status: str, headers: Iterable[tuple[str, str]]) -> 
     length: int | None = None
     dropped: tuple[str, ...] = ()
     item: object = headers
+    name = ""
     try:
         for item in headers:
             name, value = item
@@ -372,6 +376,8 @@ def response_head_from_wsgi(status: str, headers: Iterable[tuple[str, str]]) -> 
         raise InvalidHeader(f"The value of the response header {name!r} is not latin-1", "PEP 3333") from None
     except (TypeError, ValueError, AttributeError) as exc:
         raise _fault_of_pair(exc, item, str) from None
+    if length is not None and _no_length(code):
+        length, sent = None, [pair for pair in sent if pair[0] != b"content-length"]
     return ASGIResponseHead(code, sent, length, dropped)
 
 
@@ -412,6 +418,8 @@ def response_head_from_asgi(status: int, headers: Iterable[tuple[bytes, bytes]] 
                 _check_repeat(length, text)
     except (TypeError, ValueError, AttributeError) as exc:
         raise _fault_of_pair(exc, item, bytes) from None
+    if length is not None and _no_length(status):
+        length, sent = None, [pair for pair in sent if pair[0].lower() != "content-length"]
     return WSGIResponseHead(line, int(status), sent, length, dropped)
 
 
@@ -437,10 +445,8 @@ def _check_repeat(length: int, value: str) -> None:
         )
 
 
-def _bytes_of_pair(*pair: bytes | bytearray | memoryview) -> tuple[bytes, ...]:
-    if not all(isinstance(part, (bytes, bytearray, memoryview)) for part in pair):
-        raise TypeError
-    return tuple(bytes(part) for part in pair)
+def _bytes_of_pair(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    return bytes(memoryview(name)), bytes(memoryview(value))  # a TypeError for a str or an int
 
 
 def _fault_of_pair(exc: Exception, item: object, wanted: type) -> Exception:
@@ -448,18 +454,14 @@ def _fault_of_pair(exc: Exception, item: object, wanted: type) -> Exception:
     if isinstance(exc, BridgeError):
         return exc
     what, kind = "headers that hold something", type(item).__name__
-    if isinstance(item, (tuple, list)) and len(item) == 2:
-        name, value = item
+    if isinstance(item, (tuple, list)) and len(pair := cast("Sequence[object]", item)) == 2:
+        name, value = pair
         what, kind = "a header name", type(name).__name__
         if isinstance(name, wanted):
             what, kind = f"the header {name!r} with a value", type(value).__name__
-    spec = 'PEP 3333, "The start_response() Callable",' if wanted is str else 'ASGI HTTP 2.5, "Response Start",'
+    spec, mend = 'ASGI HTTP 2.5, "Response Start",', 'Make each bytes: value.encode("latin-1").'
+    if wanted is str:
+        spec, mend = 'PEP 3333, "The start_response() Callable",', 'Make each a str: value.decode("latin-1"), str(5).'
     return AppProtocolError(
-        f"The app's response has {what} of type {kind}. {spec} wants pairs of {wanted.__name__}. {_MEND[wanted]}"
+        f"The app's response has {what} of type {kind}. {spec} wants pairs of {wanted.__name__}. {mend}"
     )
-
-
-_MEND = {
-    str: 'Make each a str: str(number), or value.decode("latin-1").',
-    bytes: 'Make each bytes: value.encode("latin-1").',
-}

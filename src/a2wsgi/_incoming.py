@@ -52,6 +52,17 @@ class Listener(Protocol):
         """The body has grown past ``limit`` while the app runs."""
 
 
+class _Nobody:
+    """Listens when the request is over."""
+
+    def client_left(self, reason: str) -> None: ...
+
+    def body_too_large(self, limit: int) -> None: ...
+
+
+_nobody = _Nobody()
+
+
 class _Turn(enum.Enum):
     """Whose turn it is to call ``receive()``."""
 
@@ -101,7 +112,7 @@ class Incoming:
         *,
         spool: bool,
     ) -> None:
-        self._listener = listener
+        self._listener: Listener = listener
         self._runtime = runtime
         self._receive = receive
         self._buffer_bytes = buffer_bytes
@@ -313,6 +324,7 @@ class Incoming:
     async def close(self, *, wait: bool) -> None:
         """End the task. Without a wait in a cancelled request: there may be no loop to wait on."""
         self._turn = _Turn.DONE
+        self._listener = _nobody  # the request holds us: a cycle would leave each request to the garbage collector
         if self._task is None:
             return
         if wait:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["Doorbell", "Interruption", "Runtime", "Visited", "wake"]
+__all__ = ["Doorbell", "Host", "Interruption", "Runtime", "Visited", "wake", "wake_all"]
 
 #: How often the timer visits the requests in flight. A client that left is to be noticed within a second, also by a
 #: request that sends nothing; arbitrary below that.
@@ -82,6 +82,12 @@ def wake(waiter: asyncio.Future[None]) -> None:
     """End the wait for ``waiter``, unless it was cancelled meanwhile. Loop thread."""
     if not waiter.done():
         waiter.set_result(None)
+
+
+def wake_all(waiters: list[asyncio.Future[None]]) -> None:
+    """As `wake`, for each of them. Loop thread."""
+    for waiter in waiters:
+        wake(waiter)
 
 
 class Runtime:
@@ -153,6 +159,26 @@ class Runtime:
         task = asyncio.current_task()
         assert task is not None  # a coroutine of asyncio's runs in one
         return task
+
+
+class Host(Runtime):
+    """A loop that does not call us but is called: a `Runtime` that knows where a calling thread waits for it."""
+
+    __slots__ = ()
+
+    def gate(self) -> threading.Lock:
+        """A closed gate, for the calling thread to wait at until the loop opens it. Any thread."""
+        gate = threading.Lock()
+        gate.acquire()
+        return gate
+
+    def soon(self, function: Callable[[], object]) -> None:
+        """Call ``function`` after the current step of the app. Loop thread."""
+        self.loop.call_soon(function)
+
+    def trouble(self) -> BaseException | None:
+        """Why the loop will do nothing any more; None while it runs. Any thread."""
+        raise NotImplementedError
 
 
 class Interruption:

@@ -2,18 +2,18 @@
 
 *Facts*
 
-- ``SCRIPT_NAME + PATH_INFO`` is the decoded path (PEP 3333, "URL Reconstruction"), as bytes-in-latin-1 ("Unicode
-  Issues"). ``path`` is the same as text, with ``root_path`` as its prefix (ASGI HTTP 2.5, "HTTP Connection Scope").
-- Text cannot hold what is not UTF-8. ``path`` has U+FFFD there (or surrogates: peregrine); ``raw_path`` has the bytes.
+- ``SCRIPT_NAME + PATH_INFO`` is the decoded path (PEP 3333, "URL Reconstruction"), its bytes as latin-1 ("Unicode
+  Issues"). ``path`` is the same as text, and begins with ``root_path`` (ASGI HTTP 2.5, "HTTP Connection Scope").
+- Text cannot hold what is not UTF-8: ``path`` has U+FFFD there, only ``raw_path`` has the bytes.
 - Servers differ. Ports are ``int``, ``str``, ``""``, ``None`` or a path; pairs are lists; iterables can be read once;
   keys are absent; ``raw_path`` holds the query (aiohttp-asgi); ``path`` is not decoded (h2corn, gunicorn's HTTP/2), or
-  is but for ``%2F`` (cheroot), or begins with ``http://`` (gevent, hypercorn): all of it is made one here.
-- Bridges nest. What one bridge knew that the other interface has no word for, the next takes back: from
-  ``scope["wsgi_environ"]`` and ``environ["asgi.scope"]``, and only where what lies between has not changed it.
+  is but for ``%2F`` (cheroot), or begins with ``http://`` (gevent, hypercorn). All of it is made one here.
+- Bridges nest. What the outer bridge knew, and the interface between has no word for, is taken back from
+  ``scope["wsgi_environ"]`` or ``environ["asgi.scope"]``, where what lies between has not changed it.
 
 Specs: PEP 3333; RFC 3875 (CGI); ASGI HTTP 2.5; RFC 9110; RFC 9112. What a header may be is in ``_headers.py``.
 
-Any thread may call; nothing waits. Both functions run once a request, on the loop thread or on the server's thread.
+Any thread may call. Each function runs once a request, on the loop thread or on the server thread.
 """
 
 from __future__ import annotations
@@ -32,23 +32,21 @@ if TYPE_CHECKING:
 # RFC 3986 §3.3: what a path may hold unquoted, besides letters, digits and "_.-~".
 _PATH_SAFE = "/:@!$&'()*+,;="
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_.\-~/:@!$&'()*+,;=]*")
-# RFC 9112 §3.2.2: a request target in absolute form.
+# RFC 3986 §2: what a request target may hold at all: no controls, no space, nothing above 126.
+_TARGET_SAFE = "".join(map(chr, range(0x21, 0x7F)))
+# RFC 9112 §3.2.2: what comes before the path of a request target in absolute form.
 _ABSOLUTE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?]*")
 # RFC 9110 §7.2: Host = uri-host [ ":" port ]
 _HOST = re.compile(r"([^:\s/@]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
-
-_LENGTH = re.compile(r"[0-9]{1,20}")
-# What a Unix socket's path begins with, and no host: a path, an abstract name, or its usual spelling.
-_SOCKET_PATH = "/\0@"
-# What a request target may hold, RFC 3986: no controls, no space, nothing above 126.
-_VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
+# How a Unix socket's name begins, and a host's never: a path, an abstract name, the usual spelling of the latter.
+_SOCKET = ("/", "\0", "@")
 
 _PORTS = {"http": "80", "https": "443"}
 # PEP 3333, "environ Variables": wsgi.url_scheme is http or https, also of a WebSocket's handshake.
 _URL_SCHEMES = {"ws": "http", "wss": "https"}
 _PROTOCOLS = {"1.0": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2", "2.0": "HTTP/2", "3": "HTTP/3", "3.0": "HTTP/3"}
 _HTTP_VERSIONS = {
-    "HTTP/1": "1.0",  # granian's for HTTP/1.0
+    "HTTP/1": "1.0",  # granian's word for HTTP/1.0
     "HTTP/1.0": "1.0",
     "HTTP/1.1": "1.1",
     "HTTP/2": "2",
@@ -59,7 +57,7 @@ _HTTP_VERSIONS = {
 
 
 class ScopeView(MutableMapping[str, Any]):
-    """``environ["asgi.scope"]``: the scope itself, but for a ``repr`` that shows no header, query, cookie or state.
+    """``environ["asgi.scope"]``: the scope itself, but for a ``repr`` that shows no headers, query, cookies or state.
 
     Debug pages print the environ. They know to hide ``HTTP_COOKIE``; they would print the scope whole.
 
@@ -116,10 +114,10 @@ class EnvironTemplate:
         multithread: bool = True,
         multiprocess: bool = True,
     ) -> None:
-        self.script_name = script_name
+        self.script_name = "/" + script_name.strip("/") if script_name.strip("/") else ""
         self.fixed = fixed
         self.environ_keys = ENVIRON_KEYS_WITH_UNDERSCORES if allow_underscores else ENVIRON_KEYS
-        # PEP 3333, "environ Variables". The last is no part of it, but read by Flask, Werkzeug and Django.
+        # PEP 3333, "environ Variables". The last is not in it; Werkzeug reads a body of unknown length only with it.
         self.constants: Environ = {
             "wsgi.version": (1, 0),
             "wsgi.multithread": multithread,
@@ -136,10 +134,10 @@ _DEFAULT_TEMPLATE = EnvironTemplate()
 
 
 def environ_from_scope(scope: Scope, template: EnvironTemplate = _DEFAULT_TEMPLATE) -> Environ:
-    """Translate an ASGI scope; the caller adds ``wsgi.input``, ``wsgi.errors`` and its own keys.
+    """Translate an ASGI scope; the caller adds ``wsgi.input``, ``wsgi.errors`` and keys of its own.
 
     Args:
-        scope: Of an HTTP request, or of a WebSocket. Headers that can be read only once are replaced by a list.
+        scope: Of an HTTP request or a WebSocket. Headers that can be read only once become a list in it.
         template: The bridge's options.
 
     Raises:
@@ -154,25 +152,26 @@ def environ_from_scope(scope: Scope, template: EnvironTemplate = _DEFAULT_TEMPLA
     scheme = get("scheme") or "http"
     environ["wsgi.url_scheme"] = scheme = _URL_SCHEMES.get(scheme, scheme)
 
-    path, raw_path, root_path = get("path") or "", get("raw_path"), get("root_path")
-    if path.isascii() and raw_path == path.encode() and _PLAIN_PATH.fullmatch(path):
+    path, raw_path, root_path = get("path") or "", get("raw_path"), get("root_path") or ""
+    if raw_path == path.encode("utf-8", "replace") and _PLAIN_PATH.fullmatch(path):
         uri = path
     else:
         path, uri = _wsgi_path(path, raw_path)
     if root_path or template.script_name:
-        environ["SCRIPT_NAME"], environ["PATH_INFO"] = _cut_root(path, root_path or "", template)
+        environ["SCRIPT_NAME"], environ["PATH_INFO"] = _script_and_path(path, root_path, template)
     else:
         environ["SCRIPT_NAME"], environ["PATH_INFO"] = "", path
     query = get("query_string")
     if query:
         environ["QUERY_STRING"] = query = query.decode("latin-1")  # PEP 3333, "Unicode Issues": any byte may be in it
-        uri = f"{uri}?{query}"
+        environ["REQUEST_URI"] = environ["RAW_URI"] = f"{uri}?{query}"  # Apache's word, and gunicorn's
     else:
         environ["QUERY_STRING"] = ""
-    environ["REQUEST_URI"] = environ["RAW_URI"] = uri  # Apache's name, and gunicorn's
+        environ["REQUEST_URI"] = environ["RAW_URI"] = uri
 
-    headers, environ_keys = get("headers"), template.environ_keys
-    if type(headers) is not list:
+    environ_keys = template.environ_keys
+    headers: list[tuple[bytes, bytes]] | None = get("headers")
+    if headers is None or type(headers) is not list:
         scope["headers"] = headers = list(headers or ())
     try:
         for name, value in headers:
@@ -184,12 +183,12 @@ def environ_from_scope(scope: Scope, template: EnvironTemplate = _DEFAULT_TEMPLA
     except (TypeError, ValueError, AttributeError):
         scope["headers"] = _pairs_of_bytes(headers)
         return environ_from_scope(scope, template)
-    environ.pop("", None)  # where the headers that are to be dropped went
+    environ.pop("", None)  # the key of all names that are to be dropped
     if "CONTENT_LENGTH" in environ:
         _settle_length(environ)
 
     server, client = get("server"), get("client")
-    if server and type(server[1]) is int and server[0] and server[1] > 0:
+    if server and type(server[1]) is int and server[1] > 0 and server[0]:
         environ["SERVER_NAME"], environ["SERVER_PORT"] = server[0], str(server[1])
     else:
         environ["SERVER_NAME"], environ["SERVER_PORT"] = _server_name(server, scheme, environ.get("HTTP_HOST", ""))
@@ -202,25 +201,22 @@ def environ_from_scope(scope: Scope, template: EnvironTemplate = _DEFAULT_TEMPLA
     return environ
 
 
-def _wsgi_path(path: str, raw_path: object) -> tuple[str, str]:
+def _wsgi_path(path: str, raw_path: str | bytes | None) -> tuple[str, str]:
     """Return the whole path as WSGI has it, and as it was requested."""
     data, raw = _text_bytes(path), _without_query(raw_path)
     if raw is None:
         uri = quote_from_bytes(data, _PATH_SAFE)
     else:
+        uri = quote_from_bytes(raw, _TARGET_SAFE)  # uvicorn puts its --root-path there unquoted
         data = _agreed(data, raw) or data
-        uri = quote_from_bytes(raw, _VISIBLE)  # leaves what a client may send; uvicorn's --root-path is not quoted
     return _origin_form(data.decode("latin-1")), uri
 
 
-def _cut_root(path: str, root_path: str, template: EnvironTemplate) -> tuple[str, str]:
-    """Return ``SCRIPT_NAME`` and ``PATH_INFO``."""
+def _script_and_path(path: str, root_path: str, template: EnvironTemplate) -> tuple[str, str]:
+    """Return ``SCRIPT_NAME`` and ``PATH_INFO``. A path that does not begin with its root is left whole."""
     if template.fixed:
-        cut = _cut(path, template.script_name)
-        if cut is None:
-            _, info = _cut(path, root_path) or ("", path)
-            cut = _text_bytes(template.script_name).decode("latin-1"), info
-        return cut
+        script = _text_bytes(template.script_name).decode("latin-1")
+        return script, (_cut(path, script) or _cut(path, root_path) or ("", path))[1]
     root = root_path or template.script_name
     return _cut(path, root) or (_text_bytes(root.rstrip("/")).decode("latin-1"), path)
 
@@ -228,35 +224,33 @@ def _cut_root(path: str, root_path: str, template: EnvironTemplate) -> tuple[str
 def _cut(path: str, root: str) -> tuple[str, str] | None:
     """Cut a prefix from a path, between two segments only: ``/api`` is no prefix of ``/apiary``.
 
-    A slash at its end goes to what follows, unless that begins with one: then ``/api/`` and ``/x`` made ``/api//x``.
+    A slash at its end goes to what follows, unless that begins with one: ``/api/`` and ``/x`` had made ``/api//x``.
     """
-    if root == "/":  # PEP 3333: SCRIPT_NAME is empty for an app at the root (and wsgiref.validate refuses "/")
+    if root == "/":  # PEP 3333: the SCRIPT_NAME of an app at the root is empty (and wsgiref.validate refuses "/")
         return "", path
     script = root if root.isascii() else _wsgi_root(path, root)
     for prefix in (script, script.rstrip("/")):
         rest = path[len(prefix) :]
-        if path.startswith(prefix) and rest[:1] in {"", "/"}:
+        if path.startswith(prefix) and (not rest or rest[0] == "/"):
             return prefix, rest
     return None
 
 
 def _wsgi_root(path: str, root: str) -> str:
-    """Return a prefix as WSGI has it: where its text has lost bytes, with those of the path."""
+    """Return a prefix as WSGI has it; where its text has lost bytes, the path has them."""
     prefix = "/".join(path.split("/")[: root.count("/") + 1])
-    return prefix if _lossy(prefix.encode("latin-1")) == root else _text_bytes(root).decode("latin-1")
+    return prefix if _text(prefix.encode("latin-1")) == root else _text_bytes(root).decode("latin-1")
 
 
 def _joined(key: str, value: str, repeat: str) -> str:
-    if key == "CONTENT_TYPE":  # RFC 9110 §8.3: no list; the first stands, as in most servers
+    if key == "CONTENT_TYPE":  # RFC 9110 §8.3: it is no list; the first stands
         return value
-    # RFC 6265 §5.4 and RFC 9113 §8.2.3: cookies were one header that HTTP/2 splits. RFC 9110 §5.3: all others are lists.
+    # RFC 9113 §8.2.3: HTTP/2 splits a cookie header at its "; ". RFC 9110 §5.3: all others are lists.
     return f"{value}; {repeat}" if key == "HTTP_COOKIE" else f"{value},{repeat}"
 
 
 def _settle_length(environ: Environ) -> None:
-    value = environ["CONTENT_LENGTH"]
-    if not _LENGTH.fullmatch(value):
-        environ["CONTENT_LENGTH"] = str(content_length((value,)))
+    environ["CONTENT_LENGTH"] = str(content_length((environ["CONTENT_LENGTH"],)))
     if "HTTP_TRANSFER_ENCODING" in environ:  # RFC 9112 §6.3: it overrides Content-Length
         del environ["CONTENT_LENGTH"]
 
@@ -265,20 +259,20 @@ def _server_name(server: Sequence[object] | None, scheme: str, host: str) -> tup
     """Return ``SERVER_NAME`` and ``SERVER_PORT``. PEP 3333 wants neither empty, also on a Unix socket."""
     name, port = _address(server) or ("", None)
     default = _PORTS.get(scheme, "80")
-    if name and name[0] not in _SOCKET_PATH:
+    if name and not name.startswith(_SOCKET):
         return name, str(port or default)
-    match = _HOST.fullmatch(host)  # RFC 3875 §4.1.14 and §4.1.15
+    match = _HOST.fullmatch(host)
     return (match[1], match[2] or default) if match else ("localhost", default)
 
 
-def _pairs_of_bytes(headers: Iterable[Sequence[bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return headers as they should be. What has no ``decode()`` (memoryview) or no hash (bytearray) is copied."""
+def _pairs_of_bytes(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return the headers as they should be, made of memoryviews (no ``decode()``) or of bytearrays (no hash)."""
     try:
         return [(bytes(memoryview(name)), bytes(memoryview(value))) for name, value in headers]
     except (TypeError, ValueError):
         raise ServerProtocolError(
-            'The scope\'s headers are not pairs of bytes. ASGI HTTP 2.5, "HTTP Connection Scope", wants an iterable of '
-            "[name, value]. Mend the server, or the middleware that made them."
+            'The headers in the scope are not pairs of bytes. ASGI HTTP 2.5, "HTTP Connection Scope", wants an iterable '
+            "of such. Mend the server, or the middleware that made them."
         ) from None
 
 
@@ -286,42 +280,39 @@ def _pairs_of_bytes(headers: Iterable[Sequence[bytes]]) -> list[tuple[bytes, byt
 
 
 def process_headers(os_environ: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """Return what in the environment of the process looks like a header, for `scope_from_environ`.
+    """Return what looks like a header in the environment of the process, for `scope_from_environ`.
 
-    wsgiref and granian merge ``os.environ`` into each environ. In a CGI process it *is* the request, and none is merged.
+    wsgiref and granian merge ``os.environ`` into each environ. In a CGI process it is the request itself.
     """
     if "REQUEST_METHOD" in os_environ:  # RFC 3875 §4.1.12
         return {}
     return {
-        key: (value, value.encode("utf-8", "surrogateescape").decode("latin-1"))  # granian's, and wsgiref's
+        key: (value, value.encode("utf-8", "surrogateescape").decode("latin-1"))  # as granian and as wsgiref have it
         for key, value in os_environ.items()
         if REQUEST_NAMES[key]
     }
 
 
-_NO_PROCESS_HEADERS: dict[str, tuple[str, ...]] = {}
+_NOTHING: dict[str, tuple[str, ...]] = {}
 
 
-def scope_from_environ(
-    environ: Environ, process: Mapping[str, tuple[str, ...]] = _NO_PROCESS_HEADERS
-) -> dict[str, Any]:
-    """Translate a WSGI environ; the caller adds ``state``, unless it is there (a bridge further out had one).
+def scope_from_environ(environ: Environ, process: Mapping[str, tuple[str, ...]] = _NOTHING) -> dict[str, Any]:
+    """Translate a WSGI environ; the caller adds ``state`` where there is none.
 
     Args:
-        environ: As the server or a middleware made it. It becomes ``scope["wsgi_environ"]``.
-        process: What `process_headers` returned: such values are no headers.
+        environ: As a server or a middleware made it. It becomes ``scope["wsgi_environ"]``.
+        process: What `process_headers` returned: keys with these values are no headers.
 
     Raises:
         BadRequest: ``CONTENT_LENGTH`` is malformed. Answer 400.
     """
     get = environ.get
-    root_path, target = get("SCRIPT_NAME") or "", get("REQUEST_URI") or get("RAW_URI")
+    root_path, target, query = get("SCRIPT_NAME") or "", get("REQUEST_URI") or get("RAW_URI"), get("QUERY_STRING")
     path = root_path + (get("PATH_INFO") or "")
-    if _PLAIN_PATH.fullmatch(path) and root_path != "/" and (not target or target.partition("?")[0] == path):
+    if (not target or target.partition("?")[0] == path) and _PLAIN_PATH.fullmatch(path) and root_path != "/":
         raw_path = path.encode()
     else:
-        path, raw_path, root_path = _scope_path(root_path, get("PATH_INFO") or "", target)
-    query = get("QUERY_STRING")
+        path, raw_path, root_path = _asgi_paths(root_path, get("PATH_INFO") or "", target)
     scope: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -332,9 +323,9 @@ def scope_from_environ(
         "raw_path": raw_path,
         "query_string": _wsgi_bytes(query) if query else b"",
         "root_path": root_path,
-        "headers": _scope_headers(environ, process),
-        "client": _scope_client(get("REMOTE_ADDR"), get("REMOTE_PORT")),
-        "server": _scope_server(get("SERVER_NAME"), get("SERVER_PORT")),
+        "headers": _asgi_headers(environ, process),
+        "client": _asgi_client(get("REMOTE_ADDR"), get("REMOTE_PORT")),
+        "server": _asgi_server(get("SERVER_NAME"), get("SERVER_PORT")),
         "extensions": {},
         "wsgi_environ": environ,
     }
@@ -353,42 +344,45 @@ def request_length(environ: Environ) -> int | None:
     if value is None or value == "":  # PEP 3333, "environ Variables": may be empty or absent
         return None
     length = content_length((str(value),))
-    # RFC 9112 §6.3: Transfer-Encoding overrides. A server that took the chunks and counted them has no other end to show.
+    # RFC 9112 §6.3: Transfer-Encoding overrides it, unless the server counted the chunks, and has no other end to show.
     return None if "HTTP_TRANSFER_ENCODING" in environ and environ.get("wsgi.input_terminated") else length
 
 
-def _scope_path(script: str, info: str, target: str | None) -> tuple[str, bytes, str]:
+def _asgi_paths(script: str, info: str, target: str | None) -> tuple[str, bytes, str]:
     """Return ``path``, ``raw_path`` and ``root_path``."""
-    root = _wsgi_bytes("" if script == "/" else script)  # PEP 3333: "/" is no SCRIPT_NAME; "" was meant
+    root = _wsgi_bytes("" if script == "/" else script)  # PEP 3333: no SCRIPT_NAME is "/"; empty was meant
     rest = _wsgi_bytes(_origin_form(info))
     raw = _without_query(target and _origin_form(target))
-    data, raw_path = root + rest, quote_from_bytes(root + rest, _PATH_SAFE).encode()
     if raw is not None:
-        if (decoded := _agreed(data, raw)) is not None:
-            data, raw_path = decoded, raw
-        elif (decoded := _agreed(rest, raw)) is not None:  # a proxy took the prefix off, a middleware put it back on
-            data, raw_path = root + decoded, quote_from_bytes(root, _PATH_SAFE).encode() + raw
-    return _lossy(data), raw_path, _lossy(root)
+        if (decoded := _agreed(root + rest, raw)) is not None:
+            return _text(decoded), raw, _text(root)
+        if (decoded := _agreed(rest, raw)) is not None:  # a proxy took the prefix off, a middleware put it back on
+            return _text(root + decoded), quote_from_bytes(root, _PATH_SAFE).encode() + raw, _text(root)
+    return _text(root + rest), quote_from_bytes(root + rest, _PATH_SAFE).encode(), _text(root)
 
 
-def _scope_headers(environ: Environ, process: Mapping[str, tuple[str, ...]]) -> list[tuple[bytes, bytes]]:
+def _asgi_headers(environ: Environ, process: Mapping[str, tuple[str, ...]]) -> list[tuple[bytes, bytes]]:
     if process:
         environ = {key: value for key, value in environ.items() if value not in process.get(key, ())}
     names = REQUEST_NAMES
     try:
         headers = [(name, value.encode("latin-1")) for key, value in environ.items() if (name := names[key])]
-    except (AttributeError, TypeError, UnicodeEncodeError):
-        headers = [
-            (name, _wsgi_bytes(value))
-            for key, value in environ.items()
-            if isinstance(key, str) and isinstance(value, str) and (name := names[key])
-        ]
+    except (TypeError, AttributeError, UnicodeEncodeError):
+        native = _native_strings(environ.items())
+        headers = [(name, _wsgi_bytes(value)) for key, value in native if (name := names[key])]
     if "CONTENT_LENGTH" in environ or "HTTP_VERSION" in environ or environ.get("CONTENT_TYPE") == "":
         return _settled(headers, environ)
     return headers
 
 
+def _native_strings(items: Iterable[tuple[object, object]]) -> Iterator[tuple[str, str]]:
+    for key, value in items:
+        if isinstance(key, str) and isinstance(value, str):
+            yield key, value
+
+
 def _settled(headers: list[tuple[bytes, bytes]], environ: Environ) -> list[tuple[bytes, bytes]]:
+    """Return the headers, less those that say nothing or contradict another."""
     length = request_length(environ)
     dropped = {b"content-length"}
     if length is not None:  # RFC 9112 §6.2: never both
@@ -401,16 +395,12 @@ def _settled(headers: list[tuple[bytes, bytes]], environ: Environ) -> list[tuple
     return kept if length is None else [*kept, (b"content-length", b"%d" % length)]
 
 
-def _scope_client(name: str | None, port: object) -> tuple[str, int] | None:
-    """Return ``client``; an address without a port gets 0, since many apps look for the address alone."""
-    if not name:
-        return None
-    return name, _port(port)
+def _asgi_client(name: str | None, port: object) -> tuple[str, int] | None:
+    return (name, _port(port)) if name else None  # apps look for the address: it stands without a port, too
 
 
-def _scope_server(name: str | None, port: object) -> tuple[str, int | None] | None:
-    """Return ``server``; ASGI has ``None`` for the port of a Unix socket, whose path waitress puts into the port."""
-    if isinstance(port, str) and port.startswith("/"):
+def _asgi_server(name: str | None, port: object) -> tuple[str, int | None] | None:
+    if isinstance(port, str) and port.startswith("/"):  # where waitress has the path of a Unix socket
         return port, None
     return (name, _port(port) or None) if name else None
 
@@ -426,15 +416,18 @@ def _port(port: object) -> int:
 
 
 def _address(pair: Sequence[object] | None) -> tuple[str, int | None] | None:
-    """Return ``client`` or ``server`` of a scope as the spec has them."""
-    if not pair:
+    """Return the ``server`` of a scope as the spec has it."""
+    if not pair or not pair[0]:
         return None
-    name, port = pair
-    return str(name or ""), _port(port) or None
+    return str(pair[0]), _port(pair[1]) or None
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
 
 
 def _text_bytes(text: str) -> bytes:
-    """Return the bytes of a path that was decoded. Surrogates are bytes that were no UTF-8 (peregrine)."""
+    """Return the bytes of a decoded path. Surrogates are those that were no UTF-8 (peregrine)."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -449,12 +442,8 @@ def _wsgi_bytes(text: str) -> bytes:
         return _text_bytes(text)
 
 
-def _lossy(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
-
-
-def _without_query(target: object) -> bytes | None:
-    """Return a request target without its query, as bytes. Some servers leave the query in ``raw_path``."""
+def _without_query(target: str | bytes | None) -> bytes | None:
+    """Return a request target, less its query, as bytes; ``None`` where there is none."""
     if not target:
         return None
     data = _wsgi_bytes(target) if isinstance(target, str) else bytes(target)
@@ -463,84 +452,75 @@ def _without_query(target: object) -> bytes | None:
 
 def _origin_form(target: str) -> str:
     """Return the path of a request target. RFC 9112 §3.2.2: a server must take the absolute form, too."""
-    if target.startswith("/"):
-        return target
-    match = _ABSOLUTE_FORM.match(target)
+    match = None if target.startswith("/") else _ABSOLUTE_FORM.match(target)
     return (target[match.end() :] or "/") if match else target
 
 
 def _agreed(path: bytes, raw: bytes) -> bytes | None:
-    """Return the bytes of the path if the raw path is that of the same path; ``None`` if something changed one of them.
+    """Return the bytes of a path from its raw form; ``None`` if that is of another path.
 
-    A path may have lost bytes that the raw path has, or not be decoded, or only in part (cheroot, aiohttp-asgi), or be
-    decoded as latin-1 (m0serve).
+    The path may have lost what is not UTF-8, or not be decoded, or in part (cheroot, aiohttp), or as latin-1 (m0serve).
     """
     decoded = unquote_to_bytes(raw)
-    same = (
+    agree = (
         decoded == path
-        or _lossy(decoded).encode() == path
+        or _text(decoded).encode() == path
         or (b"%" in path and unquote_to_bytes(path) == decoded)
         or raw.decode("latin-1").encode() == path
     )
-    return decoded if same else None
+    return decoded if agree else None
 
 
-# -- What a bridge further out knew -----------------------------------------------------------------------------------
+# -- What the outer of two bridges knew -------------------------------------------------------------------------------
 
-
-# Keys that say what the request is: the scope has said so already, and where it has not, it is no longer so.
+# These say what the request is: the scope has said so, and where it has not, it is no longer so.
 _REQUEST_KEYS = frozenset({"CONTENT_LENGTH", "CONTENT_TYPE", "REMOTE_ADDR", "REMOTE_HOST", "REMOTE_PORT"})
-_OTHERS_KEYS = ("HTTP_", "wsgi.", "asgi.", "a2wsgi.")
-# Extensions that promise the app another message to send; in between, WSGI has no way to pass it on.
+# Headers, what belongs to the server's side of the outer bridge, and what belongs to bridges.
+_OTHER_KEYS = ("HTTP_", "wsgi.", "asgi.", "a2wsgi.")
+# Extensions that let the app send another message: WSGI, in between, could not pass it on.
 _MESSAGE_EXTENSIONS = ("http.response.", "websocket.")
 
 
 def _take_back_environ(environ: Environ, scope: Scope) -> None:
-    """Add what the environ of a bridge further out had, and ASGI has no word for."""
+    """Add what the outer environ has, and ASGI has no word for."""
     outer: Environ = scope["wsgi_environ"]
     was = scope_from_environ(outer)
     uri = outer.get("REQUEST_URI") or outer.get("RAW_URI")
     if uri and all(scope.get(key) == was[key] for key in ("raw_path", "query_string")):
         environ["REQUEST_URI"] = environ["RAW_URI"] = uri
     for key, value in outer.items():
-        if key not in environ and key not in _REQUEST_KEYS and not key.startswith(_OTHERS_KEYS):
+        if key not in environ and key not in _REQUEST_KEYS and not key.startswith(_OTHER_KEYS):
             environ[key] = value
 
 
 def _take_back_scope(scope: dict[str, Any], environ: Environ) -> None:
-    """Put in what the scope of a bridge further out had, wherever the environ still says what was made of it."""
+    """Put in what the outer scope has, wherever the environ still says what was made of it."""
     view = environ["asgi.scope"]
     outer, template = (view.scope, view.template) if isinstance(view, ScopeView) else (view, _DEFAULT_TEMPLATE)
     was = environ_from_scope(outer, template)
+    same = {key for key in was if key in environ and environ[key] == was[key]}
 
-    def same(*keys: str) -> bool:
-        return all(environ.get(key) == was.get(key) for key in keys)
-
-    if scope["path"] == outer.get("path") and same("SCRIPT_NAME", "PATH_INFO", "REQUEST_URI", "RAW_URI"):
+    if scope["path"] == outer.get("path") and {"SCRIPT_NAME", "PATH_INFO", "REQUEST_URI", "RAW_URI"} <= same:
         scope["raw_path"] = _without_query(outer.get("raw_path")) or scope["raw_path"]
         scope["root_path"] = outer.get("root_path") or ""
-    if same("SERVER_NAME", "SERVER_PORT"):
+    if {"SERVER_NAME", "SERVER_PORT"} <= same:
         scope["server"] = _address(outer.get("server"))
-    extensions = outer.get("extensions") or {}
+    extensions: Mapping[str, object] = outer.get("extensions") or {}
     scope["extensions"] = {key: extensions[key] for key in extensions if not key.startswith(_MESSAGE_EXTENSIONS)}
-    if outer.get("state") is not None:
+    if "state" in outer:
         scope["state"] = outer["state"]
-    unchanged = {key for key in was if not key.startswith("CONTENT_") and same(key)}
-    scope["headers"] = _taken_back(scope["headers"], outer["headers"], template.environ_keys, unchanged)
+    scope["headers"] = _headers_taken_back(scope["headers"], outer["headers"], template, same)
 
 
-def _taken_back(
-    headers: list[tuple[bytes, bytes]],
-    outer: list[tuple[bytes, bytes]],
-    environ_keys: Mapping[bytes, str],
-    unchanged: set[str],
+def _headers_taken_back(
+    headers: list[tuple[bytes, bytes]], outer: list[tuple[bytes, bytes]], template: EnvironTemplate, same: set[str]
 ) -> list[tuple[bytes, bytes]]:
-    """Return the headers in the order, with the names and as often as they were, where they are what they were."""
+    """Return the headers in the order, with the names and as often as they came, where they are what they were."""
     left = dict(headers)
     back: list[tuple[bytes, bytes]] = []
     for name, value in outer:
-        key = environ_keys[name]
-        if key in unchanged:
+        key = template.environ_keys[name]
+        if key in same and not key.startswith("CONTENT_"):  # these were made one already
             left.pop(REQUEST_NAMES[key], None)
             back.append((name.lower(), value))
         elif key and (now := REQUEST_NAMES[key]) in left:

@@ -22,15 +22,20 @@ if sys.version_info >= (3, 11):
     from typing import NotRequired
 elif TYPE_CHECKING:
     from typing_extensions import NotRequired
-else:
-    # Python 3.10 has no NotRequired, and nothing here asks at run time which keys are required.
-    from typing import Optional as NotRequired
+else:  # Python 3.10; nothing asks at run time which keys are required
+
+    class NotRequired:
+        """Stands in for ``typing.NotRequired``."""
+
+        def __class_getitem__(cls, item: object) -> object:
+            return item
+
 
 # -- WSGI (PEP 3333) --------------------------------------------------------------------------------------------------
 
 Environ: TypeAlias = dict[str, Any]
-ExceptionInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
-# PEP 3333, "The write() Callable". What it returns is nobody's business, as in ``_typeshed.wsgi``.
+# These two are exactly as in ``_typeshed.wsgi``: an app goes to servers, and servers' start_response() comes to an app.
+ExceptionInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType]
 WriteCallable: TypeAlias = Callable[[bytes], object]
 IterableChunks: TypeAlias = Iterable[bytes]
 

@@ -32,7 +32,13 @@ from typing import TYPE_CHECKING, Final
 from ._errors import ClientDisconnected, RequestTooLarge, ServerProtocolError
 from ._faults import as_bytes, fit_for_a_loop, is_of_an_ending, iterator_of, no_head, second_head, too_short
 from ._handoff import Disconnection, ToLoop
-from ._headers import ASGIResponseHead, BadRequest, no_body, response_head_from_wsgi, status_line
+from ._headers import (
+    ASGIResponseHead,
+    BadRequest,
+    no_body,
+    response_head_from_wsgi,
+    status_line,
+)
 from ._incoming import Incoming
 from ._runtime import Interruption, Runtime
 from ._translate import EnvironTemplate, environ_from_scope
@@ -259,7 +265,7 @@ class _Shared:
 class _Ending(enum.Enum):
     """How a request ends. The loop thread decides it, once."""
 
-    FINISHED = enum.auto()  # its response is complete, and the last message of it is on its way
+    FINISHED = enum.auto()  # the server has taken the last message of its response
     FAILED = enum.auto()  # the app raised, or broke the protocol
     CLIENT_LEFT = enum.auto()
     SEND_FAILED = enum.auto()
@@ -331,34 +337,40 @@ class _Request:
 
     async def answer(self) -> None:
         """Answer the request, from its first byte to its end. Raises what the server is to know of."""
-        try:
-            self._environ = environ_from_scope(self._scope, self._shared.template)
-        except BadRequest as error:
-            logger.info("400 to a request: %s", error)
-            await self._refuse(400)
-            return
         self._runtime.enter(self)
+        settled = False  # nothing of the request runs any more, so the loop may be waited on
         try:
             if await self._request_in():
                 await self._response_out()
                 self._conclude()
-        except BaseException as error:
-            await self._break_off(error)
+            settled = True
+        except Exception as error:
+            self._end(_Ending.SEND_FAILED, functools.partial(ClientDisconnected, f"send() raised {error!r}"))
+            if self._submitted_at:
+                await self._output.wait_left()
+            settled = True
+            raise
+        except BaseException:  # a cancellation, or the end of a coroutine that nobody awaits any more
+            self._end(_Ending.CANCELLED, functools.partial(ClientDisconnected, "the server cancelled the request"))
             raise
         finally:
             self._runtime.leave(self)
             self._disconnected.finish()
-            await self._incoming.close(wait=self._ending is not _Ending.CANCELLED)
+            await self._incoming.close(wait=settled)
 
     # -- Request in: loop thread ----------------------------------------------------------------------------------
 
     async def _request_in(self) -> bool:
         """Read the body ahead and have a worker run the app. False if the request is answered without the app."""
-        environ = self._environ
         try:
+            self._environ = environ = environ_from_scope(self._scope, self._shared.template)
             environ["wsgi.input"] = await self._incoming.open(environ)
+        except BadRequest as error:
+            logger.info("400 to a request: %s", error)
+            await self._refuse(400)
+            return False
         except RequestTooLarge as error:
-            logger.warning("413 to a request: %s", error)
+            logger.info("413 to a request: %s", error)
             await self._refuse(413)
             return False
         environ["wsgi.errors"] = sys.stderr
@@ -369,7 +381,8 @@ class _Request:
             self._workers.submit(self)
         except Overloaded:
             self._submitted_at = 0.0
-            logger.warning("503 to a request: %s others wait for a worker", self._workers.max_queue)
+            self._incoming.discard()
+            logger.info("503 to a request: %s others wait for a worker", self._workers.max_queue)
             await self._refuse(503, (b"retry-after", b"1"))
             return False
         self._incoming.go_on()
@@ -400,14 +413,21 @@ class _Request:
                 close = getattr(iterable, "close", None)
             if whole is None:
                 self._write_each(iterable)
-        except BaseException as error:  # noqa: BLE001 - raised again on the loop thread
-            self._failure = error
+        except BaseException as error:  # noqa: BLE001 - raised again on the loop thread, or logged
+            self._fail(error)
         # The response is handed over before close(), so that a slow one holds no client back. Where there is none, the
         # loop is woken once, by done().
         output.end(whole, tell=close is not None)
         if close is not None:
             _call_close(close)
         self._incoming.discard()
+
+    def _fail(self, error: BaseException) -> None:
+        """The app raised. If its request is over, nobody is there to raise it to."""
+        if not self._output.stopped:
+            self._failure = error
+        elif not is_of_an_ending(error):
+            logger.error("The WSGI app failed after its request was over", exc_info=error)
 
     def _start_response(
         self,
@@ -455,20 +475,22 @@ class _Request:
         """
         if type(chunk) is not bytes:
             chunk = as_bytes(chunk)
-        if not self._committed:
+        first = not self._committed
+        if first:
             self._commit()
         remaining = self._remaining
         if remaining is not None:
             # RFC 9112 §6.3: what goes past the Content-Length would be taken for the next response.
             chunk = chunk[:remaining]
             self._remaining = remaining - len(chunk)
-        self._output.put(chunk)
+        if chunk or first:  # an empty one tells the loop of the head
+            self._output.put(chunk)
+        else:
+            self._output.check()
 
-    def _take_whole(self, chunks: Iterable[bytes]) -> list[bytes] | None:
+    def _take_whole(self, iterable: Iterable[bytes]) -> list[bytes] | None:
         """The whole body, to be handed over in one go; None if it must be written piece by piece."""
-        for chunk in chunks:
-            if type(chunk) is not bytes:
-                return None
+        chunks = [chunk if type(chunk) is bytes else as_bytes(chunk) for chunk in iterable]
         length = sum(map(len, chunks))
         if not self._committed:
             self._length = length  # PEP 3333, "Handling the Content-Length Header"
@@ -478,7 +500,7 @@ class _Request:
             self._commit()
         remaining = self._remaining
         if remaining is None or remaining == length:
-            return list(chunks)
+            return chunks
         if length < remaining:
             raise too_short(remaining - length)
         return [b"".join(chunks)[:remaining]]
@@ -502,41 +524,45 @@ class _Request:
             if self._ending is None:
                 await self._send_chunks(chunks, ended=ended)
         if self._ending is _Ending.TOO_LARGE:
-            logger.warning("413 to a request: its body is longer than max_request_bytes")
+            logger.info(
+                "413 to a request: its body grew longer than max_request_bytes=%s", self._shared.max_request_bytes
+            )
             await self._refuse(413)
         if not output.left:
             await output.wait_left()
 
     async def _send_chunks(self, chunks: list[bytes], *, ended: bool) -> None:
         """Send what is queued, the head first, and the end if this is it."""
-        complete = ended and self._failure is None
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        failed = self._failure is not None
         if not self._head_sent:
             head = self._head
-            if head is None or not self._committed:
-                return  # the app failed before: the server answers
-            self._head_sent = True
-            headers = self._final_headers(head, len(body) if complete else self._length)
-            await self._send_message({"type": "http.response.start", "status": head.status, "headers": headers})
-            self._incoming.response_has_begun()
-        if complete:
+            if head is None or not self._committed or (failed and not chunks):
+                return  # the app failed before it had anything to say: the server answers
+            await self._send_head(head, chunks, whole=ended and not failed)
+            if self._ending is not None:
+                return
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if ended and not failed:
             self._incoming.response_ends()
             await self._send_message({"type": "http.response.body", "body": body, "more_body": False})
             self._ending = self._ending or _Ending.FINISHED
-        elif body and self._ending is None:
+        elif body:
             await self._send_message({"type": "http.response.body", "body": body, "more_body": True})
 
-    def _final_headers(self, head: ASGIResponseHead, length: int | None) -> list[tuple[bytes, bytes]]:
-        """The headers as they are sent: with a Content-Length, where it is known and the app said none."""
-        if head.content_length is not None or length is None:
-            return head.headers
-        if self._environ["REQUEST_METHOD"] == "HEAD":
-            # RFC 9110 §9.3.2: the headers of GET, whose length only a body that was given tells.
-            length = self._length or 0
-            return [*head.headers, (b"content-length", b"%d" % length)] if length else head.headers
-        if no_body("", head.status):
-            return head.headers
-        return [*head.headers, (b"content-length", b"%d" % length)]
+    async def _send_head(self, head: ASGIResponseHead, chunks: list[bytes], *, whole: bool) -> None:
+        """Send the head: with a Content-Length, where the app said none and ``chunks`` are the ``whole`` body."""
+        self._head_sent = True
+        headers = head.headers
+        if head.content_length is None and not no_body("", head.status):
+            if self._environ["REQUEST_METHOD"] == "HEAD":
+                # RFC 9110 §9.3.2: the headers are GET's; but whether an empty body is what GET has, nobody knows.
+                length = self._length or None
+            else:
+                length = sum(map(len, chunks)) if whole else self._length
+            if length is not None:
+                headers = [*headers, (b"content-length", b"%d" % length)]
+        await self._send_message({"type": "http.response.start", "status": head.status, "headers": headers})
+        self._incoming.response_has_begun()
 
     async def _send_message(self, message: Message) -> None:
         """Call the server's send(), so that the timer sees how long it takes and an ending can interrupt it."""
@@ -544,15 +570,20 @@ class _Request:
         try:
             await self._send(message)
         except BaseException:
-            if self._interruption is not None and self._interruption.is_ours():
-                return  # the ending is decided: the caller looks at it
-            raise
+            if not self._was_interrupted():
+                raise
+        else:
+            self._was_interrupted()  # and send() kept it to itself
         finally:
             self._sends += 1
 
+    def _was_interrupted(self) -> bool:
+        """Whether an ending has interrupted send(); if so it is decided, and the caller looks at it."""
+        return self._interruption is not None and self._interruption.is_ours()
+
     async def _refuse(self, status: int, *headers: tuple[bytes, bytes]) -> None:
         """Answer without the app, with a fixed text."""
-        text = b"" if self._scope["method"] == "HEAD" else status_line(status).encode() + b"\n"
+        text = b"" if self._scope.get("method") == "HEAD" else status_line(status).encode() + b"\n"
         fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text)), *headers]
         await self._send_message({"type": "http.response.start", "status": status, "headers": fields})
         await self._send_message({"type": "http.response.body", "body": text, "more_body": False})
@@ -575,6 +606,9 @@ class _Request:
                 logger.warning("Request given up: the client took nothing of its response for %g s", timeout)
 
     def client_left(self, reason: str) -> None:
+        """The client is gone. Its request ends, unless it is to go on regardless."""
+        if self._ending is not None:
+            return
         self._shared.disconnected += 1
         logger.debug("The client left: %s", reason)
         if self._shared.ignore_disconnect:
@@ -620,16 +654,6 @@ class _Request:
                 logger.error("The WSGI app failed after its request was over", exc_info=failure)
         finally:
             del failure  # it holds this frame, by its traceback
-
-    async def _break_off(self, error: BaseException) -> None:
-        """What the server's side raised ends the request. Waits for the worker, unless the server will not."""
-        if isinstance(error, Exception):
-            ending, reason = _Ending.SEND_FAILED, f"send() raised {error!r}"
-        else:  # the runtime's own: a cancellation, or the end of a coroutine that nobody awaits any more
-            ending, reason = _Ending.CANCELLED, "the server cancelled the request"
-        self._end(ending, functools.partial(ClientDisconnected, reason))
-        if self._submitted_at and self._ending is not _Ending.CANCELLED and not self._output.left:
-            await self._output.wait_left()
 
 
 def _call_close(close: Callable[[], object]) -> None:

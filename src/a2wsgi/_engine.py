@@ -1,0 +1,325 @@
+"""One bridge's event loop in this process, with the app started up on it: start, fork, close, exit.
+
+Strategy
+    An `Engine` belongs to one bridge. At the first request it takes a place on a host of `_loop_thread`, and starts the
+    app up there. It gives the place up when the bridge is closed, when it is dropped, or when the process ends.
+
+Guarantees
+    - Nothing is started by a constructor, an import or a fork. A forked child starts anew, with its own loop, thread
+      and lifespan; what it inherited is neither used nor closed, since the parent still has it.
+    - Startup runs once at a time; who comes meanwhile waits for it and shares its outcome.
+    - At the end of the process every app is shut down, while threads can still be started (``asyncio.to_thread`` works),
+      and the loop thread has ended before the interpreter goes.
+    - The finalizer of a bridge takes no lock: the garbage collector may run it in a thread that holds any of ours.
+
+Assumes
+    ``loop.call_soon_threadsafe`` takes no lock that is held while Python code runs (asyncio's and uvloop's take none).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures.thread  # its exit hook has to be set before ours, so that it is run after it
+import contextlib
+import contextvars
+import logging
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ._errors import BridgeClosed, BridgeError, LifespanFailed
+from ._lifespan import Lifespan
+from ._loop_thread import CANCEL_SECONDS, GivenHost, InlineHost, Place, ThreadHost, adopt_orphans
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from ._types import ASGIApp
+
+__all__ = ["Engine", "Running"]
+
+logger = logging.getLogger("a2wsgi")
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_exit_hooks_are_set = False
+
+
+class Running(Protocol):
+    """A request, as its engine sees it."""
+
+    task: asyncio.Task[None] | None
+
+    def give_up(self, error: BaseException) -> None:
+        """End the request: its server thread gets ``error``, its app ``http.disconnect``. Loop thread."""
+
+
+class _Startup:
+    """One attempt to start an app up, for which several threads may wait."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.error: BaseException | None = None  # written before `over` is set
+
+
+class Engine:
+    """The event loop of one bridge, in this process.
+
+    Args:
+        app: The ASGI 3 app.
+        loop: A loop that runs elsewhere; None takes one of ours.
+        inline: Let the server threads run the loop.
+        lifespan: Drive the app's lifespan.
+        startup_timeout: How many seconds the startup may take.
+        shutdown_timeout: How many seconds running requests, and then the lifespan's shutdown, may take.
+
+    Attributes:
+        host: Where the app is started up; None while it is not. Written under the lock.
+        state: The lifespan's state, of which each request gets a copy.
+        requests: Those on the loop. Loop thread.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        loop: asyncio.AbstractEventLoop | None,
+        inline: bool,
+        lifespan: bool,
+        startup_timeout: float,
+        shutdown_timeout: float,
+    ) -> None:
+        self._app = app
+        self._loop = loop
+        self._inline = inline
+        self._drives_lifespan = lifespan
+        self._startup_timeout = startup_timeout
+        self._shutdown_timeout = shutdown_timeout
+        self._closed = False  # guarded by _lock
+        self._reset()
+        _engines.add(self)
+
+    def _reset(self) -> None:
+        """Start from nothing: in the constructor, and in the child after a fork."""
+        self._lock = threading.Lock()  # never held while anything is waited for
+        self._startup: _Startup | None = None  # the attempt that is under way; guarded by _lock
+        self._lifespan: Lifespan | None = None
+        self.host: Place | None = None
+        self.state: dict[str, Any] = {}
+        self.requests: set[Running] = set()
+
+    # -- Start: a server thread -----------------------------------------------------------------------------------
+
+    def start(self) -> Place:
+        """The host, with the app started up on it. A server thread; waits for the startup.
+
+        Raises:
+            BridgeClosed: `close` was called.
+            LifespanFailed: The app did not start up. The next call tries again.
+            BridgeError: The given loop does not run, or ended.
+        """
+        while True:
+            with self._lock:
+                if self._closed:
+                    raise closed_error()
+                if self.host is not None:
+                    return self.host
+                startup = self._startup
+                mine = startup is None
+                if startup is None:
+                    startup = self._startup = _Startup()
+            if mine:
+                self._start_up(startup)
+            elif not startup.over.wait(self._startup_timeout + CANCEL_SECONDS):
+                raise LifespanFailed(
+                    f"The app's startup, which another request waits for, took longer than startup_timeout={self._startup_timeout} s."
+                )
+            if startup.error is not None:
+                raise startup.error
+
+    def _start_up(self, startup: _Startup) -> None:
+        """Find a place and start the app up on it; say in ``startup`` how it went."""
+        _set_exit_hooks()
+        place: Place | None = None
+        started = False
+        try:
+            place = self._find_place()
+            if self._drives_lifespan:
+                place.run(self._start_lifespan)
+            started = True
+        except BaseException as error:
+            startup.error = error if isinstance(error, Exception) else BridgeError(f"The startup was interrupted: {error!r}")
+            raise
+        finally:
+            with self._lock:
+                self._startup = None
+                if started and not self._closed:
+                    self.host = place
+            startup.over.set()
+            if place is not None and not started:
+                place.leave_host(self)
+
+    def _find_place(self) -> Place:
+        if self._inline:
+            return InlineHost()
+        if self._loop is not None:
+            return GivenHost(self._loop)
+        host = ThreadHost.take(self)
+        host.wait_ready()
+        return host
+
+    async def _start_lifespan(self) -> None:
+        lifespan = Lifespan(self._app)
+        await lifespan.startup(self._startup_timeout)
+        self._lifespan, self.state = lifespan, lifespan.state
+
+    # -- Stop: any thread but the loop's --------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End what runs, shut the app down, and refuse what comes. Idempotent.
+
+        Raises:
+            LifespanFailed: The shutdown failed; everything is released all the same.
+        """
+        with self._lock:
+            self._closed = True
+            startup = self._startup
+        if startup is not None:
+            startup.over.wait(self._startup_timeout + CANCEL_SECONDS)
+        self.stop()
+
+    def stop(self) -> None:
+        """End what runs and shut the app down. The next request would start it again."""
+        with self._lock:
+            host, self.host = self.host, None
+        if host is None:
+            return
+        if asyncio._get_running_loop() is host.loop:  # noqa: SLF001 - public to authors of event loops
+            with self._lock:
+                self.host = host
+            raise own_thread_error()
+        try:
+            host.run(self._wind_up)
+        finally:
+            host.leave_host(self)
+            host.join(self._shutdown_timeout)
+
+    def abandon(self) -> None:
+        """`stop`, for a bridge that was dropped. Any thread, in the middle of anything; waits only for an inline loop."""
+        host, self.host = self.host, None
+        if host is None:
+            return
+        try:
+            if isinstance(host, InlineHost):
+                host.run(self._wind_up)
+                host.leave_host(self)
+            else:
+                host.loop.call_soon_threadsafe(self._leave_soon, host, context=contextvars.Context())
+        except Exception:  # a loop that was closed, an app that fails to end: nobody is there to be told
+            logger.debug("A bridge that was dropped did not end well", exc_info=True)
+
+    def _leave_soon(self, host: Place) -> None:
+        """Wind up and leave the loop that this runs on."""
+        task = host.loop.create_task(self._wind_up())
+        self._last_task = task  # asyncio keeps no strong reference
+
+        def left(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and task.exception() is not None:
+                logger.error("The app of a bridge that was dropped did not shut down", exc_info=task.exception())
+            host.leave_host(self)
+
+        task.add_done_callback(left)
+
+    async def _wind_up(self) -> None:
+        """End the requests, then the lifespan. Loop thread."""
+        requests = tuple(self.requests)
+        for request in requests:
+            request.give_up(closed_error())
+        await self._end_tasks({request.task for request in requests if request.task is not None})
+        lifespan, self._lifespan = self._lifespan, None
+        if lifespan is not None:
+            await lifespan.shutdown(self._shutdown_timeout)
+
+    async def _end_tasks(self, tasks: set[asyncio.Task[None]]) -> None:
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=self._shutdown_timeout)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=CANCEL_SECONDS)
+
+    def lost(self, host: Place) -> None:
+        """The loop was stopped by others. See `Tenant`."""
+        with self._lock:
+            if self.host is host:
+                self.host = None
+        trouble = host.trouble()
+        for request in tuple(self.requests):
+            request.give_up(trouble or BridgeError("The event loop has ended."))
+
+
+def closed_error() -> BridgeClosed:
+    """What a call of a closed bridge raises, and what ends the requests on one that is closed."""
+    return BridgeClosed(
+        "The bridge was closed: close() was called, its with block has ended, or the process ends. No request is served "
+        "after that. Close it after the last request, or build another."
+    )
+
+
+def own_thread_error() -> BridgeError:
+    """What a synchronous call of a bridge on the thread of its own loop raises."""
+    return BridgeError(
+        "The bridge was called synchronously on the thread of its own event loop, which would wait for itself for ever. "
+        "Call it in another thread (asyncio.to_thread), or await the ASGI app itself."
+    )
+
+
+# -- Exit -------------------------------------------------------------------------------------------------------------
+
+
+def _set_exit_hooks() -> None:
+    global _exit_hooks_are_set  # noqa: PLW0603 - once a process, and inherited by its forks as the hooks are
+    if _exit_hooks_are_set:
+        return
+    _exit_hooks_are_set = True
+    atexit.register(_stop_all)
+    register = getattr(threading, "_register_atexit", None)
+    if register is not None:
+        with contextlib.suppress(RuntimeError):  # the process is ending already
+            register(_stop_all_early)
+
+
+def _stop_all_early() -> None:
+    """Stop all engines, at a time when an app's shutdown can still use threads.
+
+    A server that serves in a thread which is no daemon serves on when the main thread has ended, until its own end:
+    then it is left to the later hook.
+    """
+    workers = set(concurrent.futures.thread._threads_queues)  # noqa: SLF001 - told to end by the hook after ours
+    here = threading.current_thread()
+    if not any(t for t in threading.enumerate() if t is not here and not t.daemon and t not in workers):
+        _stop_all()
+
+
+def _stop_all() -> None:
+    for engine in tuple(_engines):
+        try:
+            engine.stop()
+        except Exception:
+            logger.exception("The app of a bridge did not shut down at the end of the process")
+
+
+# -- Fork -------------------------------------------------------------------------------------------------------------
+
+
+def _after_fork_in_child() -> None:
+    engines = tuple(_engines)
+    adopt_orphans([(engine.host, engine._lifespan, engine.requests) for engine in engines])  # noqa: SLF001 - one machine
+    for engine in engines:
+        engine._reset()  # noqa: SLF001 - see there
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

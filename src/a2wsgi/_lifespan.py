@@ -1,0 +1,180 @@
+"""The lifespan protocol, from either side: `Lifespan` drives an app's, as a server does.
+
+Strategy
+    The app is called once with a ``lifespan`` scope, in a task of its own that lasts as long as the app serves. Its
+    ``receive()`` gives ``lifespan.startup`` at once and ``lifespan.shutdown`` when the time has come.
+
+Guarantees
+    - `Lifespan.startup` and `Lifespan.shutdown` end within the given time, whatever the app does.
+    - An app that does not know lifespan is told from one whose startup fails: the former raises at the scope, returns,
+      or sends what is no lifespan message (ASGI Lifespan 2.0, "Scope": "the server must continue").
+    - No task is left behind.
+
+Assumes
+    All is called on the loop thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ._errors import AppProtocolError, LifespanFailed
+
+if TYPE_CHECKING:
+    from ._types import ASGIApp, Message
+
+__all__ = ["Lifespan"]
+
+logger = logging.getLogger("a2wsgi")
+
+#: How long a cancelled lifespan task may take to end, in seconds. Arbitrary; one that swallows cancellation is left.
+CANCEL_SECONDS = 1.0
+
+
+class Lifespan:
+    """Drives the lifespan of one app, on the loop that runs when it is made.
+
+    Args:
+        app: The ASGI 3 app.
+
+    Attributes:
+        state: What the app has put into ``scope["state"]``; each request gets a shallow copy.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.state: dict[str, Any] = {}
+        self._app = app
+        loop = asyncio.get_running_loop()
+        # Each is done when the app has answered, or can answer no more.
+        self._started: asyncio.Future[None] = loop.create_future()
+        self._stopped: asyncio.Future[None] = loop.create_future()
+        self._shutdown_due = asyncio.Event()
+        self._received = False  # the app has taken lifespan.startup
+        self._supported = False  # the app has said lifespan.startup.complete
+        # An empty context: what the first request has in its own is no business of the app's background tasks.
+        self._task = contextvars.Context().run(loop.create_task, self._run())
+
+    async def startup(self, seconds: float) -> None:
+        """Wait until the app has started up, or does not know lifespan.
+
+        Raises:
+            LifespanFailed: The startup failed, with the app's own words, or took longer than ``seconds``.
+        """
+        await asyncio.wait((self._started,), timeout=seconds)
+        if self._started.done():
+            error = self._started.exception()
+            if error is None:
+                return
+        else:
+            error = LifespanFailed(
+                f"The app's lifespan startup did not end within startup_timeout={seconds} s, and was cancelled. Nothing is "
+                "served before it has. Make it quicker, or raise startup_timeout."
+            )
+        await self._end()
+        raise error
+
+    async def shutdown(self, seconds: float) -> None:
+        """Have the app shut down, if it knows lifespan, and wait until it has.
+
+        Raises:
+            LifespanFailed: The shutdown failed, with the app's own words, or took longer than ``seconds``.
+        """
+        if not self._supported:
+            await self._end()
+            return
+        self._shutdown_due.set()
+        await asyncio.wait((self._stopped,), timeout=seconds)
+        late = not self._stopped.done()
+        if not late:
+            await asyncio.wait((self._task,), timeout=CANCEL_SECONDS)  # what follows the answer: usually nothing
+        await self._end()
+        if late:
+            raise LifespanFailed(
+                f"The app's lifespan shutdown did not end within shutdown_timeout={seconds} s, and was cancelled. What it "
+                "was to release may not be. Make it quicker, or raise shutdown_timeout."
+            )
+        self._stopped.result()
+
+    async def _end(self) -> None:
+        """Cancel the task, unless it has ended."""
+        if not self._task.done():
+            self._task.cancel()
+            await asyncio.wait((self._task,), timeout=CANCEL_SECONDS)
+        for answer in (self._started, self._stopped):
+            if answer.done():
+                answer.exception()  # seen: else asyncio would log that nobody has
+            else:
+                answer.cancel()
+
+    # -- The app's side -------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
+        error: BaseException | None = None
+        try:
+            await self._app(scope, self._receive, self._send)
+        except BaseException as exc:  # noqa: BLE001 - SystemExit too: it must fail the startup, not end the loop
+            error = exc
+        if not self._started.done():
+            if error is None or not self._received:
+                self._started.set_result(None)  # does not know lifespan
+            else:
+                self._started.set_exception(_failed("startup", error))
+        elif not self._stopped.done():
+            self._ended_early(error)
+
+    def _ended_early(self, error: BaseException | None) -> None:
+        """The app's task has ended after startup and before its answer to shutdown."""
+        if error is None or isinstance(error, asyncio.CancelledError):
+            self._stopped.set_result(None)
+        elif self._shutdown_due.is_set():
+            self._stopped.set_exception(_failed("shutdown", error))
+        else:
+            if self._supported:
+                logger.error("The app's lifespan ended while the app served", exc_info=error)
+            self._stopped.set_result(None)
+
+    async def _receive(self) -> Message:
+        if not self._received:
+            self._received = True
+            return {"type": "lifespan.startup"}
+        await self._shutdown_due.wait()
+        if self._stopped.done():
+            # ASGI Lifespan 2.0 has no third message: there is nothing to wait for but the end of the task.
+            await asyncio.get_running_loop().create_future()
+        return {"type": "lifespan.shutdown"}
+
+    async def _send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "lifespan.startup.complete" and not self._started.done():
+            self._supported = True
+            self._started.set_result(None)
+        elif kind == "lifespan.startup.failed" and not self._started.done():
+            self._started.set_exception(_refused("startup", message))
+        elif kind == "lifespan.shutdown.complete" and not self._stopped.done():
+            self._stopped.set_result(None)
+        elif kind == "lifespan.shutdown.failed" and not self._stopped.done():
+            self._stopped.set_exception(_refused("shutdown", message))
+        elif not str(kind).startswith("lifespan."):
+            if not self._started.done():
+                self._started.set_result(None)  # answers it as it does a request: it does not know lifespan
+            raise AppProtocolError(
+                f"The app sent {kind!r} for a lifespan scope. ASGI Lifespan 2.0 knows lifespan.startup.complete and the like. "
+                'Look at scope["type"] first, and raise if it is of a type that the app does not know.'
+            )
+
+
+def _refused(what: str, message: Message) -> LifespanFailed:
+    text = str(message.get("message") or "")
+    return LifespanFailed(f"The app's lifespan {what} failed: {text or '(it gave no message)'}")
+
+
+def _failed(what: str, error: BaseException) -> LifespanFailed:
+    failed = LifespanFailed(
+        f"The app's lifespan {what} raised {type(error).__name__}: {error}. If the app does not know lifespan, pass lifespan=False."
+    )
+    failed.__cause__ = error
+    return failed

@@ -1,0 +1,391 @@
+"""Where an event loop runs that server threads wait for: in a thread of ours, in one of the user's, or in theirs.
+
+Strategy
+    `ThreadHost` is the one loop thread of a process, shared by all bridges. It is started by the first that needs it,
+    and ends with the last. `GivenHost` is a loop that the user runs elsewhere. `InlineHost` is a loop without a thread:
+    it is run by the server thread that waits for it, until there is what that thread waits for.
+
+    A server thread waits at a *gate* that its host gives out and that the loop opens. At a host with a thread, a gate
+    is a lock. At an inline host, waiting at the gate is running the loop, and opening it is stopping the loop: so all
+    above this file is the same for both.
+
+Guarantees
+    - A loop that has ended, for whatever reason, says so by `trouble`, and fails the requests on it.
+    - The shared thread ends with its last tenant, with nothing left of it: no task, no descriptor, no executor.
+    - ``SystemExit`` in a task of the app's does not end the shared thread.
+    - Under gevent's monkey-patching the shared loop has a real thread: no greenlet of the server's sees it running, and
+      they go on while one waits at a gate, which is then gevent's.
+
+Assumes
+    `adopt_orphans` is called in a forked child before anything else here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import logging
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from ._errors import BridgeError
+from ._runtime import Doorbell, Host
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+__all__ = ["GivenHost", "InlineHost", "Place", "Tenant", "ThreadHost", "adopt_orphans"]
+
+logger = logging.getLogger("a2wsgi")
+
+_T = TypeVar("_T")
+
+#: How often a thread that waits for `Place.run` looks whether the loop still runs, in seconds. As in _handoff.
+SIGN_SECONDS = 0.5
+
+#: How long cancelled tasks may take to end when their loop does, in seconds. Arbitrary.
+CANCEL_SECONDS = 1.0
+
+#: Guards _shared and the tenants of each host. Never held while anything is waited for.
+_lock = threading.Lock()
+_shared: ThreadHost | None = None
+
+#: What a forked child inherited. Kept, since to close it would reach into the parent: an epoll instance is one for both.
+_orphans: list[object] = []
+#: The loops of the user's that ran in a thread when the process was forked: in the child that thread is not.
+_lost_in_fork: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+_given: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+
+
+class Tenant(Protocol):
+    """Who relies on a loop."""
+
+    def lost(self, host: Place) -> None:
+        """The loop ends under the tenant. Loop thread; the loop still runs callbacks, for the last time."""
+
+
+# -- Where a loop runs ------------------------------------------------------------------------------------------------
+
+
+class Place(Host):
+    """What the three kinds of hosts share."""
+
+    __slots__ = ()
+
+    def run(self, make: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """Run a coroutine on the loop and wait for it. Any thread but the loop's.
+
+        Raises:
+            BridgeError: The loop ended meanwhile.
+        """
+        future = asyncio.run_coroutine_threadsafe(_called(make), self.loop)
+        try:
+            while not concurrent.futures.wait((future,), SIGN_SECONDS).done:
+                trouble = self.trouble()
+                if trouble is not None:
+                    raise trouble
+        except BaseException:
+            future.cancel()
+            raise
+        return future.result()
+
+    def leave_host(self, tenant: Tenant) -> None:
+        """Let ``tenant`` go; who has none left ends. Any thread."""
+
+    def join(self, seconds: float) -> None:
+        """Wait until a host without tenants has ended. Any thread but the loop's."""
+
+
+async def _called(make: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    # Made on the loop: if the loop is closed before that, there is no coroutine that was never awaited.
+    return await make()
+
+
+class GivenHost(Place):
+    """A loop that the user runs in a thread of his own."""
+
+    __slots__ = ()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        _given.add(loop)
+
+    def trouble(self) -> BaseException | None:
+        """See `Host`."""
+        if self.loop.is_running() and self.loop not in _lost_in_fork:
+            return None
+        return BridgeError(
+            f"The event loop that was given as loop= does not run: {self.loop!r}. Nobody will answer the request. Run it in a "
+            "thread of this process (threads do not survive a fork) for as long as requests come, or leave loop= out."
+        )
+
+
+class ThreadHost(Place):
+    """A loop in a daemon thread of ours, shared by all bridges that want none of their own."""
+
+    __slots__ = ("_ended", "_failure", "_ready", "_stopping", "_tenants", "_thread")
+
+    def __init__(self) -> None:
+        # Runtime's part is set up in the thread: under gevent a loop belongs to the thread that made it.
+        self._tenants: set[Tenant] = set()  # guarded by the module's _lock
+        self._stopping = False  # guarded by the same
+        self._ready = threading.Event()
+        self._ended = threading.Event()
+        self._failure: BaseException | None = None  # why there is no loop; written before _ready is set
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def take(cls, tenant: Tenant) -> ThreadHost:
+        """A place for ``tenant`` on the process's one thread, which is started if there is none. The lock is held."""
+        global _shared  # noqa: PLW0603 - one per process is what it is for
+        host = _shared
+        if host is None or host._stopping:
+            host = cls()
+            host._start()
+            _shared = host
+        host._tenants.add(tenant)
+        return host
+
+    def _start(self) -> None:
+        start = _native_thread_starter()
+        if start is None:
+            self._thread = threading.Thread(target=self._main, name="a2wsgi-loop", daemon=True)
+            self._thread.start()
+        else:
+            start(self._main, ())
+
+    def wait_ready(self) -> None:
+        """Wait until the loop is there. Any thread.
+
+        Raises:
+            BaseException: It could not be made.
+        """
+        self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def _main(self) -> None:
+        """The loop thread, from its start to its end."""
+        try:
+            loop = asyncio.new_event_loop()
+            super().__init__(loop)
+        except BaseException as error:  # noqa: BLE001 - raised by wait_ready()
+            self._failure = error
+            self._stopping = True
+            self._ended.set()
+            return
+        finally:
+            self._ready.set()
+        try:
+            while not self._stopping:
+                try:
+                    loop.run_forever()
+                except (SystemExit, KeyboardInterrupt):
+                    # asyncio lets these two out of a task of the app's, to end the process. They end a request at most.
+                    logger.exception("A task of the app raised what ends a process; the loop goes on")
+                else:
+                    break  # it was stopped: by us, or by an app
+            self._evict()
+            _dispose(loop)
+        finally:
+            self._ended.set()
+
+    def _evict(self) -> None:
+        """Fail what still relies on a loop that was stopped by others. Loop thread."""
+        global _shared  # noqa: PLW0603 - as in take()
+        with _lock:
+            self._stopping = True
+            if _shared is self:
+                _shared = None
+            tenants, self._tenants = self._tenants, set()
+        for tenant in tenants:
+            tenant.lost(self)
+
+    def trouble(self) -> BaseException | None:
+        """See `Host`."""
+        return _stopped_under_us() if self._ended.is_set() else None
+
+    def leave_host(self, tenant: Tenant) -> None:
+        """See `Place`. The last tenant ends the thread."""
+        global _shared  # noqa: PLW0603 - as in take()
+        with _lock:
+            self._tenants.discard(tenant)
+            if self._tenants or self._stopping:
+                return
+            self._stopping = True
+            if _shared is self:
+                _shared = None
+        with contextlib.suppress(RuntimeError):  # closed: it has ended already
+            self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def join(self, seconds: float) -> None:
+        """See `Place`."""
+        if not self._stopping:
+            return  # others live here
+        self._ended.wait(seconds)
+        if self._thread is not None and self._ended.is_set():
+            self._thread.join()
+
+
+class InlineHost(Place):
+    """A loop that has no thread: who waits for it runs it.
+
+    One thread at a time does. Another that comes meanwhile waits for its turn.
+    """
+
+    __slots__ = ("_closed", "_turn")
+
+    def __init__(self) -> None:
+        super().__init__(asyncio.new_event_loop())
+        self.doorbell = _DirectBell(self)
+        self._turn = threading.Lock()  # held by the thread that runs the loop, or touches what is on it
+        self._closed = False
+
+    def gate(self) -> threading.Lock:
+        """See `Host`. Waiting at it runs the loop."""
+        return cast("threading.Lock", _InlineGate(self))
+
+    def trouble(self) -> BaseException | None:
+        """See `Host`."""
+        return _stopped_under_us() if self._closed else None
+
+    def drive(self, gate: _InlineGate, seconds: float) -> None:
+        """Run the loop until ``gate`` is open, at most ``seconds``; less than 0 is for ever."""
+        with self._turn:
+            loop = self.loop
+            timer = loop.call_later(seconds, gate.give_up) if seconds >= 0 else None
+            outer = asyncio._get_running_loop()  # noqa: SLF001 - as in _outside_any_loop(), without its price
+            try:
+                if outer is not None:  # gunicorn's tornado worker calls us on a thread whose loop is running
+                    asyncio._set_running_loop(None)  # noqa: SLF001 - as above
+                while gate.closed:
+                    loop.run_forever()
+            finally:
+                if outer is not None:
+                    asyncio._set_running_loop(outer)  # noqa: SLF001 - as above
+                if timer is not None:
+                    timer.cancel()
+
+    def touch(self, function: Callable[[Any], object], argument: Any) -> None:  # noqa: ANN401 - as Doorbell.ring
+        """Call ``function(argument)`` when no other thread runs the loop."""
+        with self._turn:
+            function(argument)
+
+    def run(self, make: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """See `Place`."""
+        with self._turn:
+            if self._closed:
+                raise _stopped_under_us()
+            with _outside_any_loop():
+                return self.loop.run_until_complete(make())
+
+    def leave_host(self, tenant: Tenant) -> None:
+        """See `Place`: the only tenant leaves."""
+        with self._turn:
+            if not self._closed:
+                self._closed = True
+                with _outside_any_loop():
+                    _dispose(self.loop)
+
+
+class _InlineGate:
+    """What a server thread waits at in `InlineHost`; has what is used of ``threading.Lock``."""
+
+    __slots__ = ("_host", "closed", "expired")
+
+    def __init__(self, host: InlineHost) -> None:
+        self._host = host
+        self.closed = True
+        self.expired = False
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:  # noqa: FBT001, FBT002 - as Lock's
+        if self.closed and blocking:
+            self._host.drive(self, timeout)
+        return not self.expired
+
+    def release(self) -> None:
+        self.closed = False
+        self._host.loop.stop()
+
+    def give_up(self) -> None:
+        if self.closed:
+            self.expired = True
+            self.release()
+
+
+class _DirectBell(Doorbell):
+    """A doorbell for a loop that nobody runs just now: what is rung is called at once."""
+
+    __slots__ = ("_host",)
+
+    def __init__(self, host: InlineHost) -> None:
+        super().__init__(host.loop)
+        self._host = host
+
+    def ring(self, function: Callable[[Any], object], argument: Any) -> bool:  # noqa: ANN401 - as Doorbell's
+        """See `Doorbell`."""
+        if self.loop.is_closed():
+            return False
+        self._host.touch(function, argument)
+        return True
+
+
+# -- Fork -------------------------------------------------------------------------------------------------------------
+
+
+def adopt_orphans(inherited: object) -> None:
+    """Forget, in a forked child, every loop and thread that it inherited, and keep ``inherited`` unused for ever."""
+    global _lock, _shared  # noqa: PLW0603 - as in ThreadHost.take()
+    _orphans.append((_shared, inherited))
+    _lock = threading.Lock()  # another thread of the parent may have held it
+    _shared = None
+    _lost_in_fork.update(loop for loop in _given if loop.is_running())
+
+
+# -- Helpers ----------------------------------------------------------------------------------------------------------
+
+
+def _native_thread_starter() -> Callable[[Callable[[], object], tuple[()]], object] | None:
+    """What starts a real thread where gevent has replaced ``threading.Thread`` by greenlets; None elsewhere."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("threading"):
+        return None
+    return cast("Callable[..., object]", monkey.get_original("_thread", "start_new_thread"))
+
+
+@contextlib.contextmanager
+def _outside_any_loop() -> Iterator[None]:
+    """Hide the loop that runs in this thread, if one does, so that another can be run."""
+    outer = asyncio._get_running_loop()  # noqa: SLF001 - public to authors of event loops, says its docstring
+    asyncio._set_running_loop(None)  # noqa: SLF001 - as above
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(outer)  # noqa: SLF001 - as above
+
+
+def _dispose(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what is left on a loop that does not run, and close it, as ``asyncio.run`` does."""
+    try:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks, timeout=CANCEL_SECONDS))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    except (Exception, SystemExit, KeyboardInterrupt):  # of tasks of the app's, at their last gasp
+        logger.exception("What an app had left on the event loop did not end well")
+    finally:
+        loop.close()
+
+
+def _stopped_under_us() -> BridgeError:
+    return BridgeError(
+        "The event loop was stopped while the request was on it: the app called loop.stop(), or the process ends. Nobody "
+        "will answer the request. The next one starts another loop."
+    )
