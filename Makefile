@@ -13,7 +13,7 @@ PIP := $(PY) -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # one pip at a time works in an environment
-.PHONY: help demo test check lint types format clean
+.PHONY: help demo test check lint types docs format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
@@ -25,7 +25,7 @@ demo: $(VENV)/.installed-demo ## Run examples/demo.py
 test: $(VENV)/.installed-$(TESTGROUP) ## Run the tests (TESTARGS='...' goes to pytest)
 	$(PY) -m pytest $(TESTARGS)
 
-check: lint types test ## Run all that CI runs on one interpreter: lint, types, tests
+check: lint types docs test ## Run all that CI runs on one interpreter: lint, types, docs, tests
 
 lint: $(VENV)/.installed-lint ## Check style and format
 	$(PY) -m ruff check
@@ -34,6 +34,9 @@ lint: $(VENV)/.installed-lint ## Check style and format
 types: $(VENV)/.installed-lint $(VENV)/.installed-test ## Check the types
 	$(PY) -m mypy
 	$(PY) -m pyright --pythonpath $(PY)
+
+docs: $(VENV)/.installed-docs ## Build the documentation into docs/_build/html; a warning is an error
+	$(PY) -m sphinx --nitpicky --fail-on-warning --keep-going -b html docs docs/_build/html
 
 format: $(VENV)/.installed-lint ## Format the code, and mend what ruff can mend
 	$(PY) -m ruff check --fix-only

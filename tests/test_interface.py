@@ -54,6 +54,15 @@ def refused(app: object) -> str:
     return str(told.value)
 
 
+class Foreign(Exception):  # noqa: N818  what it is matters, not that it is an error
+    """Raised by the code of an app while it is looked at."""
+
+
+def raising(*args: object) -> NoReturn:
+    """Fail as no library of ours does."""
+    raise Foreign
+
+
 # -- Rule 1: our own bridges, and what cannot be an app ----------------------------------------------------------------
 
 
@@ -256,6 +265,9 @@ def test_a_class_is_an_app_when_its_instances_agree_with_its_arguments(cls: obje
         functools.partial(WSGIClass, "one of two"),
         subclass(ASGI2Class, __call__=made("self, receive, send")),
         subclass(WSGIClass, __iter__=None),
+        subclass(ASGI3Class, __init__=made("self, scope, receive")),
+        subclass(ASGI2Class, __init__=made("self, scope, config")),
+        subclass(ASGI2Class, __call__=property(raising)),
         subclass(WSGIClass, __init__=made("self, environ, start_response, *, config")),
         dict,
         type,
@@ -610,15 +622,6 @@ def test_the_app_that_a_silent_middleware_holds_is_not_offered() -> None:
 # -- Foreign code ------------------------------------------------------------------------------------------------------
 
 
-class Foreign(Exception):  # noqa: N818  what it is matters, not that it is an error
-    """Raised by the code of an app while it is looked at."""
-
-
-def raising(*args: object) -> NoReturn:
-    """Fail as no library of ours does."""
-    raise Foreign
-
-
 class RaisingDescriptor:
     def __get__(self, instance: object, owner: type) -> NoReturn:
         raise Foreign
@@ -647,6 +650,12 @@ def test_no_exception_of_the_app_gets_out(hostile: dict[str, object]) -> None:
     assert tell(silent_around(with_call(SILENT, **hostile))).interface is None
     assert "Shop object is not async and takes ()" in refused(with_call(made("self"), **hostile))
     assert "Shop object is not callable" in refused(type("Shop", (), hostile)())
+
+
+def test_no_exception_of_a_callable_written_in_c_gets_out() -> None:
+    """There is no ``__call__`` to look at then, so that `inspect` sees the object itself."""
+    hostile: Any = type("Shop", (staticmethod,), {"__class__": property(raising), "__getattr__": raising})
+    assert interface_of(hostile(WSGI)) == "wsgi"
 
 
 @pytest.mark.parametrize("call", [RaisingDescriptor(), property(raising)])

@@ -27,7 +27,18 @@ SOURCES = Path(__file__).parent.parent / "src" / "a2wsgi"
 
 #: From the top down.
 LAYERS = {
-    "edge": {"__init__", "__main__", "_cli", "wsgi", "asgi", "wsgi_typing", "asgi_typing"},
+    "edge": {
+        "__init__",
+        "__main__",
+        "_cli",
+        "_loading",
+        "_served",
+        "_servers",
+        "wsgi",
+        "asgi",
+        "wsgi_typing",
+        "asgi_typing",
+    },
     "spine": {"wsgi_to_asgi", "asgi_to_wsgi", "_wsgi_to_asgi_websocket", "_asgi_to_wsgi_websocket", "_convert"},
     "crossing": {
         "_handoff",

@@ -25,25 +25,26 @@ import contextlib
 import contextvars
 import logging
 import os
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ._errors import BridgeClosed, BridgeError, LifespanFailed
+from ._errors import AppError, AppProtocolError, BridgeClosed, BridgeError, LifespanFailed
 from ._lifespan import Lifespan
 from ._loop_thread import CANCEL_SECONDS, GivenHost, InlineHost, Place, ThreadHost, adopt_orphans
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from ._types import ASGIApp
 
-__all__ = ["Engine", "Running"]
+__all__ = ["Engine", "Running", "closed_error", "fit_for_a_server", "is_cancellation"]
 
 logger = logging.getLogger("a2wsgi")
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_leaving: set[asyncio.Task[None]] = set()
 _exit_hooks_are_set = False
+_uwsgi_is_checked = False
 
 
 class Running(Protocol):
@@ -67,7 +68,6 @@ class Engine:
     """The event loop of one bridge, in this process.
 
     Args:
-        app: The ASGI 3 app.
         loop: A loop that runs elsewhere; None takes one of ours.
         inline: Let the server threads run the loop.
         lifespan: Drive the app's lifespan.
@@ -82,7 +82,6 @@ class Engine:
 
     def __init__(
         self,
-        app: ASGIApp,
         *,
         loop: asyncio.AbstractEventLoop | None,
         inline: bool,
@@ -90,7 +89,6 @@ class Engine:
         startup_timeout: float,
         shutdown_timeout: float,
     ) -> None:
-        self._app = app
         self._loop = loop
         self._inline = inline
         self._drives_lifespan = lifespan
@@ -109,10 +107,17 @@ class Engine:
         self.state: dict[str, Any] = {}
         self.requests: set[Running] = set()
 
+    def __repr__(self) -> str:
+        """In a word, for the bridge's own."""
+        return "closed" if self._closed else "not started" if self.host is None else "started"
+
     # -- Start: a server thread -----------------------------------------------------------------------------------
 
-    def start(self) -> Place:
-        """The host, with the app started up on it. A server thread; waits for the startup.
+    def start(self, app: ASGIApp) -> Place:
+        """The host, with ``app`` started up on it. A server thread; waits for the startup.
+
+        The engine, which its host knows, does not keep the app, which may know the bridge: else no such bridge would ever
+        be collected.
 
         Raises:
             BridgeClosed: `close` was called.
@@ -130,7 +135,7 @@ class Engine:
                 if startup is None:
                     startup = self._startup = _Startup()
             if mine:
-                self._start_up(startup)
+                self._start_up(startup, app)
             elif not startup.over.wait(self._startup_timeout + CANCEL_SECONDS):
                 raise LifespanFailed(
                     f"The app's startup, which another request waits for, took longer than startup_timeout={self._startup_timeout} s."
@@ -138,15 +143,17 @@ class Engine:
             if startup.error is not None:
                 raise startup.error
 
-    def _start_up(self, startup: _Startup) -> None:
+    def _start_up(self, startup: _Startup, app: ASGIApp) -> None:
         """Find a place and start the app up on it; say in ``startup`` how it went."""
         _set_exit_hooks()
+        if not self._inline:
+            _check_uwsgi()
         place: Place | None = None
         started = False
         try:
             place = self._find_place()
             if self._drives_lifespan:
-                place.run(self._start_lifespan)
+                place.run(lambda: self._start_lifespan(app))
             started = True
         except BaseException as error:
             startup.error = error if isinstance(error, Exception) else BridgeError(f"The startup was interrupted: {error!r}")
@@ -169,10 +176,13 @@ class Engine:
         host.wait_ready()
         return host
 
-    async def _start_lifespan(self) -> None:
-        lifespan = Lifespan(self._app)
+    async def _start_lifespan(self, app: ASGIApp) -> None:
+        lifespan = Lifespan(app)
         await lifespan.startup(self._startup_timeout)
-        self._lifespan, self.state = lifespan, lifespan.state
+        if lifespan.supported:
+            self._lifespan, self.state = lifespan, lifespan.state
+        else:
+            await lifespan.shutdown(self._shutdown_timeout)
 
     # -- Stop: any thread but the loop's --------------------------------------------------------------------------
 
@@ -191,16 +201,15 @@ class Engine:
 
     def stop(self) -> None:
         """End what runs and shut the app down. The next request would start it again."""
+        if self.host is not None:
+            self.host.refuse_own_thread()
         with self._lock:
             host, self.host = self.host, None
         if host is None:
             return
-        if asyncio._get_running_loop() is host.loop:  # noqa: SLF001 - public to authors of event loops
-            with self._lock:
-                self.host = host
-            raise own_thread_error()
         try:
-            host.run(self._wind_up)
+            if host.trouble() is None:
+                host.run(self._wind_up)
         finally:
             host.leave_host(self)
             host.join(self._shutdown_timeout)
@@ -221,10 +230,14 @@ class Engine:
 
     def _leave_soon(self, host: Place) -> None:
         """Wind up and leave the loop that this runs on."""
+        if not self.requests and self._lifespan is None:
+            host.leave_host(self)
+            return
         task = host.loop.create_task(self._wind_up())
-        self._last_task = task  # asyncio keeps no strong reference
+        _leaving.add(task)  # asyncio keeps no strong reference
 
         def left(task: asyncio.Task[None]) -> None:
+            _leaving.discard(task)
             if not task.cancelled() and task.exception() is not None:
                 logger.error("The app of a bridge that was dropped did not shut down", exc_info=task.exception())
             host.leave_host(self)
@@ -250,14 +263,13 @@ class Engine:
         if late:
             await asyncio.wait(late, timeout=CANCEL_SECONDS)
 
-    def lost(self, host: Place) -> None:
-        """The loop was stopped by others. See `Tenant`."""
+    def lost(self, host: Place, error: BaseException) -> None:
+        """See `Tenant`. The next request starts anew."""
         with self._lock:
             if self.host is host:
                 self.host = None
-        trouble = host.trouble()
         for request in tuple(self.requests):
-            request.give_up(trouble or BridgeError("The event loop has ended."))
+            request.give_up(error)
 
 
 def closed_error() -> BridgeClosed:
@@ -268,12 +280,19 @@ def closed_error() -> BridgeClosed:
     )
 
 
-def own_thread_error() -> BridgeError:
-    """What a synchronous call of a bridge on the thread of its own loop raises."""
-    return BridgeError(
-        "The bridge was called synchronously on the thread of its own event loop, which would wait for itself for ever. "
-        "Call it in another thread (asyncio.to_thread), or await the ASGI app itself."
-    )
+def _check_uwsgi() -> None:
+    """Warn, once a process, of a uWSGI that runs no thread but its own between requests."""
+    global _uwsgi_is_checked  # noqa: PLW0603 - once a process
+    uwsgi = sys.modules.get("uwsgi")
+    if uwsgi is None or _uwsgi_is_checked:
+        return
+    _uwsgi_is_checked = True
+    options = {key.decode() if isinstance(key, bytes) else key for key in getattr(uwsgi, "opt", ())}
+    if not options & {"enable-threads", "threads"}:
+        logger.warning(
+            "uWSGI runs without threads: between requests the event loop stands still, and with it background tasks. "
+            "Start uWSGI with --enable-threads, or build the bridge with inline=True."
+        )
 
 
 # -- Exit -------------------------------------------------------------------------------------------------------------
@@ -323,3 +342,35 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+# -- What an app ended in ---------------------------------------------------------------------------------------------
+
+
+def fit_for_a_server(error: BaseException, *, inline: bool) -> BaseException:
+    """What the server is to get for what the app raised: the same object, unless that would harm the server.
+
+    Args:
+        error: What the app raised.
+        inline: It was raised in the server's own thread. What ends a thread there comes from the server itself, as
+            gunicorn ends a worker by ``SystemExit`` in a signal handler, or from the user's Ctrl-C.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        fault: BaseException = AppProtocolError(
+            "The ASGI app ended in CancelledError, which nobody but itself asked for. The response is not complete. "
+            "Catch CancelledError where a task of the app's own is cancelled."
+        )
+    elif isinstance(error, Exception) or (inline and not isinstance(error, GeneratorExit)):
+        return error
+    else:
+        fault = AppError(
+            f"The ASGI app raised {error!r}, which would end the server's thread. It fails this request alone. Raise an "
+            "Exception."
+        )
+    fault.__cause__ = error
+    return fault
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether it is asyncio's ``CancelledError``."""
+    return isinstance(error, asyncio.CancelledError)

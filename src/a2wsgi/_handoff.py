@@ -10,18 +10,20 @@ Strategy
 
 Guarantees
     - The order of chunks is kept, none is lost or doubled, and none is given out after `stop`.
-    - At most ``limit`` bytes and one chunk are held. A writing thread waits for room before it adds a chunk, not after:
-      so the next chunk is made while the last ones travel.
-    - The end that comes first decides, and each end wakes whoever waits, on both sides. Nobody waits for one that left.
+    - At most ``limit`` bytes and one chunk are held, besides the last chunks that `ToLoop.end` is given. A writing
+      thread waits for room before it adds a chunk, not after: so the next chunk is made while the last ones travel.
+    - The first `stop` decides; it, and each end, wakes whoever waits, on both sides. Nobody waits for one that left.
     - A thread that waits looks once a second whether the loop is closed, and is told so by the error of `stop`: a loop
       that was thrown away strands no thread.
 
 Assumes
-    One thread and one coroutine at a time on each side. A coroutine that is cancelled in a wait may wait again.
+    One thread and one coroutine at a time on each side. A coroutine that is cancelled in a wait may wait again: what it
+    left is opened for nobody, or is overwritten.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -40,9 +42,6 @@ __all__ = ["ToLoop", "ToServer", "ToThread"]
 #: How often a thread that waits looks whether its loop is still there. Arbitrary: a loop that was closed under a
 #: request is an accident, and a wake-up a second costs nothing.
 LIFE_SIGN_SECONDS = 1.0
-
-#: The same for a server thread. Half: the error is to be there within a second.
-HOST_SIGN_SECONDS = 0.5
 
 
 def _loop_closed() -> ClientDisconnected:
@@ -113,15 +112,6 @@ class _Stream:
                     self._stopped = self._stopped or _loop_closed
                     self._gate = None
                 return
-
-    async def _wait(self, waiter: asyncio.Future[None]) -> None:
-        """Wait in the coroutine for a waiter that was left in the stream. The lock is not held."""
-        try:
-            await waiter
-        finally:
-            # Cancelled: take the waiter back, or the next to wake us would wake nobody.
-            if self._waiter is waiter:
-                self._waiter = None
 
 
 class ToLoop(_Stream):
@@ -214,7 +204,7 @@ class ToLoop(_Stream):
                     gate, self._gate = self._gate, None
                     break
                 waiter = self._waiter = self._runtime.create_future()
-            await self._wait(waiter)
+            await waiter
         if gate is not None:
             gate.release()
         return chunks, ended
@@ -234,7 +224,7 @@ class ToLoop(_Stream):
                 if self._left:
                     return
                 waiter = self._waiter = self._runtime.create_future()
-            await self._wait(waiter)
+            await waiter
 
 
 class ToThread(_Stream):
@@ -278,7 +268,7 @@ class ToThread(_Stream):
                 if not self._chunks or self._size < self._limit or self._stopped is not None:
                     return
                 waiter = self._waiter = self._runtime.create_future()
-            await self._wait(waiter)
+            await waiter
 
     # -- the thread -----------------------------------------------------------------------------------------------
 
@@ -313,17 +303,48 @@ class ToServer(ToThread):
         limit: How many bytes may be queued before `room` waits.
     """
 
-    __slots__ = ("_asked", "_host", "_left", "_room_waiters")
+    __slots__ = ("_asked", "_flush_due", "_host", "_left", "_room_waiters")
 
     def __init__(self, host: Host, limit: int) -> None:
         super().__init__(host, limit)
         self._host = host
+        self._flush_due = False  # the loop thread alone uses it
         # Guarded by _lock, as all of _Stream's.
         self._asked = False  # the loop wants a part of the request's body
         self._left = False  # the loop is through with the request
         self._room_waiters: list[asyncio.Future[None]] = []
 
     # -- the loop thread ------------------------------------------------------------------------------------------
+
+    def give(self, chunk: bytes, *, last: bool = False) -> bool:
+        """Queue ``chunk``, and say whether it is the last. The thread learns of it after the app's current step.
+
+        Never waits.
+
+        Returns:
+            Whether `room` is to be waited for.
+        """
+        with self._lock:
+            if self._stopped is None:
+                if chunk or not self._chunks:
+                    self._chunks.append(chunk)
+                self._size += len(chunk)
+            self._ended = last
+            full = self._size >= self._limit and self._stopped is None
+        if not self._flush_due:
+            self._flush_due = True
+            self._host.soon(self._flush_now)
+        return full and not last
+
+    def flush_soon(self) -> None:
+        """`flush`, once the app's current step is over: what that queues, the thread then finds whole."""
+        if not self._flush_due:
+            self._flush_due = True
+            self._host.soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flush_due = False
+        self.flush()
 
     def ask(self) -> None:
         """Have the thread fetch a part of the request's body, once it has delivered what is queued."""
@@ -335,16 +356,15 @@ class ToServer(ToThread):
 
     def leave(self) -> None:
         """Say that the loop is through with the request, and wake the thread. Last call of the loop."""
+        gate = None
         with self._lock:
             self._ended = self._left = True
-            gate, self._gate = self._gate, None
+            if not self._host.wakes_late:
+                gate, self._gate = self._gate, None
         if gate is not None:
             gate.release()
-
-    @property
-    def full(self) -> bool:
-        """Whether `room` would wait."""
-        return self._size >= self._limit and self._stopped is None
+        elif self._host.wakes_late:
+            self.flush_soon()
 
     async def room(self) -> None:
         """Wait until fewer than ``limit`` bytes are queued, or the stream is stopped. Any number of tasks may.
@@ -397,24 +417,29 @@ class ToServer(ToThread):
             Whether it is.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
+        timeout = sign = self._host.sign_seconds
         while True:
             with self._lock:
                 if self._left:
                     return True
                 gate = self._hang_up_a_gate()
-            left_seconds = LIFE_SIGN_SECONDS if deadline is None else deadline - time.monotonic()
-            if left_seconds <= 0 or self._host.trouble() is not None:
-                with self._lock:
-                    self._gate = None
-                    return self._left
-            gate.acquire(timeout=min(left_seconds, LIFE_SIGN_SECONDS))
+            if deadline is not None:
+                timeout = deadline - time.monotonic()
+                if timeout <= 0:
+                    break
+                timeout = min(timeout, sign) if sign > 0 else timeout
+            if not gate.acquire(timeout=timeout) and self._host.trouble() is not None:
+                break
+        with self._lock:
+            self._gate = None
+            return self._left
 
     def _hang_up_a_gate(self) -> threading.Lock:
         gate = self._gate = self._host.gate()
         return gate
 
     def _pass(self, gate: threading.Lock) -> None:
-        while not gate.acquire(timeout=HOST_SIGN_SECONDS):
+        while not gate.acquire(timeout=self._host.sign_seconds):
             trouble = self._host.trouble()
             if trouble is not None:
                 with self._lock:
@@ -423,12 +448,11 @@ class ToServer(ToThread):
                 return
 
 
-#: Guards what threads leave in a `Disconnection`; one for all of them, since hardly any request has such a thread.
-_watchers_lock = threading.Lock()
-
-
 class Disconnection:
     """Whether the client has left: ``environ["a2wsgi.disconnected"]``, for an app between two reads or writes.
+
+    It has no lock: hardly any request is watched, and each has one of these. A watcher first leaves its gate, then
+    looks; `finish` first says that it is over, then opens the gates: so one of them always sees the other.
 
     Threading: any thread may call `is_set` and `wait`.
     """
@@ -438,7 +462,7 @@ class Disconnection:
     def __init__(self) -> None:
         self._happened = False
         self._over = False
-        self._gates: list[threading.Lock] = []  # guarded by _watchers_lock
+        self._gates: list[threading.Lock] = []  # of the threads that wait; its append, pop and remove are atomic
 
     def is_set(self) -> bool:
         """Whether the client has left, or the request was given up for another reason."""
@@ -450,13 +474,13 @@ class Disconnection:
         Returns:
             Whether the client has left.
         """
-        with _watchers_lock:
-            if self._happened or self._over:
-                return self._happened
-            gate = threading.Lock()
-            gate.acquire()
-            self._gates.append(gate)
-        gate.acquire(timeout=-1 if timeout is None else max(timeout, 0))
+        gate = threading.Lock()
+        gate.acquire()
+        self._gates.append(gate)
+        if not self._over:
+            gate.acquire(timeout=-1 if timeout is None else max(timeout, 0))
+        with contextlib.suppress(ValueError):  # finish() has taken it
+            self._gates.remove(gate)
         return self._happened
 
     def set(self) -> None:
@@ -466,11 +490,10 @@ class Disconnection:
 
     def finish(self) -> None:
         """Say that the request is over: nobody waits any more. Any thread."""
-        with _watchers_lock:
-            self._over = True
-            gates, self._gates = self._gates, []
-        for gate in gates:
-            gate.release()
+        self._over = True
+        while self._gates:
+            with contextlib.suppress(IndexError):  # its thread, or another finish(), was quicker
+                self._gates.pop().release()
 
     def __repr__(self) -> str:
         """Say whether it is set."""

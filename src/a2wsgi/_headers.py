@@ -372,10 +372,12 @@ def response_head_from_wsgi(status: str, headers: Iterable[tuple[str, str]]) -> 
             else:
                 _check_repeat(length, value)
     except UnicodeEncodeError:
-        # PEP 3333, "Unicode Issues". From None: the codec's own error shows the value.
-        raise InvalidHeader(f"The value of the response header {name!r} is not latin-1", "PEP 3333") from None
+        what = f"The value of the response header {name!r} is not latin-1"
+        raise InvalidHeader(what, 'PEP 3333, "Unicode Issues"') from None  # the codec's own error shows the value
+    except BridgeError:
+        raise
     except (TypeError, ValueError, AttributeError) as exc:
-        raise _fault_of_pair(exc, item, str) from None
+        raise _fault_of_pair(item, str) from exc
     if length is not None and _no_length(code):
         length, sent = None, [pair for pair in sent if pair[0] != b"content-length"]
     return ASGIResponseHead(code, sent, length, dropped)
@@ -402,7 +404,7 @@ def response_head_from_asgi(status: int, headers: Iterable[tuple[bytes, bytes]] 
             name, value = item
             try:
                 spelt, text = _SPELT_NAMES[name], value.decode("latin-1")
-            except (TypeError, AttributeError):  # a bytearray has no hash, a memoryview no decode()
+            except (TypeError, ValueError, AttributeError):  # a bytearray has no hash, a memoryview no decode()
                 name, value = _bytes_of_pair(name, value)
                 spelt, text = _SPELT_NAMES[name], value.decode("latin-1")
             if not text.isprintable():
@@ -416,8 +418,10 @@ def response_head_from_asgi(status: int, headers: Iterable[tuple[bytes, bytes]] 
                 sent.append((name.decode(), str(length)))
             else:
                 _check_repeat(length, text)
+    except BridgeError:
+        raise
     except (TypeError, ValueError, AttributeError) as exc:
-        raise _fault_of_pair(exc, item, bytes) from None
+        raise _fault_of_pair(item, bytes) from exc
     if length is not None and _no_length(status):
         length, sent = None, [pair for pair in sent if pair[0].lower() != "content-length"]
     return WSGIResponseHead(line, int(status), sent, length, dropped)
@@ -449,10 +453,8 @@ def _bytes_of_pair(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     return bytes(memoryview(name)), bytes(memoryview(value))  # a TypeError for a str or an int
 
 
-def _fault_of_pair(exc: Exception, item: object, wanted: type) -> Exception:
+def _fault_of_pair(item: object, wanted: type) -> AppProtocolError:
     """Return what to raise for headers that could not be translated. It never shows a value."""
-    if isinstance(exc, BridgeError):
-        return exc
     what, kind = "headers that hold something", type(item).__name__
     if isinstance(item, (tuple, list)) and len(pair := cast("Sequence[object]", item)) == 2:
         name, value = pair

@@ -11,7 +11,8 @@ Guarantees
       reads or the response has begun (RFC 9110 §10.1.1).
     - A server that repeats the end of the body for ever without waiting (aiohttp-asgi, tsuno) is asked once a tick.
     - A body that is not as long as its ``Content-Length``, or that ends in a disconnect, never looks complete.
-    - What is read and not yet taken by the app is bounded by ``buffer_bytes`` and one message.
+    - What is received and not yet read by the app is bounded: ``buffer_bytes`` and one message wait in the hand-off, as
+      much may have been taken from there at a time, and ``io.BufferedReader`` has a buffer of ``buffer_bytes``.
 
 Assumes
     All is called on the loop thread but ``ask`` of the stream, and `discard`, which the last to use the body calls.
@@ -19,6 +20,8 @@ Assumes
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import enum
 import functools
 import io
@@ -88,6 +91,7 @@ class Incoming:
 
     __slots__ = (
         "_buffer_bytes",
+        "_context",
         "_declared",
         "_left",
         "_limit",
@@ -119,6 +123,7 @@ class Incoming:
         self._limit = limit
         self._spool = spool
         self._turn = _Turn.AHEAD
+        self._context = contextvars.copy_context()
         self._declared: int | None = None  # the Content-Length
         self._received = 0  # bytes of the body
         self._left = True  # more of the body is to come
@@ -172,7 +177,7 @@ class Incoming:
             self._hear_no_more()
             raise ClientDisconnected("the server sent http.disconnect before the body was complete")
         chunk = message.get("body") or b""  # ASGI HTTP, "Request": both keys are optional
-        self._left = bool(message.get("more_body"))
+        more = bool(message.get("more_body"))
         self._received += len(chunk)
         self._check_limit(self._received)
         if self._declared is not None and self._received != self._declared:
@@ -180,9 +185,10 @@ class Incoming:
                 # RFC 9112 §6.3: the body is as long as its Content-Length; what follows is none of it.
                 chunk = chunk[: max(0, len(chunk) - (self._received - self._declared))]
                 self._received = self._declared
-            elif not self._left:
+            elif not more:
                 # RFC 9112 §8: such a message is incomplete, whatever the server says.
                 raise ClientDisconnected(f"its body ended after {self._received} of {self._declared} bytes")
+        self._left = more
         return bytes(chunk)
 
     def _check_limit(self, length: int) -> None:
@@ -242,18 +248,20 @@ class Incoming:
     def response_ends(self) -> None:
         """The last message goes out: uvicorn says http.disconnect now, to everybody, and nobody left."""
         self._turn = _Turn.DONE
+        self._cut_off("its response is complete")
 
     def _ask(self) -> None:
         """Have the loop receive the body now. Worker thread."""
         self._runtime.doorbell.ring(Incoming._asked, self)
 
     def _asked(self) -> None:
-        if self._turn in {_Turn.HELD, _Turn.NOBODY}:
+        if self._turn is _Turn.HELD or self._turn is _Turn.NOBODY:
             self._start()
 
     def _start(self) -> None:
         self._turn = _Turn.TASK
-        self._task = self._runtime.start_task(self._run())
+        # In the request's context, whoever calls: the timer and the doorbell have none.
+        self._task = self._context.run(self._runtime.start_task, self._run())
 
     async def _run(self) -> None:
         """Bring the rest of the body, then watch."""
@@ -266,9 +274,14 @@ class Incoming:
         except RequestTooLarge as error:
             self._stop_stream(functools.partial(RequestTooLarge, error.limit))
             self._listener.body_too_large(error.limit)
+            self._cut_off("its body was too large")
         except Exception as error:  # noqa: BLE001 - a server tells in its own way that it lost the client
             self._hear_no_more()
             self._cut_off(f"receive() raised {error!r}")
+        except BaseException:  # this task was cancelled, by close() or by a server that ends
+            self._hear_no_more()
+            self._cut_off("receive() was cancelled")
+            raise
         else:
             self._watched(message)
 
@@ -286,7 +299,7 @@ class Incoming:
             self._turn = _Turn.OVER
 
     async def _bring(self, stream: ToThread) -> None:
-        while True:
+        while self._turn is _Turn.TASK:
             await stream.room()  # a body that the app does not read is not read here, nor is what comes after it
             chunk = self._accept(await self._receive())
             if chunk:
@@ -298,9 +311,10 @@ class Incoming:
             stream.flush()
 
     def _cut_off(self, reason: str) -> None:
-        """Nothing follows, of the body neither: what the app reads past what it has raises."""
-        self._left = False
-        self._stop_stream(functools.partial(ClientDisconnected, reason))
+        """Nothing follows. What the app reads of a body that is not complete raises."""
+        if self._left:
+            self._left = False
+            self._stop_stream(functools.partial(ClientDisconnected, reason))
         if self._turn is _Turn.OVER:
             self._listener.client_left(reason)
         elif self._turn is not _Turn.DONE:
@@ -319,15 +333,18 @@ class Incoming:
     def discard(self) -> None:
         """Close the temporary file. The thread that used the body last."""
         if self._spooled is not None:
-            self._spooled.close()
+            with contextlib.suppress(OSError):  # the disk is full: what is not written is not wanted any more
+                self._spooled.close()
 
     async def close(self, *, wait: bool) -> None:
         """End the task. Without a wait in a cancelled request: there may be no loop to wait on."""
         self._turn = _Turn.DONE
+        self._cut_off("its response is complete")
         self._listener = _nobody  # the request holds us: a cycle would leave each request to the garbage collector
         if self._task is None:
             return
         if wait:
             await self._runtime.end_task(self._task, RECEIVE_END_SECONDS)
         else:
-            self._task.cancel()
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                self._task.cancel()

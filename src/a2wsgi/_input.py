@@ -81,5 +81,5 @@ class BodyReader(io.RawIOBase):
 
 
 def streamed_input(stream: ToThread, ask: Callable[[], object] | None, buffer_bytes: int) -> io.BufferedReader:
-    """A ``wsgi.input`` over ``stream`` that holds at most ``buffer_bytes`` more of the body."""
+    """A ``wsgi.input`` over ``stream``, with a buffer of its own of ``buffer_bytes``."""
     return io.BufferedReader(BodyReader(stream, ask), max(buffer_bytes, 1))

@@ -186,7 +186,7 @@ def _called(app: _App) -> _App:
 def _own_call(app: object) -> object:
     """The ``__call__`` of an object, bound; ``None`` where it is not written in Python, so that nothing is beneath."""
     call = _declared(type(app), "__call__")
-    if _is(app, types.FunctionType, types.BuiltinFunctionType) or _is(call, types.WrapperDescriptorType):
+    if _is(call, types.WrapperDescriptorType):
         return None
     # A metaclass's __call__ makes instances, unless it is async: then the class is called as any object is.
     if _is(app, type) and not inspect.iscoroutinefunction(call):
@@ -267,8 +267,7 @@ def _layer_beneath(app: _App) -> _App | None:
 
 def _claimed_call(app: _App) -> _App | None:
     """The ``__call__`` of the class that a proxy claims in ``__class__``, as Werkzeug's ``LocalProxy`` does."""
-    cls = app.__class__
-    call = None if cls is type(app) else _bound(_declared(cls, "__call__"), app, cls)
+    call = _bound(_declared(app.__class__, "__call__"), app, app.__class__)
     return call if callable(call) else None
 
 

@@ -42,10 +42,12 @@ class Lifespan:
 
     Attributes:
         state: What the app has put into ``scope["state"]``; each request gets a shallow copy.
+        supported: Whether the app has said that its startup is complete.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.state: dict[str, Any] = {}
+        self.supported = False
         self._app = app
         loop = asyncio.get_running_loop()
         # Each is done when the app has answered, or can answer no more.
@@ -53,7 +55,6 @@ class Lifespan:
         self._stopped: asyncio.Future[None] = loop.create_future()
         self._shutdown_due = asyncio.Event()
         self._received = False  # the app has taken lifespan.startup
-        self._supported = False  # the app has said lifespan.startup.complete
         # An empty context: what the first request has in its own is no business of the app's background tasks.
         self._task = contextvars.Context().run(loop.create_task, self._run())
 
@@ -82,7 +83,7 @@ class Lifespan:
         Raises:
             LifespanFailed: The shutdown failed, with the app's own words, or took longer than ``seconds``.
         """
-        if not self._supported:
+        if not self.supported:
             await self._end()
             return
         self._shutdown_due.set()
@@ -133,7 +134,7 @@ class Lifespan:
         elif self._shutdown_due.is_set():
             self._stopped.set_exception(_failed("shutdown", error))
         else:
-            if self._supported:
+            if self.supported:
                 logger.error("The app's lifespan ended while the app served", exc_info=error)
             self._stopped.set_result(None)
 
@@ -150,7 +151,7 @@ class Lifespan:
     async def _send(self, message: Message) -> None:
         kind = message["type"]
         if kind == "lifespan.startup.complete" and not self._started.done():
-            self._supported = True
+            self.supported = True
             self._started.set_result(None)
         elif kind == "lifespan.startup.failed" and not self._started.done():
             self._started.set_exception(_refused("startup", message))

@@ -26,13 +26,13 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from ._errors import BridgeError
+from ._event_loop import Loop, gevent_start_thread, new_event_loop
 from ._runtime import Doorbell, Host
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ _given: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 class Tenant(Protocol):
     """Who relies on a loop."""
 
-    def lost(self, host: Place) -> None:
-        """The loop ends under the tenant. Loop thread; the loop still runs callbacks, for the last time."""
+    def lost(self, host: Place, error: BaseException) -> None:
+        """The loop was stopped under the tenant. Loop thread; tasks are cancelled next."""
 
 
 # -- Where a loop runs ------------------------------------------------------------------------------------------------
@@ -75,6 +75,14 @@ class Place(Host):
     """What the three kinds of hosts share."""
 
     __slots__ = ()
+
+    def refuse_own_thread(self) -> None:
+        """Raise if the calling thread runs this very loop: it would wait for itself for ever."""
+        if asyncio._get_running_loop() is self.loop:  # noqa: SLF001 - public to authors of event loops
+            raise BridgeError(
+                "The bridge was called synchronously on the thread of its own event loop, which would wait for itself for "
+                "ever. Call it in another thread (asyncio.to_thread), or await the ASGI app itself."
+            )
 
     def run(self, make: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """Run a coroutine on the loop and wait for it. Any thread but the loop's.
@@ -129,6 +137,8 @@ class ThreadHost(Place):
 
     __slots__ = ("_ended", "_failure", "_ready", "_stopping", "_tenants", "_thread")
 
+    wakes_late = True
+
     def __init__(self) -> None:
         # Runtime's part is set up in the thread: under gevent a loop belongs to the thread that made it.
         self._tenants: set[Tenant] = set()  # guarded by the module's _lock
@@ -140,18 +150,19 @@ class ThreadHost(Place):
 
     @classmethod
     def take(cls, tenant: Tenant) -> ThreadHost:
-        """A place for ``tenant`` on the process's one thread, which is started if there is none. The lock is held."""
+        """A place for ``tenant`` on the process's one thread, which is started if there is none. Any thread."""
         global _shared  # noqa: PLW0603 - one per process is what it is for
-        host = _shared
-        if host is None or host._stopping:
-            host = cls()
-            host._start()
-            _shared = host
-        host._tenants.add(tenant)
-        return host
+        with _lock:
+            host = _shared
+            if host is None or host._stopping:
+                host = cls()
+                host._start()
+                _shared = host
+            host._tenants.add(tenant)
+            return host
 
     def _start(self) -> None:
-        start = _native_thread_starter()
+        start = gevent_start_thread()
         if start is None:
             self._thread = threading.Thread(target=self._main, name="a2wsgi-loop", daemon=True)
             self._thread.start()
@@ -171,8 +182,10 @@ class ThreadHost(Place):
     def _main(self) -> None:
         """The loop thread, from its start to its end."""
         try:
-            loop = asyncio.new_event_loop()
+            loop = new_event_loop()
             super().__init__(loop)
+            if isinstance(loop, Loop):
+                self.soon = loop.soon
         except BaseException as error:  # noqa: BLE001 - raised by wait_ready()
             self._failure = error
             self._stopping = True
@@ -203,7 +216,7 @@ class ThreadHost(Place):
                 _shared = None
             tenants, self._tenants = self._tenants, set()
         for tenant in tenants:
-            tenant.lost(self)
+            tenant.lost(self, _stopped_under_us())
 
     def trouble(self) -> BaseException | None:
         """See `Host`."""
@@ -239,8 +252,12 @@ class InlineHost(Place):
 
     __slots__ = ("_closed", "_turn")
 
+    sign_seconds = -1.0  # who waits runs the loop himself, and need not ask after it
+
     def __init__(self) -> None:
-        super().__init__(asyncio.new_event_loop())
+        super().__init__(new_event_loop())
+        if isinstance(self.loop, Loop):
+            self.soon = self.loop.soon
         self.doorbell = _DirectBell(self)
         self._turn = threading.Lock()  # held by the thread that runs the loop, or touches what is on it
         self._closed = False
@@ -347,14 +364,6 @@ def adopt_orphans(inherited: object) -> None:
 
 
 # -- Helpers ----------------------------------------------------------------------------------------------------------
-
-
-def _native_thread_starter() -> Callable[[Callable[[], object], tuple[()]], object] | None:
-    """What starts a real thread where gevent has replaced ``threading.Thread`` by greenlets; None elsewhere."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is None or not monkey.is_module_patched("threading"):
-        return None
-    return cast("Callable[..., object]", monkey.get_original("_thread", "start_new_thread"))
 
 
 @contextlib.contextmanager

@@ -6,17 +6,19 @@ Strategy
     requests in flight ten times a second and is not even set while there are none.
 
 Guarantees
-    - `ring` may be called from any thread, holds its lock for an append only, and never raises because a loop ended.
-    - What was rung is called on the loop thread, in the order of the rings.
+    - `ring` may be called from any thread, also by a finalizer in the midst of another `ring`; it holds its lock for an
+      append only, and never raises because a loop ended.
+    - What was rung is called on the loop thread, in the order of the rings, in an empty context.
     - The timer holds no request: one that ends between two ticks never meets it.
 
 Assumes
-    Every other method is called on the loop thread.
+    Every other method is called on the loop thread. What is rung, and ``tick``, raise nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import sys
 import threading
@@ -50,7 +52,8 @@ class Doorbell:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._lock = threading.Lock()
+        # Re-entrant, for a finalizer that rings: the collector may run it wherever something is allocated, here too.
+        self._lock = threading.RLock()
         self._rung: deque[tuple[Callable[[Any], object], Any]] = deque()  # guarded by _lock
         self._answering = False  # guarded by _lock: a call of _answer is under way to the loop
         # An empty context of our own: call_soon_threadsafe() would copy the caller's at each call.
@@ -61,11 +64,14 @@ class Doorbell:
         with self._lock:
             self._rung.append((function, argument))
             if self._answering:
-                return True
+                return not self.loop.is_closed()
             self._answering = True
         try:
             self.loop.call_soon_threadsafe(self._answer, context=self._context)
         except RuntimeError:  # the loop was closed
+            with self._lock:
+                self._answering = False
+                self._rung.clear()
             return False
         return True
 
@@ -81,7 +87,8 @@ class Doorbell:
 def wake(waiter: asyncio.Future[None]) -> None:
     """End the wait for ``waiter``, unless it was cancelled meanwhile. Loop thread."""
     if not waiter.done():
-        waiter.set_result(None)
+        with contextlib.suppress(RuntimeError):  # the loop was closed, and nobody waits any more
+            waiter.set_result(None)
 
 
 def wake_all(waiters: list[asyncio.Future[None]]) -> None:
@@ -93,7 +100,7 @@ def wake_all(waiters: list[asyncio.Future[None]]) -> None:
 class Runtime:
     """One bridge on one loop."""
 
-    __slots__ = ("__weakref__", "_drained", "_ticking", "create_future", "doorbell", "in_flight", "loop")
+    __slots__ = ("__weakref__", "_context", "_drained", "_ticking", "create_future", "doorbell", "in_flight", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -102,6 +109,7 @@ class Runtime:
         #: The requests that run on this loop. Written on the loop thread only.
         self.in_flight: set[Visited] = set()
         self._ticking = False
+        self._context = contextvars.Context()  # the timer's: not that of the request which happens to start it
         self._drained: asyncio.Future[None] | None = None
 
     @staticmethod
@@ -114,7 +122,7 @@ class Runtime:
         self.in_flight.add(request)
         if not self._ticking:
             self._ticking = True
-            self.loop.call_later(TICK_SECONDS, self._tick)
+            self.loop.call_later(TICK_SECONDS, self._tick, context=self._context)
 
     def leave(self, request: Visited) -> None:
         """Have the timer visit ``request`` no more."""
@@ -125,18 +133,18 @@ class Runtime:
     async def drain(self, seconds: float) -> None:
         """Wait until no request is in flight, at most ``seconds``."""
         if self.in_flight:
-            self._drained = self.create_future()
+            if self._drained is None or self._drained.done():
+                self._drained = self.create_future()
             await asyncio.wait((self._drained,), timeout=seconds)
-            self._drained = None
 
     def _tick(self) -> None:
         if not self.in_flight:
             self._ticking = False  # the next enter() sets it again: an idle bridge costs its loop nothing
             return
+        self.loop.call_later(TICK_SECONDS, self._tick, context=self._context)
         now = self.loop.time()
         for request in tuple(self.in_flight):
             request.tick(now)
-        self.loop.call_later(TICK_SECONDS, self._tick)
 
     def start_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run ``coroutine`` beside the caller. Whoever starts a task ends it with `end_task`."""
@@ -162,19 +170,30 @@ class Runtime:
 
 
 class Host(Runtime):
-    """A loop that does not call us but is called: a `Runtime` that knows where a calling thread waits for it."""
+    """A loop that does not call us but is called: a `Runtime` that knows where a calling thread waits for it.
 
-    __slots__ = ()
+    Attributes:
+        sign_seconds: How often a thread that waits asks after `trouble`; less than 0 is never.
+        wakes_late: Whether even the last word to a thread is best said by `soon`.
+    """
+
+    __slots__ = ("soon",)
+
+    wakes_late = False
+
+    #: Arbitrary, but so that the error of a loop that has ended is there within a second.
+    sign_seconds = 0.5
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        #: Calls a function after the current step of the app. Loop thread.
+        self.soon: Callable[[Callable[[], object]], object] = loop.call_soon
 
     def gate(self) -> threading.Lock:
         """A closed gate, for the calling thread to wait at until the loop opens it. Any thread."""
         gate = threading.Lock()
         gate.acquire()
         return gate
-
-    def soon(self, function: Callable[[], object]) -> None:
-        """Call ``function`` after the current step of the app. Loop thread."""
-        self.loop.call_soon(function)
 
     def trouble(self) -> BaseException | None:
         """Why the loop will do nothing any more; None while it runs. Any thread."""
@@ -187,22 +206,26 @@ class Interruption:
     `asyncio.timeout` itself is not in Python 3.10, and would cost a timer for each message.
     """
 
-    __slots__ = ("_task", "fired")
+    __slots__ = ("_before", "_fired", "_task")
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self._task = task
-        self.fired = False
+        self._fired = False
+        self._before = 0  # how often the task had been cancelled, by others, when we did
 
     def fire(self) -> None:
         """Raise ``CancelledError`` where the task waits. Loop thread; once."""
-        if not self.fired:
-            self.fired = True
+        if not self._fired:
+            self._fired = True
+            if sys.version_info >= (3, 11):
+                self._before = self._task.cancelling()
             self._task.cancel()
 
     def is_ours(self) -> bool:
-        """Whether the ``CancelledError`` in hand comes of `fire` alone; takes it back from the task's count if so."""
-        if not self.fired:
+        """Whether the ``CancelledError`` in hand comes of `fire` alone; takes it back from the task's count. Once."""
+        if not self._fired:
             return False
+        self._fired = False
         if sys.version_info >= (3, 11):
-            return self._task.uncancel() <= 0
+            return self._task.uncancel() <= self._before
         return True  # 3.10 does not count: who cancelled besides us cannot be told

@@ -144,6 +144,7 @@ def environ_from_scope(scope: Scope, template: EnvironTemplate = _DEFAULT_TEMPLA
         BadRequest: ``Content-Length`` is malformed. Answer 400.
         ServerProtocolError: The headers are not pairs of bytes.
     """
+    # One long function: it runs for each request, and a call costs as much as four lines of it.
     get = scope.get
     environ = template.constants.copy()
     environ["asgi.scope"] = ScopeView(scope, template)
@@ -152,7 +153,8 @@ def environ_from_scope(scope: Scope, template: EnvironTemplate = _DEFAULT_TEMPLA
     scheme = get("scheme") or "http"
     environ["wsgi.url_scheme"] = scheme = _URL_SCHEMES.get(scheme, scheme)
 
-    path, raw_path, root_path = get("path") or "", get("raw_path"), get("root_path") or ""
+    raw_path, root_path = get("raw_path"), get("root_path") or ""
+    path = get("path") or ("" if root_path else "/")  # RFC 9112 §3.2.1: an empty path is "/"
     if raw_path == path.encode("utf-8", "replace") and _PLAIN_PATH.fullmatch(path):
         uri = path
     else:
@@ -181,7 +183,7 @@ def environ_from_scope(scope: Scope, template: EnvironTemplate = _DEFAULT_TEMPLA
             else:
                 environ[key] = value.decode("latin-1")
     except (TypeError, ValueError, AttributeError):
-        scope["headers"] = _pairs_of_bytes(headers)
+        scope["headers"] = _pairs_of_bytes(headers)  # or raise: there is no third time
         return environ_from_scope(scope, template)
     environ.pop("", None)  # the key of all names that are to be dropped
     if "CONTENT_LENGTH" in environ:
@@ -215,8 +217,8 @@ def _wsgi_path(path: str, raw_path: str | bytes | None) -> tuple[str, str]:
 def _script_and_path(path: str, root_path: str, template: EnvironTemplate) -> tuple[str, str]:
     """Return ``SCRIPT_NAME`` and ``PATH_INFO``. A path that does not begin with its root is left whole."""
     if template.fixed:
-        script = _text_bytes(template.script_name).decode("latin-1")
-        return script, (_cut(path, script) or _cut(path, root_path) or ("", path))[1]
+        _, info = _cut(path, template.script_name) or _cut(path, root_path) or ("", path)
+        return _text_bytes(template.script_name).decode("latin-1"), info
     root = root_path or template.script_name
     return _cut(path, root) or (_text_bytes(root.rstrip("/")).decode("latin-1"), path)
 
@@ -226,7 +228,7 @@ def _cut(path: str, root: str) -> tuple[str, str] | None:
 
     A slash at its end goes to what follows, unless that begins with one: ``/api/`` and ``/x`` had made ``/api//x``.
     """
-    if root == "/":  # PEP 3333: the SCRIPT_NAME of an app at the root is empty (and wsgiref.validate refuses "/")
+    if root == "/":  # PEP 3333: the SCRIPT_NAME of an app at the root is empty
         return "", path
     script = root if root.isascii() else _wsgi_root(path, root)
     for prefix in (script, script.rstrip("/")):
@@ -271,7 +273,7 @@ def _pairs_of_bytes(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes,
         return [(bytes(memoryview(name)), bytes(memoryview(value))) for name, value in headers]
     except (TypeError, ValueError):
         raise ServerProtocolError(
-            'The headers in the scope are not pairs of bytes. ASGI HTTP 2.5, "HTTP Connection Scope", wants an iterable '
+            'The headers in the scope are no pairs of bytes. ASGI HTTP 2.5, "HTTP Connection Scope", wants an iterable '
             "of such. Mend the server, or the middleware that made them."
         ) from None
 
@@ -308,11 +310,14 @@ def scope_from_environ(environ: Environ, process: Mapping[str, tuple[str, ...]] 
     """
     get = environ.get
     root_path, target, query = get("SCRIPT_NAME") or "", get("REQUEST_URI") or get("RAW_URI"), get("QUERY_STRING")
-    path = root_path + (get("PATH_INFO") or "")
-    if (not target or target.partition("?")[0] == path) and _PLAIN_PATH.fullmatch(path) and root_path != "/":
+    if root_path == "/":  # PEP 3333: the SCRIPT_NAME of an app at the root is empty
+        root_path = ""
+    info = get("PATH_INFO") or ("" if root_path else "/")  # RFC 9112 §3.2.1: an empty path is "/"
+    path = root_path + info
+    if (not target or target.partition("?")[0] == path) and _PLAIN_PATH.fullmatch(path):
         raw_path = path.encode()
     else:
-        path, raw_path, root_path = _asgi_paths(root_path, get("PATH_INFO") or "", target)
+        path, raw_path, root_path = _asgi_paths(root_path, info, target)
     scope: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -350,8 +355,7 @@ def request_length(environ: Environ) -> int | None:
 
 def _asgi_paths(script: str, info: str, target: str | None) -> tuple[str, bytes, str]:
     """Return ``path``, ``raw_path`` and ``root_path``."""
-    root = _wsgi_bytes("" if script == "/" else script)  # PEP 3333: no SCRIPT_NAME is "/"; empty was meant
-    rest = _wsgi_bytes(_origin_form(info))
+    root, rest = _wsgi_bytes(script), _wsgi_bytes(_origin_form(info))
     raw = _without_query(target and _origin_form(target))
     if raw is not None:
         if (decoded := _agreed(root + rest, raw)) is not None:
@@ -474,7 +478,7 @@ def _agreed(path: bytes, raw: bytes) -> bytes | None:
 # -- What the outer of two bridges knew -------------------------------------------------------------------------------
 
 # These say what the request is: the scope has said so, and where it has not, it is no longer so.
-_REQUEST_KEYS = frozenset({"CONTENT_LENGTH", "CONTENT_TYPE", "REMOTE_ADDR", "REMOTE_HOST", "REMOTE_PORT"})
+_REQUEST_KEYS = frozenset({"CONTENT_LENGTH", "CONTENT_TYPE", "REMOTE_ADDR", "REMOTE_PORT"})
 # Headers, what belongs to the server's side of the outer bridge, and what belongs to bridges.
 _OTHER_KEYS = ("HTTP_", "wsgi.", "asgi.", "a2wsgi.")
 # Extensions that let the app send another message: WSGI, in between, could not pass it on.
@@ -483,19 +487,25 @@ _MESSAGE_EXTENSIONS = ("http.response.", "websocket.")
 
 def _take_back_environ(environ: Environ, scope: Scope) -> None:
     """Add what the outer environ has, and ASGI has no word for."""
-    outer: Environ = scope["wsgi_environ"]
+    outer: Environ | None = scope["wsgi_environ"]
+    if not isinstance(outer, dict):
+        return  # not of a bridge
     was = scope_from_environ(outer)
     uri = outer.get("REQUEST_URI") or outer.get("RAW_URI")
     if uri and all(scope.get(key) == was[key] for key in ("raw_path", "query_string")):
-        environ["REQUEST_URI"] = environ["RAW_URI"] = uri
+        environ["REQUEST_URI"] = environ["RAW_URI"] = _wsgi_bytes(uri).decode("latin-1")
     for key, value in outer.items():
         if key not in environ and key not in _REQUEST_KEYS and not key.startswith(_OTHER_KEYS):
             environ[key] = value
+    if environ.get("REMOTE_ADDR") != outer.get("REMOTE_ADDR"):
+        environ.pop("REMOTE_HOST", None)
 
 
 def _take_back_scope(scope: dict[str, Any], environ: Environ) -> None:
     """Put in what the outer scope has, wherever the environ still says what was made of it."""
-    view = environ["asgi.scope"]
+    view: Scope | None = environ["asgi.scope"]
+    if not isinstance(view, MutableMapping):
+        return  # not of a bridge
     outer, template = (view.scope, view.template) if isinstance(view, ScopeView) else (view, _DEFAULT_TEMPLATE)
     was = environ_from_scope(outer, template)
     same = {key for key in was if key in environ and environ[key] == was[key]}

@@ -24,6 +24,7 @@ Assumes
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -65,7 +66,7 @@ class Workers:
     def __init__(self, limit: int, max_queue: int | None = None) -> None:
         self.limit = limit
         self.max_queue = max_queue
-        self.idle_seconds = -1 if limit == 1 else IDLE_SECONDS
+        self.idle_seconds = IDLE_SECONDS
         self.reset()
         _all_workers.add(self)
 
@@ -95,9 +96,15 @@ class Workers:
                 raise Overloaded
             self._retired = False
             self._jobs.append(job)
-            worker = self._call_up()
+            try:
+                worker = self._call_up()
+            except RuntimeError:
+                if self._alive == 0:
+                    self._jobs.pop()
+                    raise
+                worker = None  # who is there comes to it
         if worker is not None:
-            self._send_for(worker, job)
+            worker.gate.release()
 
     def withdraw(self, job: Job) -> bool:
         """Take back a job. False if a worker has it already: it runs, or has run."""
@@ -111,15 +118,24 @@ class Workers:
     def end_idle(self) -> None:
         """End the workers that wait for a job, at once. With ``limit=1`` the one worker stays."""
         if self.limit > 1:
-            self.retire()
+            with self._lock:
+                self._retired = True
+                idle, self._idle = self._idle, []
+            for worker in idle:
+                worker.gate.release()
 
     def retire(self) -> None:
-        """End each worker as soon as it has nothing to do, without waiting for it. A later `submit` starts anew."""
-        with self._lock:
-            self._retired = True
+        """End each worker as soon as it has nothing to do, without waiting for it. A later `submit` starts anew.
+
+        For a finalizer, which the garbage collector may run on a thread that holds the lock, so this takes it only if
+        it is free. If it is not, the workers end when their idle time is over.
+        """
+        self._retired = True
+        if self._lock.acquire(blocking=False):
             idle, self._idle = self._idle, []
-        for worker in idle:
-            worker.gate.release()
+            self._lock.release()
+            for worker in idle:
+                worker.gate.release()
 
     @property
     def alive(self) -> int:
@@ -139,38 +155,26 @@ class Workers:
     # -- calling up -----------------------------------------------------------------------------------------------
 
     def _call_up(self) -> _Worker | None:
-        """Choose the worker to be sent for next, if one should be. The lock is held."""
+        """Have one more worker come to the queue, if one should. The lock is held.
+
+        Returns:
+            An idle worker, whose gate the caller is to open once it has let go of the lock.
+
+        Raises:
+            RuntimeError: The system has no thread to give.
+        """
         if self._called_up:
             return None
         if self._idle:
-            worker = self._idle.pop()
-        elif self._alive < self.limit:
+            self._called_up = True
+            return self._idle.pop()
+        if self._alive < self.limit:
+            # Started with the lock held, which it waits for: so nobody relies on a thread that then cannot be had.
+            _Worker(self, f"a2wsgi-worker-{self._started + 1}").start()
+            self._called_up = True
             self._alive += 1
             self._started += 1
-            worker = _Worker(self, f"a2wsgi-worker-{self._started}")
-        else:
-            return None  # all are busy: the next to be through takes the job
-        self._called_up = True
-        return worker
-
-    def _send_for(self, worker: _Worker, job: Job | None) -> None:
-        """Wake or start ``worker``. The lock is not held.
-
-        If the system has no thread to give, ``job`` is taken back and the error raised, unless workers are there.
-        """
-        if worker.is_alive():
-            worker.gate.release()
-            return
-        try:
-            worker.start()
-        except RuntimeError:  # "can't start new thread"
-            with self._lock:
-                self._called_up = False
-                self._alive -= 1
-                if self._alive or job is None or job not in self._jobs:
-                    return  # who is there will come to it
-                self._jobs.remove(job)
-            raise
+        return None  # or all are busy: the next to be through takes the job
 
     def next_job(self, worker: _Worker, through_with: Job | None) -> Job | None:
         """The next job for ``worker``, which else is idle from now on, or ended. Worker thread.
@@ -188,7 +192,9 @@ class Workers:
             job = self._jobs.popleft() if self._jobs else None
             if job is not None:
                 self._busy += 1
-                another = self._call_up() if self._jobs else None
+                if self._jobs:
+                    with contextlib.suppress(RuntimeError):  # no thread to be had: we come to them ourselves
+                        another = self._call_up()
             elif self._retired:
                 worker.ended = True
                 self._alive -= 1
@@ -197,15 +203,15 @@ class Workers:
         if through_with is not None:
             through_with.done()
         if another is not None:
-            self._send_for(another, None)
+            another.gate.release()
         return job
 
     def give_up(self, worker: _Worker) -> bool:
-        """End ``worker``, which nobody called for long. False if somebody has called it meanwhile. Worker thread."""
+        """End ``worker``, which nobody called for long. False if it is to wait on. Worker thread."""
         # The race: 1. its wait times out; 2. _call_up() takes it off the stack; 3. it comes here. It is on the stack no
-        # more, so its gate is open or about to be, and it must go through: a job relies on it.
+        # more, so its gate is open or about to be, and it must wait for that: a job relies on it.
         with self._lock:
-            if worker not in self._idle:
+            if worker not in self._idle or (self.limit == 1 and not self._retired):
                 return False
             self._idle.remove(worker)
             self._alive -= 1
@@ -238,9 +244,6 @@ class _Worker(threading.Thread):
                 job = workers.next_job(self, None)
             elif workers.give_up(self):
                 return
-            else:
-                self.gate.acquire()
-                job = workers.next_job(self, None)
 
 
 def _after_fork_in_child() -> None:

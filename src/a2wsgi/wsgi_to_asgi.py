@@ -345,7 +345,7 @@ class _Request:
                 self._conclude()
             settled = True
         except Exception as error:
-            self._end(_Ending.SEND_FAILED, functools.partial(ClientDisconnected, f"send() raised {error!r}"))
+            self._end(_Ending.SEND_FAILED, functools.partial(ClientDisconnected, f"the server raised {error!r}"))
             if self._submitted_at:
                 await self._output.wait_left()
             settled = True
@@ -385,6 +385,10 @@ class _Request:
             logger.info("503 to a request: %s others wait for a worker", self._workers.max_queue)
             await self._refuse(503, (b"retry-after", b"1"))
             return False
+        except BaseException:  # no thread to be had
+            self._submitted_at = 0.0
+            self._incoming.discard()
+            raise
         self._incoming.go_on()
         return True
 
@@ -494,8 +498,8 @@ class _Request:
         length = sum(map(len, chunks))
         if not self._committed:
             self._length = length  # PEP 3333, "Handling the Content-Length Header"
-        if length > self._shared.response_buffer_bytes:
-            return None
+        if length > self._shared.response_buffer_bytes and len(chunks) > 1:
+            return None  # joined, it would be in memory twice
         if not self._committed:
             self._commit()
         remaining = self._remaining

@@ -10,7 +10,10 @@ import json
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SECONDS = 15.0
 
@@ -46,7 +49,7 @@ class Response(Head):
         return json.loads(self.body)
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """The server ended the connection within a response."""
 
 
@@ -61,7 +64,7 @@ class Client:
         self._socket.connect(("127.0.0.1", port))
         self._file = self._socket.makefile("rb")
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -133,7 +136,7 @@ class Client:
         """Take a response to the end of its body.
 
         Raises:
-            Broken: The server ended the connection within it.
+            BrokenError: The server ended the connection within it.
         """
         head = self.head()
         if method == "HEAD" or head.status in {204, 304}:
@@ -156,13 +159,13 @@ class Client:
     def _line(self) -> bytes:
         line = self._read(self._file.readline)
         if not line.endswith(b"\r\n"):
-            raise Broken(f"within a line, at {line!r}")
+            raise BrokenError(f"within a line, at {line!r}")
         return line[:-2]
 
     def _exactly(self, length: int) -> bytes:
         data = self._read(lambda: self._file.read(length))
         if len(data) < length:
-            raise Broken(f"{length - len(data)} bytes before the end")
+            raise BrokenError(f"{length - len(data)} bytes before the end")
         return data
 
     @staticmethod
@@ -170,7 +173,7 @@ class Client:
         try:
             data: bytes = read()
         except ConnectionError as error:
-            raise Broken(str(error)) from error
+            raise BrokenError(str(error)) from error
         return data
 
 

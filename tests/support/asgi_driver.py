@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import unquote
 
-from support.lockstep import BOUND_SECONDS
+from support.lockstep import BOUND_SECONDS, Signal
 
 T = TypeVar("T")
 Message: TypeAlias = MutableMapping[str, Any]
@@ -84,7 +84,9 @@ class Client:
 
     Attributes:
         sent: What `send` took, whole.
+        sends: How often `send` was called.
         receives: How often `receive` was called.
+        hungry: Set while a call of `receive` waits for something to be said.
         faults: What the app did against ASGI.
     """
 
@@ -101,6 +103,7 @@ class Client:
         self.sent: list[Message] = []
         self.receives = 0
         self.sends = 0
+        self.hungry = Signal("receive() waits")
         self.faults: list[str] = []
         self._on_send = on_send
         self._repeats_end = repeats_end
@@ -125,6 +128,7 @@ class Client:
         with self._lock:
             self._messages.append(message)
             waiter, self._waiter = self._waiter, None
+            self.hungry = Signal("receive() waits")
         if waiter is not None:
             waiter.get_loop().call_soon_threadsafe(_complete, waiter)
 
@@ -164,6 +168,7 @@ class Client:
                 if self._repeats_end and self._body_ended:
                     return body_message()
                 waiter = self._waiter = asyncio.get_running_loop().create_future()
+                self.hungry.set()
             await waiter
 
     async def send(self, message: Message) -> None:

@@ -126,6 +126,7 @@ def start(
         environment: What its environment has besides ours.
         ready: The path of the request that it is to answer; with any status.
     """
+    path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
     with output_path.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -133,7 +134,7 @@ def start(
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=TESTS,
-            env={**os.environ, "PYTHONPATH": str(TESTS), "PYTHONUNBUFFERED": "1", **(environment or {})},
+            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(environment or {})},
             start_new_session=True,
         )
     server = Server(port, process, output_path)

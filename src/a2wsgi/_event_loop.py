@@ -1,0 +1,120 @@
+"""asyncio's event loop, made to hand over to other threads with fewer switches between them.
+
+Strategy
+    Two threads of Python that work for each other spend most of their time in waking one another and in handing over the
+    interpreter's lock. Two things save most of that, both in the place where a loop waits, its selector:
+
+    - *Wake others last.* A thread that is woken wants the interpreter's lock, which a loop gives up when it waits. So
+      what wakes a thread is put off until right before that (`Loop.soon`). Woken earlier, the thread finds the lock
+      taken, and has to be woken a second time.
+    - *Be woken by a lock.* As long as nothing but the loop's own self-pipe is registered, the loop waits for a lock
+      instead. To open it takes one system call, and none to find that out; the pipe takes five, and gives the
+      interpreter's lock away at each.
+
+    ``benchmarks/asgi_on_wsgi.py`` shows what that is worth.
+
+Guarantees
+    - Everything that asyncio's loop does, this does: it is that loop, with a selector of its own.
+    - No wake-up is lost. 1. A thread appends to the loop's queue. 2. It looks how the loop waits. 3. It opens the lock, or
+      writes to the pipe. The loop looks at its queue, then waits; how it waits changes only in between, on its own
+      thread. So if it did not see what was appended, 2. sees how it waits now. A wake-up too many costs one turn.
+
+Assumes
+    ``call_soon_threadsafe`` wakes the loop by ``_write_to_self``, as it has since asyncio is there: what does not is not
+    used (`new_event_loop`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import sys
+import threading
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from _typeshed import FileDescriptorLike
+
+__all__ = ["Loop", "gevent_start_thread", "new_event_loop"]
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """A `Loop` where one can be, else asyncio's own choice."""
+    # On Windows only that has subprocesses; under gevent's monkey-patching only gevent's selector lets greenlets run.
+    if sys.platform == "win32" or gevent_start_thread() or not hasattr(asyncio.SelectorEventLoop, "_write_to_self"):
+        return asyncio.new_event_loop()
+    return Loop()
+
+
+def gevent_start_thread() -> Callable[[Callable[[], object], tuple[()]], object] | None:
+    """What starts a real thread where gevent has replaced ``threading.Thread`` by greenlets; None elsewhere."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("threading"):
+        return None
+    return cast("Callable[..., object]", monkey.get_original("_thread", "start_new_thread"))
+
+
+class _Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]  # which class it is depends on the system
+    """A selector that does what is due before it waits, and then waits for a lock if it has no descriptors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.due: list[Callable[[], object]] = []
+        self.by_bell = False  # how the loop waits: for `bell`, or for descriptors. Written by the loop's thread
+        self.bell = threading.Lock()
+        self.bell.acquire()
+
+    def register(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
+        """See ``selectors``. The first is the loop's self-pipe."""
+        key: selectors.SelectorKey = super().register(fileobj, events, data)
+        self.by_bell = len(self.get_map()) == 1
+        return key
+
+    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+        """See ``selectors``."""
+        key: selectors.SelectorKey = super().unregister(fileobj)
+        self.by_bell = len(self.get_map()) == 1
+        return key
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """See ``selectors``."""
+        if self.due:
+            due, self.due = self.due, []
+            for function in due:
+                function()
+        if not self.by_bell:
+            return super().select(timeout)  # type: ignore[no-any-return]  # see the class
+        if timeout is None:
+            self.bell.acquire()
+        elif timeout > 0:
+            self.bell.acquire(timeout=timeout)
+        return []
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """asyncio's loop with a `_Selector`."""
+
+    def __init__(self) -> None:
+        self._our_selector = _Selector()
+        super().__init__(self._our_selector)
+
+    def soon(self, function: Callable[[], object]) -> None:
+        """Call ``function`` before the loop waits for anything. Loop thread. It must not need the loop to go on."""
+        self._our_selector.due.append(function)
+
+    def stop(self) -> None:
+        """See ``asyncio``. May also be called by what `soon` calls."""
+        super().stop()
+        self._write_to_self()  # or the wait that follows would be endless
+
+    def _write_to_self(self) -> None:
+        selector = self._our_selector
+        if selector.by_bell:
+            try:  # noqa: SIM105 - contextlib.suppress() would cost as much as the rest of the method
+                selector.bell.release()
+            except RuntimeError:  # open already
+                pass
+        else:
+            super()._write_to_self()  # type: ignore[misc]  # private, but see new_event_loop()

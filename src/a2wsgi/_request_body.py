@@ -1,0 +1,123 @@
+"""The body of a request, read from ``wsgi.input`` no further than it goes, as ASGI messages.
+
+*Facts*
+
+- PEP 3333, "Input and Error Streams": "A server is not required to read past the client's specified Content-Length". On
+  wsgiref and Werkzeug such a read blocks for ever. So ``read(n)`` is all that is called, n > 0 and never past the end.
+- Without ``CONTENT_LENGTH`` the end of the stream is the end of the body only where the server says so, by
+  ``wsgi.input_terminated``, or where the stream is of a type that has an end. uWSGI gives chunks by a function.
+- RFC 9112 §6.3: a request with neither Content-Length nor Transfer-Encoding has no body; HTTP/2 needs neither.
+- RFC 9110 §10.1.1: the first read may have the server say "100 Continue", so the app asks for it, not we.
+
+The server thread is the only one to call anything here. It waits in ``read()``.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import tempfile
+from typing import TYPE_CHECKING
+
+from ._translate import request_length
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._types import Environ, Message
+
+__all__ = ["RequestBody"]
+
+logger = logging.getLogger("a2wsgi")
+
+#: How much is read at a time, and how long a body may be to be read before the app starts. asyncio's figure for a read
+#: buffer, and that of a pipe in Linux.
+READ_BYTES = 65_536
+
+# Streams that end where the body does, though their servers do not say so by wsgi.input_terminated.
+_BOUNDED_TYPES = (io.BytesIO, tempfile.SpooledTemporaryFile)
+_BOUNDED_NAMES = {"eventlet.wsgi.Input", "twisted.web.wsgi._InputStream"}
+
+
+class RequestBody:
+    """The body of one request.
+
+    Args:
+        environ: The request's.
+
+    Raises:
+        BadRequest: ``CONTENT_LENGTH`` is malformed. Answer 400.
+    """
+
+    __slots__ = ("_awaited", "_left", "_read")
+
+    def __init__(self, environ: Environ) -> None:
+        self._left = request_length(environ)  # how many bytes are still to be read; None: up to the end of the stream
+        self._awaited = "HTTP_EXPECT" in environ
+        self._read: Callable[[int], bytes] | None = None  # None once there is nothing more to read
+        if self._left != 0:
+            self._read = _reader(environ, bounded=self._left is not None)
+
+    @property
+    def unread(self) -> bool:
+        """Whether there may be more to read. Any thread; on the loop's, True may be late news."""
+        return self._read is not None
+
+    def first(self) -> list[Message]:
+        """What can be told before the app starts: a small body whole, or that there is none; nothing of another."""
+        if self._read is None:
+            return [{"type": "http.request", "body": b"", "more_body": False}]
+        if self._left is None or self._left > READ_BYTES or self._awaited:
+            return []
+        messages = self.next()
+        while self._read is not None:  # a stream may give less than it is asked for
+            messages += self.next()
+        if len(messages) > 1 and messages[-1]["type"] == "http.request":
+            body = b"".join(message["body"] for message in messages)
+            return [{"type": "http.request", "body": body, "more_body": False}]
+        return messages
+
+    def next(self) -> list[Message]:
+        """The next part of the body; ``http.disconnect`` if it ends early. Waits for the client."""
+        if self._read is None:
+            return []
+        try:
+            data = self._read(READ_BYTES if self._left is None else min(self._left, READ_BYTES))
+        except Exception:  # noqa: BLE001 - servers raise what they like when the client is gone
+            logger.debug("The request's body could not be read to its end", exc_info=True)
+            data = b""
+            self._left = self._left or 1
+        more = bool(data)
+        if self._left is not None:
+            if not data:  # the client left before its Content-Length was reached
+                self._read = None
+                return [{"type": "http.disconnect"}]
+            self._left -= len(data)
+            more = self._left > 0
+        if not more:
+            self._read = None
+        return [{"type": "http.request", "body": data, "more_body": more}]
+
+
+def _reader(environ: Environ, *, bounded: bool) -> Callable[[int], bytes] | None:
+    """What reads at most n bytes of the body; None if there is none."""
+    stream = environ.get("wsgi.input")
+    if stream is None:
+        return None
+    if bounded:
+        return stream.read  # type: ignore[no-any-return]  # an environ holds anything
+    encoding = environ.get("HTTP_TRANSFER_ENCODING")
+    if not encoding and environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1") and environ.get("REQUEST_METHOD") in _READERS:
+        return None
+    if "uwsgi.version" in environ and encoding:
+        import uwsgi  # noqa: PLC0415 - exists only in uWSGI's own process
+
+        return lambda _: uwsgi.chunked_read()  # type: ignore[no-any-return]  # it has no types
+    name = f"{type(stream).__module__}.{type(stream).__qualname__}"
+    if environ.get("wsgi.input_terminated") or isinstance(stream, _BOUNDED_TYPES) or name in _BOUNDED_NAMES:
+        return stream.read  # type: ignore[no-any-return]  # as above
+    return None
+
+
+# Of these nearly none has a body; where one has, HTTP/1 says so by a header (RFC 9112 §6.3). Spares a trip to the stream.
+_READERS = {"GET", "HEAD"}

@@ -1,0 +1,582 @@
+"""An ASGI app on a WSGI server.
+
+A request, from top to bottom (`_Request`, read downwards):
+
+1. *Server thread.* The environ becomes a scope. A small body is read. The loop is rung once, to start the app's task.
+   From here on the server thread waits in one place for whatever comes first: a part of the response, the app's wish
+   for a part of the request's body, or the end.
+2. *Loop thread.* The app runs in a copy of the server thread's context. ``receive()`` gives what was read, or has the
+   server thread read on. ``send()`` queues, and waits only where the queue is full. The server thread is woken after
+   the app's current step: it finds a response that was sent in one go whole.
+3. *Server thread.* ``start_response()`` is called. A response that is whole goes to the server as a list of one chunk;
+   any other as an iterable that gives what is queued, joined.
+4. *Endings.* The app's and the server's, each decided once, on the loop thread: see there.
+
+The queue between the threads is `_handoff.ToServer`; the loop, and where it runs, `_loop_thread`; its start and end,
+with the app's lifespan, `_engine`. With ``inline=True`` both threads are one, and all of this holds as it stands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import logging
+import os
+import weakref
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from . import _asgi_faults as faults
+from ._engine import Engine, closed_error, fit_for_a_server, is_cancellation
+from ._errors import ClientDisconnected
+from ._handoff import ToServer
+from ._headers import BadRequest, WSGIResponseHead, no_body, response_head_from_asgi
+from ._interface import tell
+from ._request_body import RequestBody
+from ._runtime import wake_all
+from ._translate import process_headers, scope_from_environ
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from ._loop_thread import Place
+    from ._types import AnyASGIApp, ASGIApp, Environ, Message, Receive, Scope, Send, StartResponse
+
+__all__ = ["ASGIMiddleware"]
+
+logger = logging.getLogger("a2wsgi")
+
+
+class ASGIMiddleware:
+    """Runs an ASGI app on a WSGI server: wraps an ASGI app, is a WSGI app.
+
+    Args:
+        app: The ASGI 3 or ASGI 2 app.
+        wait_time: For how many seconds ``close()`` of the response waits for work that the app goes on with after its
+            last message (background tasks), before it is cancelled. The client has its whole response by then. None
+            waits until it ends.
+        loop: The event loop to run the app on; it must run in another thread for as long as requests come. None takes
+            the loop that all bridges of the process share, in a thread of its own.
+        detach_background: Do not wait for such work: it goes on on the loop, at most for ``wait_time``.
+        inline: Run the app's loop in the server's thread while that waits for the response. No other thread is needed,
+            and it is several times faster; requests run one at a time, and between requests nothing runs. For servers
+            with one request at a time: gunicorn's sync worker, uWSGI without threads.
+        lifespan: Send the app ``lifespan`` events: startup before its first request in each process, shutdown at the
+            process's end or at `close`.
+        response_buffer_bytes: How much of a response is queued before the app's ``send()`` waits for the server.
+        grace_timeout: For how many seconds an app may go on whose response the server has closed early, before it is
+            cancelled.
+        startup_timeout: For how many seconds the lifespan's startup may keep requests waiting.
+        shutdown_timeout: For how many seconds `close` waits for what still runs, and then for the lifespan's shutdown.
+
+    Threading: built anywhere, forked anywhere, called on any thread but that of its own loop, on many at once.
+
+    Spec: PEP 3333; ASGI 3.0, HTTP 2.5, lifespan 2.0.
+    """
+
+    _a2wsgi_interface_: Final = "wsgi"
+
+    def __init__(
+        self,
+        app: AnyASGIApp,
+        wait_time: float | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        detach_background: bool = False,
+        inline: bool = False,
+        lifespan: bool = True,
+        response_buffer_bytes: int = 65_536,
+        grace_timeout: float = 10.0,
+        startup_timeout: float = 60.0,
+        shutdown_timeout: float = 10.0,
+    ) -> None:
+        if inline and (loop is not None or detach_background):
+            raise TypeError(
+                "inline=True runs the loop only while a request waits for it: it can neither be a loop= that runs elsewhere, "
+                "nor go on with detach_background. Leave out inline, or the other."
+            )
+        self.app = app
+        self._asgi3 = _as_asgi3(app)
+        self._wait_time = wait_time
+        self._detach_background = detach_background
+        self._inline = inline
+        self._response_buffer_bytes = response_buffer_bytes
+        self._grace_timeout = grace_timeout
+        self._process_headers = process_headers(os.environ)
+        self._said_dropped: set[str] = set()
+        self._engine = Engine(
+            loop=loop,
+            inline=inline,
+            lifespan=lifespan,
+            startup_timeout=startup_timeout,
+            shutdown_timeout=shutdown_timeout,
+        )
+        # Requests hold the bridge; the engine and its loop never do. The end of the process has a hook of its own.
+        weakref.finalize(self, self._engine.abandon).atexit = False
+
+    def __repr__(self) -> str:
+        """The app, and whether it is started up."""
+        return f"<{type(self).__name__} of {self.app!r}: {self._engine}>"
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request, as a WSGI app.
+
+        Raises:
+            Exception: What the app raised before its head was sent: the very same object.
+            AppProtocolError: The app broke ASGI, or ended without a whole response.
+            LifespanFailed: The app's startup failed. The next request tries it again.
+            BridgeClosed: `close` was called.
+            BridgeError: The given ``loop`` does not run, or the calling thread is its thread.
+
+        Threading: a server thread. Waits for the app's response to begin.
+        """
+        host = self._engine.host or self._engine.start(self._asgi3)
+        host.refuse_own_thread()
+        try:
+            scope = scope_from_environ(environ, self._process_headers)
+            body = RequestBody(environ)
+        except BadRequest:
+            return _bad_request(start_response)
+        # ASGI Lifespan 2.0, "Lifespan State": a shallow copy for each request. A bridge further out may have a state too.
+        scope["state"] = {**scope.get("state", {}), **self._engine.state}
+        return _Request(self, host, scope, body).answer(start_response)
+
+    def start(self) -> None:
+        """Start the loop and the app's lifespan now, and wait for it; else the first request does. Idempotent.
+
+        Raises:
+            LifespanFailed: The app's startup failed. May be tried again.
+            BridgeClosed: `close` was called.
+
+        Threading: any thread but that of its own loop.
+        """
+        self._engine.start(self._asgi3)
+
+    def close(self) -> None:
+        """End what runs, shut the app's lifespan down, and give the loop back. Idempotent; the end of the process does it.
+
+        Requests that run get `BridgeClosed` on the server's side and ``http.disconnect`` on the app's, as do later ones.
+
+        Raises:
+            LifespanFailed: The app's shutdown failed. All is released all the same.
+
+        Threading: any thread but that of its own loop. Waits at most ``shutdown_timeout`` for what runs, and again for the
+        lifespan.
+        """
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _say_dropped(self, names: tuple[str, ...]) -> None:
+        """Log, once for each name, that the app sent a header that is the server's business."""
+        for name in set(names) - self._said_dropped:
+            self._said_dropped.add(name)
+            logger.warning(
+                "The app sent the header %r, which belongs to the server's connection; it was dropped (PEP 3333, "
+                '"Other HTTP Features"; RFC 9110 §7.6.1). Said once.',
+                name,
+            )
+
+
+def _as_asgi3(app: AnyASGIApp) -> ASGIApp:
+    """The app, with an adapter if it is of ASGI 2 (ASGI, "Legacy Applications")."""
+    if tell(app).interface != "asgi2":
+        return app
+
+    async def asgi3(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope)(receive, send)  # type: ignore[call-arg]  # AnyASGIApp is typed as what it nearly always is
+
+    return asgi3
+
+
+def _bad_request(start_response: StartResponse) -> Iterable[bytes]:
+    text = b"The request's Content-Length is malformed."
+    start_response("400 Bad Request", [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))])
+    return [text]
+
+
+class _Request:
+    """One request.
+
+    Which thread writes an attribute is said at each; what both write is in the hand-off, under its lock. The server thread
+    reads what the loop thread wrote after the hand-off has told it of a head or an end.
+    """
+
+    __slots__ = (
+        "_arrived",
+        "_asked",
+        "_body",
+        "_bridge",
+        "_complete",
+        "_context",
+        "_failure",
+        "_gone",
+        "_head",
+        "_host",
+        "_method",
+        "_missing",
+        "_no_body",
+        "_over",
+        "_receivers",
+        "_scope",
+        "_stream",
+        "_timer",
+        "_unwatched",
+        "task",
+    )
+
+    def __init__(self, bridge: ASGIMiddleware, host: Place, scope: Scope, body: RequestBody) -> None:
+        self._bridge = bridge
+        self._host = host
+        self._scope = scope
+        self._method: str = scope["method"]
+        self._body = body  # the server thread alone uses it
+        self._context = contextvars.copy_context()
+        self._stream = ToServer(host, bridge._response_buffer_bytes)
+        # All below is the loop thread's, once it has begun.
+        self.task: asyncio.Task[None] | None = None
+        self._arrived = body.first()  # messages that receive() has not given yet
+        self._asked = False  # the server thread is to bring more of the body
+        self._receivers: list[asyncio.Future[None]] = []  # who waits in receive()
+        self._head: WSGIResponseHead | None = None
+        self._no_body = False  # the response must not have one (RFC 9110 §6.4.1)
+        self._missing: int | None = None  # how many bytes of its Content-Length the body lacks; None without one
+        self._complete = False  # the app has sent its last message
+        self._over = False  # the app has ended
+        self._failure: BaseException | None = None  # what it ended in, for the server thread to raise
+        self._unwatched = False  # no server thread will come for _failure
+        self._gone: BaseException | None = None  # why nobody takes the response any more
+        self._timer: asyncio.TimerHandle | None = None
+
+    # -- The story: the server thread ---------------------------------------------------------------------------------
+
+    def answer(self, start_response: StartResponse) -> Iterable[bytes]:
+        """Run the app until its response begins, and give that to the server."""
+        if not self._host.doorbell.ring(_Request._begin, self):
+            raise closed_error()
+        try:
+            chunks, ended = self.next_chunks()
+            head = self._head
+            # What failed before anything was given to the server can still become an error page.
+            if head is None or (self._failure is not None and not self._complete):
+                self.raise_failure()
+            if ended and self._complete:
+                return self._whole(head, chunks, start_response)
+            start_response(head.status, head.headers)
+            return _Response(self, chunks, ended=ended)
+        except BaseException:
+            self.leave("the request failed on the server's side")
+            raise
+
+    def next_chunks(self) -> tuple[list[bytes], bool]:
+        """What the app sends next, and whether that is all; meanwhile reads the request's body as the app wants it."""
+        while True:
+            chunks, ended = self._stream.collect()
+            if chunks or ended:
+                return chunks, ended
+            self._host.doorbell.ring(self._arrive, self._body.next())
+
+    def _whole(self, head: WSGIResponseHead, chunks: list[bytes], start_response: StartResponse) -> Iterable[bytes]:
+        """Give the server a response that is complete, with its length."""
+        body = b"".join(chunks)
+        if head.content_length is None and not self._no_body:
+            head.headers.append(("Content-Length", str(len(body))))
+        write = start_response(head.status, head.headers)
+        if not self._over and not body and callable(write):
+            # PEP 3333 has servers send the head with the first chunk that is not empty, or at the end: which would be
+            # after close(), and so after the app's background work. The write() of some is no function, against the PEP.
+            write(b"")
+        if self._no_body:
+            # No list: of that a server would take the length, and say "Content-Length: 0" (wsgiref does).
+            return iter((b"",)) if self._over and self._failure is None else _Response(self, [b""], ended=True)
+        return [body] if self._over and self._failure is None else _WholeResponse(self, body)
+
+    # -- Request in: the loop thread ----------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        engine = self._bridge._engine
+        if engine.host is not self._host:
+            # 1. The server thread saw the host. 2. The bridge was closed. 3. The server thread rang.
+            self._failure, self._over = closed_error(), True
+            self._stream.leave()
+            return
+        engine.requests.add(self)
+        self.task = self._context.run(self._host.loop.create_task, self._run())
+
+    def _arrive(self, messages: list[Message]) -> None:
+        """A part of the body has come from the server thread."""
+        self._asked = False
+        self._arrived += messages
+        self._wake_receivers()
+
+    def _wake_receivers(self) -> None:
+        receivers, self._receivers = self._receivers, []
+        wake_all(receivers)
+
+    async def receive(self) -> Message:
+        """ASGI's ``receive()``. Several tasks may wait in it, while others send.
+
+        Cancellation: no part of the body is lost.
+        """
+        while True:
+            # ASGI HTTP 2.5, "Disconnect": also "if receive is called after a response has been sent".
+            if self._complete or self._over or self._gone is not None:
+                return {"type": "http.disconnect"}
+            if self._arrived:
+                if self._arrived[0]["type"] == "http.disconnect":
+                    return {"type": "http.disconnect"}
+                return self._arrived.pop(0)
+            if not self._asked and self._body.unread:
+                self._asked = True
+                self._stream.ask()
+            waiter = self._host.create_future()
+            self._receivers.append(waiter)
+            await waiter
+
+    # -- The app runs: the loop thread --------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            await self._bridge._asgi3(self._scope, self.receive, self.send)
+        except BaseException as error:  # noqa: BLE001 - SystemExit must not end the loop, a CancelledError must be told
+            self._app_ended(error)
+        else:
+            self._app_ended(None)
+
+    async def send(self, message: Message) -> None:
+        """ASGI's ``send()``. Waits while ``response_buffer_bytes`` are queued.
+
+        Raises:
+            AppProtocolError: The message is wrong. Nothing of it was sent; the app may catch this and send another.
+            InvalidHeader: As above.
+            ClientDisconnected: Nobody takes the response any more. Stop.
+        """
+        if self._gone is not None:
+            raise ClientDisconnected("the server has closed the response") from self._gone
+        if self._complete:
+            return  # ASGI HTTP 2.5, "Response Body": "any further messages on the channel will be ignored"
+        kind = message.get("type")
+        if kind == "http.response.start":
+            self._take_head(message)
+        elif kind != "http.response.body":
+            raise faults.unknown(kind)
+        elif self._take_body(message):
+            await self._stream.room()
+            if self._gone is not None:
+                raise ClientDisconnected("the server has closed the response") from self._gone
+
+    def _take_head(self, message: Message) -> None:
+        if self._head is not None:
+            raise faults.second_head()
+        if "status" not in message:
+            raise faults.no_status()
+        head = response_head_from_asgi(message["status"], message.get("headers"))
+        if head.dropped:
+            self._bridge._say_dropped(head.dropped)
+        if no_body(self._method, head.code):
+            self._no_body = True
+            # A stream without end does not notice that nobody reads it, and would hold the server thread for ever.
+            self._timer = self._host.loop.call_later(self._bridge._grace_timeout, self._cut)
+        else:
+            self._missing = head.content_length
+        self._head = head
+        self._stream.give(b"")  # wakes the server thread, and is what it gives the server to flush the head with
+
+    def _take_body(self, message: Message) -> bool:
+        """Queue a part of the body. Whether that fills the queue."""
+        if self._head is None:
+            raise faults.body_before_head()
+        body = message.get("body", b"")
+        if type(body) is not bytes:
+            body = faults.as_bytes(body)
+        last = not message.get("more_body", False)
+        if self._missing is not None:
+            if last and len(body) < self._missing:
+                raise faults.too_short(self._missing - len(body))
+            body = body[: self._missing]  # RFC 9112 §6.3: what is over would be taken for the next response
+            self._missing -= len(body)
+        if last:
+            self._complete = True
+            self._wake_receivers()
+        return self._stream.give(b"" if self._no_body else body, last=last)
+
+    # -- Endings: the loop thread -------------------------------------------------------------------------------------
+
+    def _app_ended(self, error: BaseException | None) -> None:
+        """The app has returned or raised."""
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._gone is not None:  # whoever is to be told has been told
+            if error is not None:
+                logger.debug("The app ended after its client had left", exc_info=error)
+        elif self._complete:
+            if error is not None and not is_cancellation(error):
+                self._failure = fit_for_a_server(error, inline=self._bridge._inline)
+                if self._unwatched:
+                    self._log_failure()
+        elif error is not None:
+            self._failure = fit_for_a_server(error, inline=self._bridge._inline)
+        else:
+            self._failure = faults.no_response() if self._head is None else faults.unfinished()
+        self._wake_receivers()
+        self._bridge._engine.requests.discard(self)
+        self._stream.leave()
+
+    def _server_left(self, reason: str) -> None:
+        """The server takes nothing more of the response."""
+        self._unwatched = True
+        if self._over:
+            self._log_failure()
+        elif self._complete:
+            if self._bridge._wait_time is not None:
+                self._timer = self._host.loop.call_later(self._bridge._wait_time, self._cancel)
+        elif self._gone is None:
+            self._lose_client(ClientDisconnected(reason))
+            self._timer = self._host.loop.call_later(self._bridge._grace_timeout, self._cancel)
+
+    def _cut(self) -> None:
+        """The app goes on with a response that has no body."""
+        if not self._complete:
+            self._gone = ClientDisconnected("a response without a body was sent")
+            self._complete = True
+            self._stream.give(b"", last=True)
+            self._wake_receivers()
+            self._timer = self._host.loop.call_later(self._bridge._grace_timeout, self._cancel)
+
+    def give_up(self, error: BaseException) -> None:
+        """See `Running`: the bridge is closed, or its loop ends."""
+        if not self._complete and self._gone is None:
+            self._lose_client(error)
+
+    def _lose_client(self, error: BaseException) -> None:
+        self._gone = error
+        self._stream.stop(lambda: error)
+        self._wake_receivers()
+
+    def _cancel(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+    def _give_up_background(self) -> None:
+        """The server thread waits no longer for what the app does after its response."""
+        self._unwatched = True
+        if self._over:
+            self._log_failure()
+        else:
+            self._cancel()
+
+    def _log_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None and self._complete:
+            logger.error("The app failed after its response was complete", exc_info=failure)
+
+    # -- Endings: the server thread -----------------------------------------------------------------------------------
+
+    def raise_failure(self) -> NoReturn:
+        """Raise what the app ended in, if that is not told yet."""
+        failure, self._failure = self._failure or faults.unfinished(), None
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback holds this frame
+
+    @property
+    def broken(self) -> bool:
+        """Whether the app has ended in the middle of its response."""
+        return self._over and not self._complete
+
+    def close(self) -> None:
+        """The server is through with the response: wait for what the app still does, or tell it to stop.
+
+        Raises:
+            Exception: What the app raised after its response was complete.
+        """
+        if self._bridge._detach_background or not self._complete:
+            self.leave("the server closed the response before its end")
+            if self._bridge._inline:  # now or never: between requests nothing runs
+                self._stream.wait_left(self._bridge._grace_timeout + 1)
+        elif not self._stream.wait_left(self._bridge._wait_time):
+            self._host.doorbell.ring(_Request._give_up_background, self)
+            if self._bridge._inline:
+                self._stream.wait_left(1)
+        elif self._failure is not None:
+            self.raise_failure()
+
+    def leave(self, reason: str) -> None:
+        """Tell the loop that the server takes nothing more."""
+        self._host.doorbell.ring(self._server_left, reason)
+
+    def drop(self) -> None:
+        """`leave`, called by the garbage collector, in the middle of anything: takes no lock."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed
+            self._host.loop.call_soon_threadsafe(self._server_left, "the server dropped the response without close()")
+
+
+class _Response:
+    """The iterable that the server gets: what is queued, joined, at each step. Server thread.
+
+    The request does not hold it. So one that the server drops without ``close()`` is collected, and closes itself.
+    """
+
+    __slots__ = ("_chunks", "_closed", "_ended", "_request")
+
+    def __init__(self, request: _Request, chunks: list[bytes], *, ended: bool) -> None:
+        self._request = request
+        self._chunks: list[bytes] | None = chunks  # to be given next
+        self._ended = ended  # nothing follows them
+        self._closed = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._chunks is None and not self._ended:
+            self._chunks, self._ended = self._request.next_chunks()
+        chunks, self._chunks = self._chunks, None
+        if chunks:
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if self._request.broken:
+            self._request.raise_failure()
+        raise StopIteration
+
+    def close(self) -> None:
+        """PEP 3333, "Specification Details": "the server or gateway must call that method upon completion"."""
+        if not self._closed:
+            self._closed = True
+            self._request.close()
+
+    def __del__(self) -> None:
+        if not self._closed:
+            self._request.drop()
+
+
+class _WholeResponse(list[bytes]):
+    """The same for a response that is complete, whose app goes on: servers ask a list for its length. Server thread."""
+
+    __slots__ = ("_closed", "_request")
+
+    def __init__(self, request: _Request, body: bytes) -> None:
+        super().__init__((body,))
+        self._request = request
+        self._closed = False
+
+    def close(self) -> None:
+        """See `_Response.close`."""
+        if not self._closed:
+            self._closed = True
+            self._request.close()
+
+    def __del__(self) -> None:
+        if not self._closed:
+            self._request.drop()

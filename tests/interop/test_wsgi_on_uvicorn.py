@@ -1,0 +1,55 @@
+"""What only uvicorn's options bring about, for Flask and Django under a bridge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from interop.asgi_servers import uvicorn
+from interop.client import Client
+from support.servers import Server, running
+
+pytestmark = pytest.mark.interop
+
+pytest.importorskip("django")
+pytest.importorskip("flask")
+pytest.importorskip("uvicorn")
+
+
+@pytest.fixture(scope="module", params=["h11", "httptools"])
+def prefixed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server behind a proxy that cuts ``/a b`` from each path."""
+    pytest.importorskip(request.param)
+    with running(uvicorn(f"--http={request.param}", "--root-path=/a b"), tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+def test_root_path_is_the_script_name(prefixed: Server) -> None:
+    """What uvicorn puts before each path, by ``--root-path``, the app gets apart from the path."""
+    with Client(prefixed.port) as client:
+        strings = client.get("/environ/c%20d/%E9").json()
+    assert strings["SCRIPT_NAME"] == "/a b"
+    assert strings["PATH_INFO"].encode("latin-1") == b"/environ/c d/\xe9"
+
+
+def test_django_knows_the_root_path(prefixed: Server) -> None:
+    """Django's paths begin with it, on the second request as on the first."""
+    with Client(prefixed.port) as client:
+        for _ in range(2):
+            assert client.get("/prefix", [("X-Bridge", "django")]).json() == {
+                "path": "/a b/prefix",
+                "path_info": "/prefix",
+                "query": {},
+            }
+
+
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+def test_request_of_http_1_0_is_answered_to_its_end(tmp_path: Path, http: str) -> None:
+    """A client of HTTP/1.0 knows no chunks: the end of the connection is the end of the body."""
+    pytest.importorskip(http)
+    with running(uvicorn(f"--http={http}"), tmp_path) as server, Client(server.port) as client:
+        client.send(b"GET /streamed HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        response = client.response()
+        assert (response.status, response.body) == (200, b"one two three")

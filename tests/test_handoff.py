@@ -1,0 +1,639 @@
+"""The stream between a thread and a loop keeps its guarantees, in both directions."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from a2wsgi import ClientDisconnected, _handoff
+from a2wsgi._handoff import Disconnection, ToLoop, ToThread
+from a2wsgi._runtime import Runtime
+from support.asgi_driver import run
+from support.lockstep import BOUND_SECONDS, Signal
+from support.threads import Running, in_thread
+
+
+class Stopped(Exception):  # noqa: N818 - what a stop of a test has a thread get
+    pass
+
+
+class Bell:
+    """Rings a runtime's doorbell, and counts."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._doorbell = runtime.doorbell
+        self.rings = 0
+        runtime.doorbell = self  # type: ignore[assignment]  # it is asked for nothing else
+
+    def ring(self, function: Callable[[Any], object], argument: object) -> bool:
+        self.rings += 1
+        return self._doorbell.ring(function, argument)
+
+
+class Parked:
+    """Knows how often a thread has found nothing to do in a stream, has left its gate there and was about to wait."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._signals: defaultdict[int, Signal] = defaultdict(lambda: Signal("a thread parks"))
+
+    def times(self, count: int) -> Signal:
+        return self._signals[count]
+
+    def note(self) -> None:
+        self._count += 1
+        self._signals[self._count].set()
+
+
+@pytest.fixture
+def parked(monkeypatch: pytest.MonkeyPatch) -> Parked:
+    """Tells when a thread parks."""
+    parked, original = Parked(), _handoff._Stream._pass
+
+    def pass_(stream: _handoff._Stream, gate: threading.Lock) -> None:
+        parked.note()
+        original(stream, gate)
+
+    monkeypatch.setattr(_handoff._Stream, "_pass", pass_)
+    return parked
+
+
+@pytest.fixture
+def quick_life_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have threads look for their loop every millisecond."""
+    monkeypatch.setattr(_handoff, "LIFE_SIGN_SECONDS", 0.001)
+
+
+def here() -> Runtime:
+    """A runtime of the running loop."""
+    return Runtime(asyncio.get_running_loop())
+
+
+def in_story(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a coroutine function on a loop that tolerates no leftover."""
+    run(story())
+
+
+async def waiting(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """A task of ``coroutine`` that has come to its first wait."""
+    task = asyncio.ensure_future(coroutine)
+    await asyncio.sleep(0)
+    assert not task.done()
+    return task
+
+
+async def bounded(awaitable: Any) -> Any:
+    """The result of ``awaitable``, which is certain to come."""
+    return await asyncio.wait_for(awaitable, BOUND_SECONDS)
+
+
+# -- ToLoop: chunks ---------------------------------------------------------------------------------------------------
+
+
+def test_to_loop_gives_all_that_is_queued_in_order() -> None:
+    """One take gets every chunk that has gathered, each once; the next gets what came since."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 100)
+        stream.put(b"a")
+        stream.put(b"b")
+        assert await stream.take() == ([b"a", b"b"], False)
+        stream.put(b"c")
+        stream.end()
+        assert await stream.take() == ([b"c"], True)
+        assert await stream.take() == ([], True)
+
+    in_story(story)
+
+
+@pytest.mark.parametrize(
+    ("act", "taken"),
+    [
+        (lambda stream: stream.put(b"a"), ([b"a"], False)),
+        (lambda stream: stream.end(), ([], True)),
+        (lambda stream: stream.end([b"a", b"b"]), ([b"a", b"b"], True)),
+        (lambda stream: stream.leave(), ([], True)),
+    ],
+    ids=["put", "end", "end with chunks", "leave"],
+)
+def test_to_loop_wakes_a_waiting_take(act: Callable[[ToLoop], None], taken: tuple[list[bytes], bool]) -> None:
+    """Whatever the thread does, a coroutine that waits for it learns of it."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 100)
+        taking = await waiting(stream.take())
+        await in_thread(act, stream).result_in_task()
+        assert await bounded(taking) == taken
+
+    in_story(story)
+
+
+def test_to_loop_end_queues_its_chunks_whatever_room_there_is() -> None:
+    """The last chunks never wait, though the queue is full."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 1)
+        stream.put(b"a")
+        await in_thread(stream.end, [b"b" * 100]).result_in_task()
+        assert await stream.take() == ([b"a", b"b" * 100], True)
+
+    in_story(story)
+
+
+def test_to_loop_end_without_a_word_is_told_by_leave() -> None:
+    """``end(tell=False)`` and `leave` are one wake-up together."""
+
+    async def story() -> None:
+        runtime = here()
+        bell, stream = Bell(runtime), ToLoop(runtime, 100)
+        taking = await waiting(stream.take())
+        stream.end([b"a"], tell=False)
+        assert bell.rings == 0
+        stream.leave()
+        assert bell.rings == 1
+        assert await bounded(taking) == ([b"a"], True)
+        assert stream.left
+
+    in_story(story)
+
+
+def test_to_loop_rings_once_for_each_wait() -> None:
+    """A chunk that finds the loop at work costs no wake-up; many for one that waits cost one."""
+
+    async def story() -> None:
+        runtime = here()
+        bell, stream = Bell(runtime), ToLoop(runtime, 100)
+        for _ in range(3):
+            stream.put(b"a")
+        assert bell.rings == 0
+        await stream.take()
+        taking = await waiting(stream.take())
+        for _ in range(3):
+            stream.put(b"b")
+        stream.end()
+        stream.leave()
+        assert bell.rings == 1
+        assert await bounded(taking) == ([b"b", b"b", b"b"], True)
+
+    in_story(story)
+
+
+# -- ToLoop: bounds ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limit", "limit_chunks", "held"),
+    [(10, None, 4), (9, None, 3), (1, None, 1), (0, None, 1), (10, 2, 2), (10, 9, 4)],
+)
+def test_to_loop_holds_the_limit_and_one_chunk(parked: Parked, limit: int, limit_chunks: int | None, held: int) -> None:
+    """A thread writes chunks of 3 bytes till the limit is reached; only then does it wait, before it adds the next."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), limit, limit_chunks)
+        put = [b"%03d" % number for number in range(held + 1)]
+
+        def write() -> None:
+            for chunk in put:
+                stream.put(chunk)
+
+        writer = in_thread(write)
+        await parked.times(1).wait_in_task()
+        assert await stream.take() == (put[:-1], False)
+        await writer.result_in_task()
+        assert await stream.take() == (put[-1:], False)
+
+    in_story(story)
+
+
+def test_to_loop_take_opens_the_gate_for_a_full_writer(parked: Parked) -> None:
+    """A writer that waits goes on as soon as its chunks are taken, any number of times."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 1)
+        chunks = [b"%d" % number for number in range(200)]
+
+        def write() -> None:
+            for chunk in chunks:
+                stream.put(chunk)
+            stream.end()
+
+        writer, got, ended = in_thread(write), list[bytes](), False
+        while not ended:
+            some, ended = await bounded(stream.take())
+            assert len(some) <= 1
+            got += some
+        assert got == chunks
+        await writer.result_in_task()
+
+    in_story(story)
+    assert parked.times(1).is_set()
+
+
+# -- ToLoop: endings --------------------------------------------------------------------------------------------------
+
+
+def test_to_loop_gives_nothing_after_stop() -> None:
+    """What was queued is dropped, what comes is refused, and the stream is at its end."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 100)
+        stream.put(b"a")
+        stream.stop(Stopped)
+        assert await stream.take() == ([], True)
+        for _ in range(2):
+            with pytest.raises(Stopped):
+                stream.put(b"b")
+            with pytest.raises(Stopped):
+                stream.check()
+        stream.end([b"c"])
+        assert await stream.take() == ([], True)
+
+    in_story(story)
+
+
+def test_to_loop_stop_wakes_a_full_writer(parked: Parked) -> None:
+    """A thread that waits for room gets the error of the stop."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 0)
+        stream.put(b"a")
+        writer = in_thread(stream.put, b"b")
+        await parked.times(1).wait_in_task()
+        stream.stop(Stopped)
+        with pytest.raises(Stopped):
+            await writer.result_in_task()
+
+    in_story(story)
+
+
+def test_to_loop_stop_wakes_a_waiting_take() -> None:
+    """A coroutine that waits learns of a stop by another task."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 100)
+        taking = await waiting(stream.take())
+        stream.stop(Stopped)
+        assert await bounded(taking) == ([], True)
+
+    in_story(story)
+
+
+def test_to_loop_first_stop_decides() -> None:
+    """A second stop changes neither the error nor the state."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 100)
+        states = [stream.stopped]
+        stream.check()
+        stream.stop(Stopped)
+        stream.stop(ValueError)
+        states.append(stream.stopped)
+        assert states == [False, True]
+        with pytest.raises(Stopped):
+            stream.check()
+
+    in_story(story)
+
+
+def test_to_loop_error_is_made_anew_each_time() -> None:
+    """The errors are different objects: one traceback does not grow with each write."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 100)
+        stream.stop(Stopped)
+        with pytest.raises(Stopped) as first:
+            stream.put(b"")
+        with pytest.raises(Stopped) as second:
+            stream.put(b"")
+        assert first.value is not second.value
+
+    in_story(story)
+
+
+def test_to_loop_wait_left_waits_for_leave_and_not_for_the_end() -> None:
+    """The thread may have handed over everything and still be in the app's code."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 100)
+        stream.end()
+        waiter = await waiting(stream.wait_left())
+        stream.end()
+        stream.stop(Stopped)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not waiter.done()
+        states = [stream.left]
+        await in_thread(stream.leave).result_in_task()
+        await bounded(waiter)
+        states.append(stream.left)
+        assert states == [False, True]
+        await bounded(stream.wait_left())
+
+    in_story(story)
+
+
+def test_to_loop_cancelled_take_loses_nothing() -> None:
+    """What was queued when a take was cancelled is there for the next, which is woken as any."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 100)
+        for _ in range(2):
+            taking = await waiting(stream.take())
+            taking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await taking
+        stream.put(b"a")
+        assert await bounded(stream.take()) == ([b"a"], False)
+        taking = await waiting(stream.take())
+        stream.put(b"b")
+        assert await bounded(taking) == ([b"b"], False)
+
+    in_story(story)
+
+
+def test_to_loop_cancelled_wait_left_may_wait_again() -> None:
+    """A wait for the thread that was cancelled changes nothing."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 100)
+        waiter = await waiting(stream.wait_left())
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        waiter = await waiting(stream.wait_left())
+        stream.leave()
+        await bounded(waiter)
+
+    in_story(story)
+
+
+# -- ToThread ---------------------------------------------------------------------------------------------------------
+
+
+def test_to_thread_gives_all_that_is_queued_in_order() -> None:
+    """One get has every chunk that has gathered; at the end there is nothing, however often it is asked for."""
+
+    async def story() -> None:
+        stream = ToThread(here(), 100)
+        stream.put(b"a")
+        stream.put(b"b")
+        assert stream.get() == [b"a", b"b"]
+        stream.put(b"c")
+        stream.end()
+        assert [stream.get() for _ in range(3)] == [[b"c"], [], []]
+
+    in_story(story)
+
+
+@pytest.mark.parametrize("chunks", [[b"a", b"b"], []])
+def test_to_thread_flush_wakes_a_waiting_get(parked: Parked, chunks: list[bytes]) -> None:
+    """A thread that waits learns of chunks and of the end at `flush`, and not before: one wake-up serves them all."""
+
+    async def story() -> None:
+        stream = ToThread(here(), 100)
+        getting = in_thread(stream.get)
+        await parked.times(1).wait_in_task()
+        gate = stream._gate
+        assert gate is not None
+        for chunk in chunks:
+            stream.put(chunk)
+        stream.end()
+        assert gate.locked()
+        stream.flush()
+        assert await getting.result_in_task() == chunks
+
+    in_story(story)
+
+
+def test_to_thread_flush_for_nothing_lets_get_wait_on(parked: Parked) -> None:
+    """A wake-up without a chunk or an end is none."""
+
+    async def story() -> None:
+        stream = ToThread(here(), 100)
+        getting = in_thread(stream.get)
+        for times in range(1, 4):
+            await parked.times(times).wait_in_task()
+            assert not getting.over.is_set()
+            stream.flush()
+        await parked.times(4).wait_in_task()
+        stream.put(b"a")
+        stream.flush()
+        assert await getting.result_in_task() == [b"a"]
+
+    in_story(story)
+
+
+@pytest.mark.parametrize(("limit", "held"), [(10, 4), (9, 3), (1, 1), (0, 1)])
+def test_to_thread_room_waits_at_the_limit(limit: int, held: int) -> None:
+    """Chunks of 3 bytes find room till the limit is reached, and again when the thread has taken them."""
+
+    async def story() -> None:
+        stream = ToThread(here(), limit)
+        for _ in range(held):
+            await bounded(stream.room())
+            stream.put(b"abc")
+        waiter = await waiting(stream.room())
+        assert await in_thread(stream.get).result_in_task() == [b"abc"] * held
+        await bounded(waiter)
+
+    in_story(story)
+
+
+def test_to_thread_rings_only_for_a_coroutine_that_waits() -> None:
+    """A get that nobody waits for costs the loop nothing."""
+
+    async def story() -> None:
+        runtime = here()
+        bell, stream = Bell(runtime), ToThread(runtime, 1)
+        stream.put(b"a")
+        stream.get()
+        assert bell.rings == 0
+        stream.put(b"b")
+        waiter = await waiting(stream.room())
+        stream.get()
+        assert bell.rings == 1
+        await bounded(waiter)
+
+    in_story(story)
+
+
+def test_to_thread_stop_wakes_a_waiting_get(parked: Parked) -> None:
+    """A thread that waits for a chunk gets the error of the stop, and so does each get from then on."""
+
+    async def story() -> None:
+        stream = ToThread(here(), 100)
+        getting = in_thread(stream.get)
+        await parked.times(1).wait_in_task()
+        stream.stop(Stopped)
+        with pytest.raises(Stopped):
+            await getting.result_in_task()
+        with pytest.raises(Stopped):
+            stream.get()
+
+    in_story(story)
+
+
+def test_to_thread_stop_wakes_a_waiting_room() -> None:
+    """A coroutine that waits for room goes on: the thread will never make any."""
+
+    async def story() -> None:
+        stream = ToThread(here(), 1)
+        stream.put(b"a")
+        waiter = await waiting(stream.room())
+        stream.stop(Stopped)
+        await bounded(waiter)
+        stream.put(b"b" * 100)
+        await bounded(stream.room())
+
+    in_story(story)
+
+
+def test_to_thread_gives_nothing_after_stop() -> None:
+    """What was queued is dropped and what is put is not kept; the first stop decides."""
+
+    async def story() -> None:
+        stream = ToThread(here(), 100)
+        stream.put(b"a")
+        stream.stop(Stopped)
+        stream.stop(ValueError)
+        stream.put(b"b")
+        stream.end()
+        for _ in range(2):
+            with pytest.raises(Stopped):
+                stream.get()
+        assert stream._chunks == []
+
+    in_story(story)
+
+
+def test_to_thread_cancelled_room_may_wait_again() -> None:
+    """A cancelled wait for room changes nothing, and the next one is woken as any."""
+
+    async def story() -> None:
+        stream = ToThread(here(), 1)
+        stream.put(b"a")
+        waiter = await waiting(stream.room())
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        waiter = await waiting(stream.room())
+        assert await in_thread(stream.get).result_in_task() == [b"a"]
+        await bounded(waiter)
+
+    in_story(story)
+
+
+# -- A loop that was closed -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("quick_life_sign")
+@pytest.mark.parametrize("direction", ["put", "get"])
+def test_stream_tells_a_parked_thread_of_a_closed_loop(parked: Parked, direction: str) -> None:
+    """A loop that was closed without a word strands no thread, which learns why, now and each time again."""
+    loop = asyncio.new_event_loop()
+    calls: Callable[[], object]
+    if direction == "put":
+        to_loop = ToLoop(Runtime(loop), 0)
+        to_loop.put(b"a")
+        calls = lambda: to_loop.put(b"b")  # noqa: E731
+    else:
+        calls = ToThread(Runtime(loop), 0).get
+    thread = in_thread(calls)
+    parked.times(1).wait()
+    loop.close()
+    for again in (thread, Running(calls)):
+        with pytest.raises(ClientDisconnected, match="event loop was closed"):
+            again.result()
+
+
+@pytest.mark.usefixtures("quick_life_sign")
+def test_stream_lets_a_thread_wait_on_while_its_loop_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look for the loop that finds it open is no wake-up, and costs no chunk."""
+    looked = Signal("a look for the loop")
+
+    class Loop(asyncio.SelectorEventLoop):
+        looks = 0
+
+        def is_closed(self) -> bool:
+            if threading.current_thread() is not threading.main_thread():
+                self.looks += 1
+                if self.looks == 3:
+                    looked.set()
+            return super().is_closed()
+
+    loop = Loop()
+    stream = ToThread(Runtime(loop), 1)
+    getting = in_thread(stream.get)
+    looked.wait()
+    assert not getting.over.is_set()
+    stream.put(b"a")
+    stream.flush()
+    assert getting.result() == [b"a"]
+    loop.close()
+
+
+def test_life_sign_is_once_a_second() -> None:
+    """The bound that the module promises."""
+    assert _handoff.LIFE_SIGN_SECONDS == 1.0
+
+
+# -- Disconnection ----------------------------------------------------------------------------------------------------
+
+
+def test_disconnection_is_set_and_shows_it() -> None:
+    """It says whether the client has left, to `is_set`, to `wait` and to whoever prints it."""
+    disconnected = Disconnection()
+    assert not disconnected.is_set()
+    assert repr(disconnected) == "<Disconnection unset>"
+    assert disconnected.wait(0) is False
+    assert disconnected.wait(-1) is False
+    disconnected.set()
+    assert disconnected.is_set()
+    assert disconnected.wait() is True
+    assert repr(disconnected) == "<Disconnection set>"
+
+
+@pytest.mark.parametrize(("ending", "happened"), [(Disconnection.set, True), (Disconnection.finish, False)])
+@pytest.mark.parametrize("timeout", [None, 10 * BOUND_SECONDS])
+def test_disconnection_wakes_every_waiting_thread(
+    ending: Callable[[Disconnection], None], happened: bool, timeout: float | None
+) -> None:
+    """Several threads wait; a client that leaves, or the end of the request, ends each wait with the truth."""
+    all_wait = Signal("three threads wait")
+
+    class Gates(list[threading.Lock]):
+        def append(self, gate: threading.Lock) -> None:
+            super().append(gate)
+            if len(self) == 3:
+                all_wait.set()
+
+    disconnected = Disconnection()
+    disconnected._gates = Gates()
+    threads = [in_thread(disconnected.wait, timeout) for _ in range(3)]
+    all_wait.wait()
+    ending(disconnected)
+    assert [thread.result() for thread in threads] == [happened] * 3
+    assert disconnected.wait() is happened
+
+
+def test_disconnection_after_the_request_waits_for_nothing() -> None:
+    """A thread that outlives its request is not held; a client that leaves then has still left."""
+    disconnected = Disconnection()
+    disconnected.finish()
+    disconnected.finish()
+    assert disconnected.wait() is False
+    disconnected.set()
+    assert disconnected.wait() is True
+
+
+def test_disconnection_keeps_nothing_of_waits_that_timed_out() -> None:
+    """An app that polls for the whole of a long request grows no list."""
+    disconnected = Disconnection()
+    for _ in range(100):
+        assert disconnected.wait(0) is False
+    assert disconnected._gates == []
