@@ -36,7 +36,7 @@ types: $(VENV)/.installed-lint $(VENV)/.installed-test ## Check the types
 	$(PY) -m pyright --pythonpath $(PY)
 
 docs: $(VENV)/.installed-docs ## Build the documentation into docs/_build/html; a warning is an error
-	$(PY) -m sphinx --nitpicky --fail-on-warning --keep-going -b html docs docs/_build/html
+	$(PY) -m sphinx -q -nW --keep-going -b html docs docs/_build/html
 
 format: $(VENV)/.installed-lint ## Format the code, and mend what ruff can mend
 	$(PY) -m ruff check --fix-only

@@ -44,13 +44,16 @@ LAYERS = {
         "_handoff",
         "_workers",
         "_loop_thread",
+        "_engine",
+        "_event_loop",
         "_lifespan",
         "_incoming",
+        "_request_body",
         "_input",
         "_runtime",
         "_runtime_trio",
     },
-    "facts": {"_translate", "_headers", "_interface", "_faults", "_extensions"},
+    "facts": {"_translate", "_headers", "_interface", "_asgi_faults", "_wsgi_faults", "_extensions"},
     "vocabulary": {"_errors", "_types"},
 }
 HEIGHTS = {name: height for height, names in enumerate(reversed(LAYERS.values())) for name in names}

@@ -95,8 +95,8 @@ def chain(app: Any, *middleware: Middleware) -> Any:  # noqa: ANN401 - as above
         make, arguments, options = item if isinstance(item, tuple) else (item, (), {})
         if not callable(make):
             raise AppInterfaceError(
-                f"{make!r} is no middleware: it cannot be called. Pass a callable that takes an app, or a tuple of one, "
-                "its further arguments and its keyword arguments."
+                f"{make!r} is no middleware: it cannot be called. Pass a callable that takes an app, or a tuple of "
+                "one, its further arguments and its keyword arguments."
             )
         app = _under(app, make, arguments, options)
     return app

@@ -56,7 +56,8 @@ class _Stream:
     def __init__(self, runtime: Runtime, limit: int) -> None:
         self._runtime = runtime
         self._limit = limit
-        self._lock = threading.Lock()
+        # Re-entrant: the collector may end a request, and stop its streams, wherever something is allocated.
+        self._lock = threading.RLock()
         # All below is guarded by _lock.
         self._chunks: list[bytes] = []
         self._size: int = 0
@@ -317,24 +318,21 @@ class ToServer(ToThread):
     # -- the loop thread ------------------------------------------------------------------------------------------
 
     def give(self, chunk: bytes, *, last: bool = False) -> bool:
-        """Queue ``chunk``, and say whether it is the last. The thread learns of it after the app's current step.
-
-        Never waits.
+        """`put`, `end` if this is the last, and `flush_soon`, in one. Never waits.
 
         Returns:
             Whether `room` is to be waited for.
         """
         with self._lock:
-            if self._stopped is None:
-                if chunk or not self._chunks:
-                    self._chunks.append(chunk)
+            if chunk and self._stopped is None:
+                self._chunks.append(chunk)
                 self._size += len(chunk)
             self._ended = last
-            full = self._size >= self._limit and self._stopped is None
+            full = self._size >= self._limit and not last
         if not self._flush_due:
             self._flush_due = True
             self._host.soon(self._flush_now)
-        return full and not last
+        return full
 
     def flush_soon(self) -> None:
         """`flush`, once the app's current step is over: what that queues, the thread then finds whole."""

@@ -268,6 +268,8 @@ class Incoming:
         try:
             if self._left and self._stream is not None:
                 await self._bring(self._stream)
+            if self._turn is not _Turn.TASK:
+                return
             message = await self._receive()
         except ClientDisconnected as error:
             self._cut_off(error.reason)
@@ -301,6 +303,8 @@ class Incoming:
     async def _bring(self, stream: ToThread) -> None:
         while self._turn is _Turn.TASK:
             await stream.room()  # a body that the app does not read is not read here, nor is what comes after it
+            if stream.stopped:
+                return
             chunk = self._accept(await self._receive())
             if chunk:
                 stream.put(chunk)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import os
 import sys
 import threading
 from collections import deque
@@ -100,7 +101,17 @@ def wake_all(waiters: list[asyncio.Future[None]]) -> None:
 class Runtime:
     """One bridge on one loop."""
 
-    __slots__ = ("__weakref__", "_context", "_drained", "_ticking", "create_future", "doorbell", "in_flight", "loop")
+    __slots__ = (
+        "__weakref__",
+        "_context",
+        "_drained",
+        "_pid",
+        "_ticking",
+        "create_future",
+        "doorbell",
+        "in_flight",
+        "loop",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -108,6 +119,7 @@ class Runtime:
         self.create_future: Callable[[], asyncio.Future[None]] = loop.create_future
         #: The requests that run on this loop. Written on the loop thread only.
         self.in_flight: set[Visited] = set()
+        self._pid = os.getpid()
         self._ticking = False
         self._context = contextvars.Context()  # the timer's: not that of the request which happens to start it
         self._drained: asyncio.Future[None] | None = None
@@ -116,6 +128,10 @@ class Runtime:
     def current_loop() -> asyncio.AbstractEventLoop:
         """The loop that runs in this thread; `RuntimeError` where none of asyncio's does."""
         return asyncio.get_running_loop()
+
+    def is_live(self) -> bool:
+        """Whether the loop may run: it is not closed, and not of a process that this one was forked of."""
+        return self._pid == os.getpid() and not self.loop.is_closed()
 
     def enter(self, request: Visited) -> None:
         """Have the timer visit ``request`` from now on."""
@@ -161,13 +177,6 @@ class Runtime:
         """Call a function that may block on a disk in a thread of the loop's own executor."""
         await self.loop.run_in_executor(None, function, *args)
 
-    @staticmethod
-    def current_task() -> asyncio.Task[Any]:
-        """The task that runs now, on the loop thread."""
-        task = asyncio.current_task()
-        assert task is not None  # a coroutine of asyncio's runs in one
-        return task
-
 
 class Host(Runtime):
     """A loop that does not call us but is called: a `Runtime` that knows where a calling thread waits for it.
@@ -201,31 +210,32 @@ class Host(Runtime):
 
 
 class Interruption:
-    """Ends one task's wait from outside, as ``asyncio.timeout`` does, told apart from a cancellation by others.
+    """Ends the current task's wait from outside, as ``asyncio.timeout`` does, told apart from a cancellation by others.
 
     `asyncio.timeout` itself is not in Python 3.10, and would cost a timer for each message.
     """
 
-    __slots__ = ("_before", "_fired", "_task")
+    __slots__ = ("_before", "_task", "fired")
 
-    def __init__(self, task: asyncio.Task[Any]) -> None:
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # a coroutine of asyncio's runs in one
         self._task = task
-        self._fired = False
-        self._before = 0  # how often the task had been cancelled, by others, when we did
+        self.fired = False  # and not taken back
+        # A task that was cancelled and goes on all the same keeps the count.
+        self._before = task.cancelling() if sys.version_info >= (3, 11) else 0
 
     def fire(self) -> None:
         """Raise ``CancelledError`` where the task waits. Loop thread; once."""
-        if not self._fired:
-            self._fired = True
-            if sys.version_info >= (3, 11):
-                self._before = self._task.cancelling()
+        if not self.fired:
+            self.fired = True
             self._task.cancel()
 
     def is_ours(self) -> bool:
         """Whether the ``CancelledError`` in hand comes of `fire` alone; takes it back from the task's count. Once."""
-        if not self._fired:
+        if not self.fired:
             return False
-        self._fired = False
+        self.fired = False
         if sys.version_info >= (3, 11):
             return self._task.uncancel() <= self._before
         return True  # 3.10 does not count: who cancelled besides us cannot be told

@@ -80,7 +80,7 @@ class Workers:
         self._busy = 0
         self._called_up = False  # one worker was called up or started, and has not looked at the queue yet
         self._started = 0  # numbers the threads' names
-        self._retired = False
+        self.retired = False
         self.shed = 0
 
     def submit(self, job: Job) -> None:
@@ -94,7 +94,7 @@ class Workers:
             if self.max_queue is not None and len(self._jobs) + self._busy >= self.limit + self.max_queue:
                 self.shed += 1
                 raise Overloaded
-            self._retired = False
+            self.retired = False
             self._jobs.append(job)
             try:
                 worker = self._call_up()
@@ -108,18 +108,18 @@ class Workers:
 
     def withdraw(self, job: Job) -> bool:
         """Take back a job. False if a worker has it already: it runs, or has run."""
-        with self._lock:
-            try:
-                self._jobs.remove(job)
-            except ValueError:
-                return False
-            return True
+        # Without the lock, for the same reason as in retire(): the collector may end a request wherever it runs.
+        try:
+            self._jobs.remove(job)
+        except ValueError:
+            return False
+        return True
 
     def end_idle(self) -> None:
         """End the workers that wait for a job, at once. With ``limit=1`` the one worker stays."""
         if self.limit > 1:
             with self._lock:
-                self._retired = True
+                self.retired = True
                 idle, self._idle = self._idle, []
             for worker in idle:
                 worker.gate.release()
@@ -128,9 +128,9 @@ class Workers:
         """End each worker as soon as it has nothing to do, without waiting for it. A later `submit` starts anew.
 
         For a finalizer, which the garbage collector may run on a thread that holds the lock, so this takes it only if
-        it is free. If it is not, the workers end when their idle time is over.
+        it is free. If it is not, who holds it sees ``retired`` before it idles.
         """
-        self._retired = True
+        self.retired = True
         if self._lock.acquire(blocking=False):
             idle, self._idle = self._idle, []
             self._lock.release()
@@ -189,13 +189,13 @@ class Workers:
                 self._called_up = False
             else:
                 self._busy -= 1
-            job = self._jobs.popleft() if self._jobs else None
+            job = self._first_job()
             if job is not None:
                 self._busy += 1
                 if self._jobs:
                     with contextlib.suppress(RuntimeError):  # no thread to be had: we come to them ourselves
                         another = self._call_up()
-            elif self._retired:
+            elif self.retired:
                 worker.ended = True
                 self._alive -= 1
             else:
@@ -206,12 +206,19 @@ class Workers:
             another.gate.release()
         return job
 
+    def _first_job(self) -> Job | None:
+        """Take the job that has waited longest. The lock is held, but see `withdraw`."""
+        try:
+            return self._jobs.popleft()
+        except IndexError:
+            return None
+
     def give_up(self, worker: _Worker) -> bool:
         """End ``worker``, which nobody called for long. False if it is to wait on. Worker thread."""
         # The race: 1. its wait times out; 2. _call_up() takes it off the stack; 3. it comes here. It is on the stack no
         # more, so its gate is open or about to be, and it must wait for that: a job relies on it.
         with self._lock:
-            if worker not in self._idle or (self.limit == 1 and not self._retired):
+            if worker not in self._idle or (self.limit == 1 and not self.retired):
                 return False
             self._idle.remove(worker)
             self._alive -= 1
@@ -240,7 +247,7 @@ class _Worker(threading.Thread):
             if job is not None:
                 job.run()
                 job = workers.next_job(self, job)
-            elif self.gate.acquire(timeout=workers.idle_seconds):
+            elif self.gate.acquire(timeout=0 if workers.retired else workers.idle_seconds):
                 job = workers.next_job(self, None)
             elif workers.give_up(self):
                 return

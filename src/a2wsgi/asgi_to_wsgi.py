@@ -390,7 +390,8 @@ class _Request:
         else:
             self._missing = head.content_length
         self._head = head
-        self._stream.give(b"")  # wakes the server thread, and is what it gives the server to flush the head with
+        self._stream.put(b"")  # wakes the server thread, and is what it gives the server to flush the head with
+        self._stream.flush_soon()
 
     def _take_body(self, message: Message) -> bool:
         """Queue a part of the body. Whether that fills the queue."""
@@ -408,7 +409,9 @@ class _Request:
         if last:
             self._complete = True
             self._wake_receivers()
-        return self._stream.give(b"" if self._no_body else body, last=last)
+        if last or (body and not self._no_body):
+            return self._stream.give(b"" if self._no_body else body, last=last)
+        return False
 
     # -- Endings: the loop thread -------------------------------------------------------------------------------------
 

@@ -30,7 +30,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ._errors import ClientDisconnected, RequestTooLarge, ServerProtocolError
-from ._faults import as_bytes, fit_for_a_loop, is_of_an_ending, iterator_of, no_head, second_head, too_short
 from ._handoff import Disconnection, ToLoop
 from ._headers import (
     ASGIResponseHead,
@@ -43,6 +42,7 @@ from ._incoming import Incoming
 from ._runtime import Interruption, Runtime
 from ._translate import EnvironTemplate, environ_from_scope
 from ._workers import Overloaded, Workers
+from ._wsgi_faults import as_bytes, fit_for_a_loop, is_of_an_ending, iterator_of, no_head, second_head, too_short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -198,7 +198,7 @@ class WSGIMiddleware:
             workers=workers.alive,
             busy=workers.busy,
             queued=workers.queued,
-            in_flight=sum(len(runtime.in_flight) for runtime in shared.runtimes),
+            in_flight=sum(len(runtime.in_flight) for runtime in shared.live_runtimes()),
             shed=workers.shed,
             disconnected=shared.disconnected,
             stalled=shared.stalled,
@@ -244,13 +244,17 @@ class _Shared:
         loop = Runtime.current_loop()
         runtime = self.last_runtime
         if runtime is None or runtime.loop is not loop:
-            self.runtimes = [known for known in self.runtimes if not known.loop.is_closed()]
+            self.runtimes = self.live_runtimes()
             runtime = next((known for known in self.runtimes if known.loop is loop), None)
             if runtime is None:
                 runtime = Runtime(loop)
                 self.runtimes.append(runtime)
             self.last_runtime = runtime
         return runtime
+
+    def live_runtimes(self) -> list[Runtime]:
+        """The runtimes whose loop may still run here: not closed, and not of a process that this one was forked of."""
+        return [known for known in self.runtimes if known.is_live()]
 
     def say_dropped(self, names: Iterable[str]) -> None:
         """Log hop-by-hop headers that the app sets, each once. Any thread."""
@@ -301,7 +305,6 @@ class _Request:
         "_sends",
         "_shared",
         "_submitted_at",
-        "_task",
         "_workers",
     )
 
@@ -318,14 +321,13 @@ class _Request:
         self._output = ToLoop(runtime, shared.response_buffer_bytes, shared.send_queue_size)
         self._disconnected = Disconnection()
         # The loop thread's:
-        self._task = runtime.current_task()
         self._ending: _Ending | None = None
         self._submitted_at = 0.0  # 0 if it was not
         self._head_sent = False
         self._sends = 0  # odd while in send(): so the timer sees whether one takes long, without a clock a message
         self._seen_sends = 0
         self._seen_sends_at = 0.0
-        self._interruption: Interruption | None = None
+        self._interruption = Interruption()  # of this task, in send()
         # The worker thread's, until it has ended the output; the loop thread's from then on:
         self._head: ASGIResponseHead | None = None  # what start_response() said last
         self._committed = False  # the head can be replaced no more
@@ -577,20 +579,21 @@ class _Request:
             if not self._was_interrupted():
                 raise
         else:
-            self._was_interrupted()  # and send() kept it to itself
+            self._was_interrupted()  # and send() may have kept it to itself
         finally:
             self._sends += 1
 
     def _was_interrupted(self) -> bool:
         """Whether an ending has interrupted send(); if so it is decided, and the caller looks at it."""
-        return self._interruption is not None and self._interruption.is_ours()
+        return self._interruption.fired and self._interruption.is_ours()
 
     async def _refuse(self, status: int, *headers: tuple[bytes, bytes]) -> None:
         """Answer without the app, with a fixed text."""
-        text = b"" if self._scope.get("method") == "HEAD" else status_line(status).encode() + b"\n"
+        text = status_line(status).encode() + b"\n"
         fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text)), *headers]
         await self._send_message({"type": "http.response.start", "status": status, "headers": fields})
-        await self._send_message({"type": "http.response.body", "body": text, "more_body": False})
+        body = b"" if self._scope.get("method") == "HEAD" else text
+        await self._send_message({"type": "http.response.body", "body": body, "more_body": False})
 
     # -- Endings: loop thread -------------------------------------------------------------------------------------
 
@@ -641,7 +644,6 @@ class _Request:
             self._incoming.discard()
             self._output.leave()  # in the worker's place: it never enters the app
         if self._sends & 1:
-            self._interruption = Interruption(self._task)
             self._interruption.fire()
         return True
 

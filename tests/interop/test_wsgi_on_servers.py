@@ -37,12 +37,17 @@ CANNOT: dict[tuple[str, str], str] = {
             "test_sigterm_lets_running_requests_end",
         )
     },
+    ("daphne", "test_long_upload_is_refused_before_it_was_sent"): "calls the app when it has the whole body",
     ("hypercorn", "test_continue_is_not_sent_to_a_client_that_the_app_refuses"): (
         "sends 100 Continue before it calls the app"
     ),
-    ("daphne", "test_error_after_the_head_breaks_the_response"): (
-        "answers such an error with a second head, fails at that, and leaves the connection open"
-    ),
+    **{
+        ("daphne", test): "answers such an error with a second head, fails at that, and leaves the connection open"
+        for test in (
+            "test_error_after_the_head_breaks_the_response",
+            "test_response_that_is_shorter_than_it_says_is_broken",
+        )
+    },
     ("daphne", "test_client_that_stops_reading_is_given_up"): "takes a response as fast as it comes, without a bound",
 }
 
@@ -166,6 +171,13 @@ def test_continue_is_not_sent_to_a_client_that_the_app_refuses(client: Client) -
     assert client.response().status == 403
 
 
+def test_long_upload_is_refused_before_it_was_sent(client: Client) -> None:
+    """An app that answers without reading need not wait for what it does not read."""
+    client.send_head("POST", "/unread", [("Content-Length", str(len(UPLOAD)))])
+    client.send(PIECES[0] + PIECES[1])
+    assert client.response().status == 403
+
+
 # -- Responses ----------------------------------------------------------------------------------------------------
 
 
@@ -185,6 +197,29 @@ def test_connection_is_kept_after_each_kind_of_response(client: Client) -> None:
     assert client.request("POST", "/unread", body=b"a short body").status == 403
     assert client.get("/streamed", to("django")).body == b"one two three"
     assert client.get("/hello").body == whole
+
+
+def test_connection_ends_where_the_client_wants_it(asgi_server: Server) -> None:
+    """RFC 9112 §9.6: the response that a client wants to be the last one is."""
+    for path, body in (("/hello", b"Hello, world!"), ("/streamed", b"one two three")):
+        with Client(asgi_server.port) as client:
+            assert client.get(path, [("Connection", "close")]).body == body
+            assert client.is_over()
+
+
+def test_pipelined_requests_are_answered_in_order(client: Client) -> None:
+    """RFC 9112 §9.3.2: a client may send the next request before it has the response to the last."""
+    for path in ("/hello", "/streamed", "/environ/third"):
+        client.send_head("GET", path)
+    assert client.response().body == b"Hello, world!"
+    assert client.response().body == b"one two three"
+    assert environ(client.response())["PATH_INFO"] == "/environ/third"
+
+
+def test_response_is_cut_at_its_length(client: Client) -> None:
+    """What an app gives past its Content-Length never reaches the next response."""
+    assert client.get("/too-long", to("plain")).body == b"one"
+    assert client.get("/written", to("plain")).body == b"written, returned"
 
 
 def test_response_without_a_body_has_no_length_but_that_of_get(client: Client) -> None:
@@ -284,6 +319,12 @@ def test_error_after_the_head_breaks_the_response(client: Client) -> None:
     assert client.is_over()
 
 
+def test_response_that_is_shorter_than_it_says_is_broken(client: Client) -> None:
+    """A response that has not the length that it said never looks complete."""
+    with pytest.raises(BrokenError, match="7 bytes before the end"):
+        client.get("/too-short", to("plain"))
+
+
 @pytest.mark.parametrize("kind", ["endless", "quiet"])
 def test_client_that_hangs_up_ends_its_response(asgi_server: Server, kind: str) -> None:
     """The iterable is closed, also one that has nothing to say."""
@@ -321,6 +362,25 @@ def test_clients_that_hang_up_keep_no_worker(asgi_server: Server) -> None:
     with Client(asgi_server.port) as other:
         assert other.get("/hello", ten_workers).body == b"Hello, world!"
         assert [other.get(f"/closed/{name}").status for name in names] == [200] * 10
+
+
+def test_request_of_a_client_that_hangs_up_in_the_queue_never_reaches_the_app(asgi_server: Server) -> None:
+    """While the only worker streams, another request waits for it, and its client leaves."""
+    one_worker = to("one-worker")
+    name = unique()
+    with Client(asgi_server.port) as client:
+        client.send_head("GET", f"/events/{name}", one_worker)
+        assert client.head().status == 200
+        chunks = client.chunks()
+        assert next(chunks) == b"data: 0\n\n"
+        with Client(asgi_server.port) as waiting:
+            waiting.send_head("POST", f"/events/{name}/step", [*one_worker, ("Content-Length", "0")])
+            until(lambda: statistics(asgi_server, "one-worker")["queued"] == 1, "the request waits")
+        until(lambda: statistics(asgi_server, "one-worker")["queued"] == 0, "it does not wait any more")
+        with Client(asgi_server.port) as other:
+            assert other.request("POST", f"/events/{name}/end", body=b"").status == 200
+            assert list(chunks) == []
+            assert other.get("/hello", one_worker).body == b"Hello, world!"
 
 
 def test_upload_of_a_client_that_hangs_up_ends(asgi_server: Server) -> None:

@@ -233,11 +233,23 @@ django_app: Any = get_wsgi_application()
 
 
 def plain(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Fail, before the head or after it."""
-    if environ["PATH_INFO"] == "/fails-before":
-        raise ValueError("before the head")
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return fails_after()
+    """Do what frameworks keep apps from: fail, before the head or after it, or give another length than was said."""
+    match environ["PATH_INFO"]:
+        case "/fails-before":
+            raise ValueError("before the head")
+        case "/fails-after":
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return fails_after()
+        case "/too-long":
+            start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "3")])
+            return iter([b"one", b"two"])
+        case "/too-short":
+            start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "10")])
+            return iter([b"one"])
+        case _:
+            write = start_response("200 OK", [("Content-Type", "text/plain")])
+            write(b"written, ")
+            return [b"returned"]
 
 
 def fails_after() -> Iterator[bytes]:

@@ -40,10 +40,12 @@ def http_scope(
     Args:
         method: The request's.
         target: The request's, as on the wire: quoted, with its query.
-        headers: Besides ``Host``.
+        headers: Besides ``Host``, unless that is among them.
         others: Keys that replace what stands here.
     """
     raw_path, _, query = target.partition("?")
+    headers = list(headers)
+    host = [] if any(name.lower() == b"host" for name, _ in headers) else [(b"host", b"testserver")]
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -56,7 +58,7 @@ def http_scope(
         "path": unquote(raw_path),
         "raw_path": raw_path.encode(),
         "query_string": query.encode("latin-1"),
-        "headers": [(b"host", b"testserver"), *headers],
+        "headers": [*host, *headers],
         "state": {},
         **others,
     }

@@ -1,0 +1,270 @@
+"""ASGI 3.0 and ASGI HTTP 2.5, the app's side, as a server sees `WSGIMiddleware`.
+
+What holds for every message (types, keys, order, no overlap of ``receive()``) the driver checks in every test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from a2wsgi import ClientDisconnected, ServerProtocolError, WSGIMiddleware
+from a2wsgi.wsgi_typing import Environ, StartResponse
+from apps import echo, hello
+from apps.counting import Counting, endless
+from apps.raising import Raising
+from apps.recording import Recording
+from support.asgi_driver import Client, Message, answer, call, http_scope, messages_of, run
+from support.lockstep import Signal
+
+
+def environ_of(scope: Any) -> Environ:
+    """The environ that an app gets for a request without a body."""
+    app = Recording()
+    call(WSGIMiddleware(app), None, scope)
+    return app.environ
+
+
+# -- ASGI -------------------------------------------------------------------------------------------------------------
+
+
+def test_app_is_one_coroutine_of_three_arguments() -> None:
+    """ASGI, "Applications": a single async callable that takes a scope, a receive and a send, by position."""
+    client = Client()
+    coroutine = WSGIMiddleware(hello.app)(http_scope(), client.receive, client.send)
+    assert asyncio.iscoroutine(coroutine)
+    asyncio.run(coroutine)
+    assert client.sent[-1]["body"] == b"hello"
+
+
+def test_app_raises_for_a_protocol_that_it_does_not_know() -> None:
+    """ASGI, "Applications": an app should raise for a scope type that it does not understand, and send nothing."""
+    response = call(WSGIMiddleware(hello.app), None, {"type": "odd"}, fails=ServerProtocolError)
+    assert response.messages == []
+
+
+def test_scope_of_others_is_not_changed() -> None:
+    """ASGI, "Middleware": what a server or a middleware outside handed over is theirs."""
+    scope = http_scope("POST", "/x?y=1", [(b"x-one", b"1")], root_path="/x", extensions={}, mine=object())
+    before = {**scope, "headers": list(scope["headers"])}
+    call(WSGIMiddleware(echo.app), Client(b"abc"), scope)
+    assert scope == before
+
+
+def test_scope_may_have_keys_of_others() -> None:
+    """ASGI, "Extensions": keys that nobody knows are ignored, and reach the app by ``asgi.scope``."""
+    environ = environ_of(http_scope(extensions={"http.response.odd": {}}, odd=1))
+    assert environ["asgi.scope"]["odd"] == 1
+    assert environ["asgi.scope"]["extensions"] == {"http.response.odd": {}}
+
+
+def test_error_is_raised_to_the_server() -> None:
+    """ASGI, "Error Handling": an app that fails raises, and the server does what it does then."""
+    error = ValueError("x")
+    assert call(WSGIMiddleware(Raising(error)), fails=ValueError).raised is error
+
+
+# -- The scope --------------------------------------------------------------------------------------------------------
+
+MINIMUM = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/", "query_string": b"", "headers": []}
+
+
+def test_scope_may_lack_what_is_optional() -> None:
+    """ASGI HTTP 2.5, "HTTP Connection Scope": scheme, raw_path, root_path, client, server and state have defaults."""
+    environ = environ_of(dict(MINIMUM))
+    wanted = {
+        "REQUEST_METHOD": "GET",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": "/",
+        "QUERY_STRING": "",
+        "REQUEST_URI": "/",
+        "RAW_URI": "/",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+    }
+    assert {key: value for key, value in environ.items() if key.isupper()} == wanted
+
+
+@pytest.mark.parametrize("key", ["raw_path", "client", "server", "state"])
+def test_scope_may_say_none(key: str) -> None:
+    """ASGI HTTP 2.5, "HTTP Connection Scope": what is optional may be None."""
+    assert environ_of({**MINIMUM, key: None})["PATH_INFO"] == "/"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [[b"x-one", b"1"], [b"x-two", b"2"]],
+        ((b"x-one", b"1"), (b"x-two", b"2")),
+        iter([(b"x-one", b"1"), (b"x-two", b"2")]),
+        [(b"X-One", b"1"), (b"X-TWO", b"2")],
+        [(bytearray(b"x-one"), memoryview(b"1")), (b"x-two", bytearray(b"2"))],
+    ],
+    ids=["lists", "tuple", "iterator", "upper case", "buffers"],
+)
+def test_scope_headers_are_any_pairs(headers: Any) -> None:
+    """ASGI HTTP 2.5, "HTTP Connection Scope": headers are an iterable of two-item iterables of byte strings."""
+    environ = environ_of({**MINIMUM, "headers": headers})
+    assert {key: value for key, value in environ.items() if key.startswith("HTTP_")} == {
+        "HTTP_X_ONE": "1",
+        "HTTP_X_TWO": "2",
+    }
+
+
+def test_scope_may_be_read_only() -> None:
+    """ASGI, "Applications": a scope is a mapping; peregrine's is a ``mappingproxy``."""
+    assert environ_of(MappingProxyType(http_scope(target="/x")))["PATH_INFO"] == "/x"
+
+
+@pytest.mark.parametrize(
+    ("version", "protocol"),
+    [("1.0", "HTTP/1.0"), ("1.1", "HTTP/1.1"), ("2", "HTTP/2"), ("3", "HTTP/3")],
+)
+def test_scope_http_version_is_the_protocol(version: str, protocol: str) -> None:
+    """ASGI HTTP 2.5, "HTTP Connection Scope": ``http_version`` is one of these."""
+    assert environ_of(http_scope(http_version=version))["SERVER_PROTOCOL"] == protocol
+
+
+def test_scope_root_path_is_the_prefix_of_the_path() -> None:
+    """ASGI HTTP 2.5, "HTTP Connection Scope": ``root_path`` is SCRIPT_NAME, and ``path`` begins with it."""
+    environ = environ_of(http_scope(target="/mounted/x", root_path="/mounted"))
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/mounted", "/x")
+    assert (environ["REQUEST_URI"], environ["RAW_URI"]) == ("/mounted/x", "/mounted/x")
+
+
+# -- Request ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"type": "http.request"}],
+        [{"type": "http.request", "body": b""}],
+        [{"type": "http.request", "more_body": True}, {"type": "http.request"}],
+        [{"type": "http.request", "body": None, "more_body": None}],
+    ],
+)
+@pytest.mark.parametrize("buffer_bytes", [65_536, 0])
+def test_request_may_lack_its_keys(messages: list[Message], buffer_bytes: int) -> None:
+    """ASGI HTTP 2.5, "Request": ``body`` and ``more_body`` are optional."""
+    bridge = WSGIMiddleware(echo.app, request_buffer_bytes=buffer_bytes)
+    assert call(bridge, Client(messages=messages), http_scope("POST")).body == b""
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+@pytest.mark.parametrize("buffer_bytes", [65_536, 0])
+def test_request_body_is_put_together(kind: Any, buffer_bytes: int) -> None:
+    """ASGI HTTP 2.5, "Request": the body is what all messages have, in their order, empty ones among them."""
+    parts = [kind(part) for part in (b"one", b"", b"two", b"three", b"")]
+    bridge = WSGIMiddleware(echo.app, request_buffer_bytes=buffer_bytes)
+    assert call(bridge, Client(*parts), http_scope("POST")).body == b"onetwothree"
+
+
+# -- Response ---------------------------------------------------------------------------------------------------------
+
+
+def test_response_start_has_names_in_lower_case_and_bytes() -> None:
+    """ASGI HTTP 2.5, "Response Start": names are lower case, order and repeats are kept."""
+    headers = [("Set-Cookie", "a=1"), ("X-Mixed-CASE", "Va Lue"), ("Set-Cookie", "b=2"), ("X-Latin", "\xe9")]
+    response = call(WSGIMiddleware(Counting([b"x"], headers=[*headers, ("Content-Length", "1")])))
+    assert response.headers == [
+        (b"set-cookie", b"a=1"),
+        (b"x-mixed-case", b"Va Lue"),
+        (b"set-cookie", b"b=2"),
+        (b"x-latin", b"\xe9"),
+        (b"content-length", b"1"),
+    ]
+
+
+def test_response_start_is_not_sent_before_there_is_a_body() -> None:
+    """ASGI HTTP 2.5, "Response Start": an app that fails before its body leaves the answer to the server."""
+    assert call(WSGIMiddleware(Raising(ValueError("x"), "first chunk")), fails=ValueError).messages == []
+
+
+def test_response_body_ends_once() -> None:
+    """ASGI HTTP 2.5, "Response Body": the last message says ``more_body: False``, and all keys are there."""
+    response = call(WSGIMiddleware(Counting([b"a", b"b", b"c"])))
+    assert [message["more_body"] for message in response.messages[1:]].count(False) == 1
+    assert response.complete
+    assert response.body == b"abc"
+
+
+def test_response_without_a_body_is_complete() -> None:
+    """ASGI HTTP 2.5, "Response Body": an empty one ends the response."""
+    assert call(WSGIMiddleware(Counting([], "404 Not Found"))).complete
+
+
+# -- Disconnect -------------------------------------------------------------------------------------------------------
+
+
+def test_disconnect_stops_the_app() -> None:
+    """ASGI HTTP 2.5, "Disconnect": what is sent after it goes nowhere, so the app is stopped."""
+    app = endless()
+
+    async def main() -> None:
+        async def on_send(number: int, _: Message) -> None:
+            if number == 2:
+                client.leave()
+
+        client = Client(on_send=on_send)
+        await answer(WSGIMiddleware(app), client)
+
+    run(main())
+    assert app.closes == 1
+
+
+def test_disconnected_client_makes_send_raise() -> None:
+    """ASGI HTTP 2.4, "Disconnected Client - send exception": an `OSError` of ``send()`` reaches the server again."""
+    app = endless()
+
+    async def main() -> None:
+        async def on_send(number: int, _: Message) -> None:
+            if number == 3:
+                raise error
+
+        response = await answer(WSGIMiddleware(app), Client(on_send=on_send), fails=OSError)
+        assert response.raised is error
+
+    error = OSError("the client is gone")
+    run(main())
+    assert app.closes == 1
+
+
+def test_disconnected_client_is_an_os_error_to_the_app() -> None:
+    """ASGI HTTP 2.4, "Disconnected Client - send exception": the app's own writes raise an `OSError` as well."""
+    errors: list[BaseException] = []
+    failed = Signal("send() raised")
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        write = start_response("200 OK", [])
+        write(b"x")
+        assert environ["a2wsgi.disconnected"].wait(10)
+        try:
+            write(b"y")
+        except OSError as error:
+            errors.append(error)
+        return []
+
+    async def main() -> None:
+        async def on_send(_: int, __: Message) -> None:
+            failed.set()
+            raise OSError("gone")
+
+        await answer(WSGIMiddleware(app), Client(on_send=on_send), fails=OSError)
+
+    run(main())
+    assert [type(error) for error in errors] == [ClientDisconnected]
+
+
+def test_response_is_whole_for_a_client_that_waits() -> None:
+    """ASGI HTTP 2.5, "Response Body": messages are joined, and none of the body is lost."""
+    body = [b"%d," % number for number in range(2000)]
+    assert call(WSGIMiddleware(Counting(body))).body == b"".join(body)
+    assert call(WSGIMiddleware(lambda environ, start_response: hello.app(environ, start_response))).messages == (
+        messages_of(200, [(b"content-type", b"text/plain"), (b"content-length", b"5")], b"hello")
+    )

@@ -1,0 +1,304 @@
+"""ASGI HTTP 2.5, PEP 3333 and RFC 9110, clause by clause, for an ASGI app under `ASGIMiddleware`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.wsgi_driver import Exchange, Response, call, environ_of
+
+from a2wsgi import AppProtocolError, InvalidHeader
+from a2wsgi.asgi_to_wsgi import ASGIMiddleware
+
+
+def sending(*messages: Any) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in messages:
+            await send(message)
+
+    return app
+
+
+def start(status: Any = 200, **others: Any) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, **others}
+
+
+def body(data: Any = b"", **others: Any) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": data, **others}
+
+
+@pytest.fixture(params=[False, True], ids=["thread", "inline"])
+def answer(request: pytest.FixtureRequest) -> Callable[..., Response]:
+    """Has an app answer one request."""
+
+    def answer(app: Any, environ: dict[str, Any] | None = None, **options: Any) -> Response:
+        with ASGIMiddleware(app, lifespan=False, inline=request.param) as bridge:
+            return call(bridge, environ, **options)
+
+    return answer
+
+
+# -- ASGI HTTP 2.5 ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"x-a", b"1"), (b"x-b", b"2")],
+        [[b"x-a", b"1"], [b"x-b", b"2"]],
+        ((b"x-a", b"1"), (b"x-b", b"2")),
+        [(bytearray(b"x-a"), bytearray(b"1")), (memoryview(b"x-b"), memoryview(b"2"))],
+    ],
+    ids=["tuples", "lists", "tuple", "buffers"],
+)
+def test_headers_may_be_any_iterable_of_pairs(answer: Any, headers: Any) -> None:
+    """ASGI HTTP 2.5, "Response Start": headers is an iterable of [name, value]; the server gets a list of tuples of str."""
+    response = answer(sending(start(headers=headers), body()))
+    assert response.headers == [("x-a", "1"), ("x-b", "2"), ("Content-Length", "0")]
+
+
+def test_headers_may_be_read_only_once(answer: Any) -> None:
+    """DESIGN 6: members of a message may be one-shot iterators (Falcon)."""
+    response = answer(sending(start(headers=iter([(b"x-a", b"1")])), body()))
+    assert response.headers == [("x-a", "1"), ("Content-Length", "0")]
+
+
+def test_optional_members_may_be_left_out(answer: Any) -> None:
+    """ASGI HTTP 2.5, "Response Start", "Response Body": headers, body and more_body are optional."""
+    response = answer(sending(start(), {"type": "http.response.body"}))
+    assert response == Response("200 OK", [("Content-Length", "0")], [b""], 1)
+
+
+@pytest.mark.parametrize("data", [bytearray(b"abc"), memoryview(b"abc")], ids=["bytearray", "memoryview"])
+def test_body_of_another_buffer_becomes_bytes(answer: Any, data: Any) -> None:
+    """PEP 3333, "Unicode Issues": servers take bytes and nothing else."""
+    assert answer(sending(start(), body(data))).chunks == [b"abc"]
+
+
+def test_messages_after_the_end_are_ignored(answer: Any) -> None:
+    """ASGI HTTP 2.5, "Response Body": "any further messages on the channel will be ignored"."""
+    assert answer(sending(start(), body(b"abc"), body(b"def"), start(500))).chunks == [b"abc"]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"type": "http.response.odd"}],
+        [{}],
+        [body(b"abc")],
+        [start(), start()],
+        [{"type": "http.response.start"}],
+        [start("200")],
+        [start(20)],
+        [start(headers=[("x", "1")])],
+        [start(headers=[(b"x",)])],
+        [start(), body("abc")],
+        [start(headers=[(b"content-length", b"abc")])],
+        [start(headers=[(b"content-length", b"1"), (b"content-length", b"2")])],
+    ],
+    ids=str,
+)
+def test_wrong_message_raises_in_the_apps_own_send(answer: Any, messages: list[Any]) -> None:
+    """ASGI, "Error Handling": the server raises out of the send awaitable; the app may catch that and go on."""
+    raised: list[BaseException] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in messages[:-1]:
+            await send(message)
+        with pytest.raises(AppProtocolError) as caught:
+            await send(messages[-1])
+        raised.append(caught.value)
+        if len(messages) == 1:
+            await send(start())
+        await send(body(b"fine"))
+
+    assert answer(app).chunks == [b"fine"]
+    assert len(raised) == 1
+
+
+@pytest.mark.parametrize("status", [200, 204, 299, 304, 418, 599, 999])
+def test_status_has_a_reason_phrase(answer: Any, status: int) -> None:
+    """PEP 3333, "The start_response() Callable": the status has a reason; registered or not (PAINS F7)."""
+    code, _, reason = answer(sending(start(status), body())).status.partition(" ")
+    assert (code, bool(reason)) == (str(status), True)
+
+
+@pytest.mark.parametrize("value", [b"a\r\nX-Injected: 1", b"a\nb", b"a\rb", b"a\0b"])
+def test_header_that_would_start_another_is_an_error(answer: Any, value: bytes) -> None:
+    """RFC 9110 §5.5: CR, LF and NUL are an error, and nothing is sent."""
+    response = answer(sending(start(headers=[(b"x-a", value)]), body()), fails=InvalidHeader)
+    assert (response.status, response.where) == (None, "call")
+
+
+# -- PEP 3333 ---------------------------------------------------------------------------------------------------------
+
+
+def test_hop_by_hop_headers_are_dropped_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """PEP 3333, "Other HTTP Features": applications must not send them (PAINS F9)."""
+    names = ["connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "Proxy-Connection"]
+    app = sending(start(headers=[(name.encode(), b"x") for name in names] + [(b"x-a", b"1")]), body())
+    with ASGIMiddleware(app, lifespan=False) as bridge:
+        for _ in range(2):
+            assert call(bridge).headers == [("x-a", "1"), ("Content-Length", "0")]
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * len(names)
+
+
+def test_server_that_asks_for_the_length_is_told(answer: Any) -> None:
+    """PEP 3333, "Handling the Content-Length Header": an iterable of length 1 is the whole body."""
+    assert answer(sending(start(), body(b"a", more_body=True), body(b"b"))).length == 1
+
+
+# -- RFC 9110 ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("HEAD", 404), ("GET", 204), ("GET", 304)])
+def test_response_that_has_no_body_has_none(answer: Any, method: str, status: int) -> None:
+    """RFC 9110 §6.4.1: HEAD, 204 and 304 have no body, whatever the app sends, and no length of ours."""
+    app = sending(start(status, headers=[(b"x-a", b"1")]), body(b"abc", more_body=True), body(b"def"))
+    response = answer(app, environ_of(method))
+    assert (response.headers, response.body, response.length) == ([("x-a", "1")], b"", None)
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "kept"), [("HEAD", 200, True), ("GET", 304, True), ("GET", 204, False), ("HEAD", 204, False)]
+)
+def test_content_length_without_a_body(answer: Any, method: str, status: int, kept: bool) -> None:
+    """RFC 9110 §8.6: HEAD and 304 keep the length of GET, 204 has none."""
+    app = sending(start(status, headers=[(b"content-length", b"3")]), body(b""))
+    assert answer(app, environ_of(method)).headers == [("content-length", "3")] * kept
+
+
+def test_head_of_an_endless_response_ends() -> None:
+    """RFC 9110 §9.3.2: HEAD of a stream without end holds the server for grace_timeout at most."""
+    ended: list[BaseException] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        import asyncio
+
+        await send(start())
+        try:
+            while True:
+                await send(body(b"x", more_body=True))
+                await asyncio.sleep(0.001)  # an endless app of this kind makes pauses
+        except OSError as error:
+            ended.append(error)
+            raise
+
+    with ASGIMiddleware(app, lifespan=False, grace_timeout=0.02) as bridge:
+        response = call(bridge, environ_of("HEAD"))
+    assert (response.status, response.body) == ("200 OK", b"")
+    assert len(ended) == 1
+
+
+@pytest.mark.parametrize("pieces", [[b"abcdef"], [b"ab", b"cdef"], [b"abc", b"def"]])
+def test_body_over_its_length_is_cut(answer: Any, pieces: list[bytes]) -> None:
+    """RFC 9112 §6.3: what is over would be taken for the next response (PAINS F6)."""
+    app = sending(start(headers=[(b"content-length", b"3")]), *(body(piece, more_body=True) for piece in pieces), body())
+    response = answer(app)
+    assert (response.headers, response.body) == ([("content-length", "3")], b"abc")
+
+
+def test_body_under_its_length_is_an_error(answer: Any) -> None:
+    """RFC 9112 §8: a response that ends early must not look complete (PAINS F6)."""
+    response = answer(sending(start(headers=[(b"content-length", b"10")]), body(b"abc")), fails=AppProtocolError)
+    assert "7 bytes" in str(response.raised)
+
+
+def test_body_under_its_length_breaks_a_response_that_has_begun(answer: Any) -> None:
+    """RFC 9112 §8: as above, once the head is out."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start(headers=[(b"content-length", b"10")]))
+        for _ in range(5):
+            await receive_nothing()
+        await send(body(b"abc"))
+
+    async def receive_nothing() -> None:
+        import asyncio
+
+        await asyncio.sleep(0.001)  # lets the server thread take the head
+
+    response = answer(app, fails=AppProtocolError)
+    assert (response.where, response.body) == ("iteration", b"")
+
+
+def test_repeats_of_set_cookie_are_kept(answer: Any) -> None:
+    """RFC 6265 §3: Set-Cookie is never joined."""
+    app = sending(start(headers=[(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]), body())
+    assert answer(app).headers == [("set-cookie", "a=1"), ("set-cookie", "b=2"), ("Content-Length", "0")]
+
+
+# -- The scope --------------------------------------------------------------------------------------------------------
+
+
+def test_scope_is_that_of_a_server(answer: Any) -> None:
+    """ASGI HTTP 2.5, "HTTP Connection Scope": all members, of the types that it says."""
+    scopes: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        await send(start())
+        await send(body())
+
+    environ = environ_of("POST", "/a/b", body=b"x", QUERY_STRING="q=1", SCRIPT_NAME="/root", CONTENT_TYPE="text/plain")
+    answer(app, environ)
+    assert scopes == [
+        {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": "/root/a/b",
+            "raw_path": b"/root/a/b",
+            "query_string": b"q=1",
+            "root_path": "/root",
+            "headers": [(b"host", b"testserver"), (b"content-length", b"1"), (b"content-type", b"text/plain")],
+            "client": ("127.0.0.1", 54321),
+            "server": ("127.0.0.1", 8000),
+            "extensions": {},
+            "state": {},
+            "wsgi_environ": environ,
+        }
+    ]
+
+
+def test_validator_finds_nothing_to_say(recwarn: pytest.WarningsRecorder) -> None:
+    """PEP 3333: wsgiref.validate, on both sides of which stand code of ours and of the standard library."""
+    from wsgiref.validate import validator
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(start(headers=[(b"content-type", b"text/plain")]))
+        await send(body(b"abc"))
+
+    with ASGIMiddleware(app, lifespan=False) as bridge:
+        environ = environ_of("POST", body=b"abc")
+        environ["wsgi.input"] = __import__("io").BytesIO(b"abc")
+        environ["wsgi.errors"] = __import__("sys").stderr
+        assert call(validator(bridge), environ).body == b"abc"
+
+
+def test_chunk_that_is_empty_is_not_given_to_the_server() -> None:
+    """PEP 3333, "Middleware Handling of Block Boundaries": but for the first, an empty chunk says nothing."""
+    from support.lockstep import Signal
+
+    go = Signal("go")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        await go.wait_in_task()
+        await send(body(b"", more_body=True))
+        await send(body(b"end", more_body=True))
+        await send(body())
+
+    with ASGIMiddleware(app, lifespan=False) as bridge:
+        exchange = Exchange(bridge).begin()
+        assert exchange.next() == b""
+        go.set()
+        assert exchange.next() == b"end"
+        with pytest.raises(StopIteration):
+            exchange.next()
+        exchange.close()

@@ -1,0 +1,530 @@
+"""The command line, up to where a server takes over; `tests/interop/test_cli_serve.py` goes on from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from a2wsgi import __version__, _cli
+from a2wsgi._cli import main
+from a2wsgi._loading import Target
+from a2wsgi._servers import SERVERS, Server
+
+APPS = """\
+def wsgi(environ, start_response): ...
+
+async def asgi(scope, receive, send): ...
+
+class Two:
+    def __init__(self, scope): ...
+    async def __call__(self, receive, send): ...
+
+class Site:
+    app = staticmethod(wsgi)
+
+def silent(*args): ...
+
+def make_app():
+    return wsgi
+
+def make_nothing(debug=False): ...
+
+def make_failure():
+    raise RuntimeError("no database")
+
+def make_exit():
+    raise SystemExit("no configuration")
+
+number = 5
+"""
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current directory, with a module of apps; what is imported from it is forgotten afterwards."""
+    (tmp_path / "shop.py").write_text(APPS)
+    (tmp_path / "bridged.py").write_text(
+        "from a2wsgi import WSGIMiddleware\nfrom shop import wsgi\napp = WSGIMiddleware(wsgi)"
+    )
+    (tmp_path / "broken.py").write_text("import json\n\njson.loads('{')\n")
+    (tmp_path / "needy.py").write_text("import a_module_that_is_not_there\n")
+    (tmp_path / "wrong.py").write_text("def app(:\n")
+    package = tmp_path / "site-one" / "web"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("from .views import app\n")
+    (package / "views.py").write_text(APPS + "app = wsgi\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every server installed, of version 1.2."""
+    monkeypatch.setattr(Server, "version", lambda _: "1.2")
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, _installed: None) -> list[tuple[list[str], dict[str, str]]]:
+    """The servers that are started: here they are noted only."""
+    noted: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(_cli, "_become", lambda command, environment: noted.append((command, dict(environment))))
+    return noted
+
+
+def usage_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What is said of a command line that cannot be meant, less the usage."""
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    return capsys.readouterr().err.partition("error: ")[2].strip()
+
+
+# -- Where an app is --------------------------------------------------------------------------------------------------
+
+
+def test_target_is_a_module_in_the_current_directory(directory: Path) -> None:
+    """A module is looked for where the command is run."""
+    assert Target.parse("web.views:api.app") == Target("web.views", "api.app", str(directory))
+
+
+@pytest.mark.parametrize(
+    ("text", "module"),
+    [
+        ("site-one/web/views.py:app", "web.views"),
+        ("./site-one/web/views.py:app", "web.views"),
+        ("site-one/web/__init__.py:app", "web"),
+        ("site-one/web:app", "web"),
+    ],
+)
+def test_target_is_a_file_of_a_package(directory: Path, text: str, module: str) -> None:
+    """A file is imported as the module that it is, so that it may import from its package."""
+    assert Target.parse(text) == Target(module, "app", str(directory / "site-one"))
+
+
+def test_target_is_a_file_of_no_package(directory: Path) -> None:
+    """A file by an absolute path is found from anywhere."""
+    assert Target.parse(f"{directory}/shop.py:wsgi") == Target("shop", "wsgi", str(directory))
+
+
+# -- inspect ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_installed")
+def test_inspect_tells_people_what_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    """The interface and how it is known, the conversion, what is missing, and what to write."""
+    assert main(["inspect", "shop:asgi", "--server", "waitress"]) == 0
+    assert (
+        capsys.readouterr().out
+        == """\
+app         shop:asgi
+interface   ASGI: shop.asgi is async and takes (scope, receive, send)
+server      waitress (1.2) calls WSGI apps
+conversion  through ASGIMiddleware
+missing     WebSockets: WSGI has none; the server refuses or ignores the handshake
+            early disconnects: the app learns that its client has left when a write of the server fails
+            streaming uploads: the server takes the whole body before it calls the app
+            HTTP/2: the server speaks HTTP/1.1 only
+
+    from a2wsgi import ASGIMiddleware
+    from shop import asgi
+
+    application = ASGIMiddleware(asgi)
+"""
+    )
+
+
+@pytest.mark.usefixtures("_installed")
+def test_inspect_tells_people_that_nothing_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    """An app on a server of its own kind needs no line of Python."""
+    assert main(["inspect", "shop:asgi", "--server=hypercorn"]) == 0
+    assert (
+        capsys.readouterr().out
+        == """\
+app         shop:asgi
+interface   ASGI: shop.asgi is async and takes (scope, receive, send)
+server      hypercorn (1.2) calls ASGI apps
+conversion  none is needed
+missing     nothing
+"""
+    )
+
+
+@pytest.mark.usefixtures("_installed")
+def test_inspect_tells_machines_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    """``--json`` has every key, always."""
+    assert main(["inspect", "shop:make_app", "--factory", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "app": "shop:make_app",
+        "interface": "wsgi",
+        "evidence": "shop.wsgi is not async and takes (environ, start_response)",
+        "server": "uvicorn",
+        "server_interface": "asgi3",
+        "server_version": "1.2",
+        "conversion": "through WSGIMiddleware",
+        "missing": {
+            "HTTP/2": "needs `pip install zttp` and `-- --http zttp --http2`",
+            "WebSockets": "a WSGI app cannot take them: the handshake is answered 403",
+        },
+        "python": "from a2wsgi import WSGIMiddleware\nfrom shop import make_app\n\napplication = WSGIMiddleware(make_app())\n",
+    }
+
+
+@pytest.mark.parametrize(
+    ("app", "server", "conversion", "last_line"),
+    [
+        ("shop:wsgi", "waitress", None, None),
+        ("shop:asgi", "uvicorn", None, None),
+        ("shop:Two", "uvicorn", "through an adapter for ASGI 2", "application = to_asgi(Two)"),
+        ("shop:Two", "gunicorn", "through ASGIMiddleware", "application = ASGIMiddleware(Two)"),
+        ("shop:Site.app", "uvicorn", "through WSGIMiddleware", "application = WSGIMiddleware(Site.app)"),
+        ("bridged:app", "uvicorn", None, None),
+        ("bridged:app", "gunicorn", "with the WSGIMiddleware around it taken off", "application = to_wsgi(app)"),
+    ],
+)
+def test_inspect_tells_the_least_conversion(
+    capsys: pytest.CaptureFixture[str], app: str, server: str, conversion: str | None, last_line: str | None
+) -> None:
+    """No bridge is made that is not needed, and none around another."""
+    assert main(["inspect", app, "--server", server, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["conversion"] == conversion
+    assert (report["python"] or "").splitlines()[-1:] == ([last_line] if last_line else [])
+
+
+def test_inspect_needs_no_server(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a server would need can be told where none is installed."""
+    monkeypatch.setattr(Server, "version", lambda _: None)
+    assert main(["inspect", "shop:asgi", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["server"], report["server_version"]) == ("uvicorn", None)
+    assert main(["inspect", "shop:asgi"]) == 0
+    assert "uvicorn (not installed) calls ASGI apps" in capsys.readouterr().out
+
+
+# -- serve ------------------------------------------------------------------------------------------------------------
+
+Started = list[tuple[list[str], dict[str, str]]]
+
+ALL_OPTIONS = ["--host=::1", "--port=0", "--workers=3", "--root-path=/shop", "--reload"]
+
+
+@pytest.mark.parametrize(
+    ("server", "options", "command"),
+    [
+        (
+            "uvicorn",
+            ALL_OPTIONS,
+            "uvicorn --host=::1 --port=P --interface=asgi3 --workers=3 --root-path=/shop --reload --reload-dir=D",
+        ),
+        ("hypercorn", ALL_OPTIONS, "hypercorn --bind=[::1]:P --workers=3 --root-path=/shop --reload"),
+        (
+            "granian",
+            ALL_OPTIONS,
+            "granian --interface=asgi --host=::1 --port=P --workers=3 --url-path-prefix=/shop --reload --reload-paths=D",
+        ),
+        ("gunicorn", ALL_OPTIONS, "gunicorn --bind=[::1]:P --workers=3 --reload"),
+        (
+            "gunicorn-asgi",
+            ALL_OPTIONS,
+            "gunicorn --worker-class=asgi --bind=[::1]:P --workers=3 --root-path=/shop --reload",
+        ),
+        ("daphne", ["--port=0", "--root-path=/shop"], "daphne --bind=127.0.0.1 --port=P --root-path=/shop"),
+        ("waitress", ["--port=0", "--workers=1", "--root-path=/x"], "waitress --listen=127.0.0.1:P --url-prefix=/x"),
+    ],
+)
+def test_serve_gives_a_server_its_own_options(
+    directory: Path, started: Started, server: str, options: list[str], command: str
+) -> None:
+    """Each option becomes what the server calls it, and what follows the ``--`` is passed on as it is."""
+    if "--host=::1" in options and not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 here")
+    assert main(["serve", "shop:wsgi", "--server", server, *options, "--", "--option", "value"]) == 0
+    [((python, dash_m, *arguments, app), environment)] = started
+    port = next(
+        text.rpartition("=")[2].rpartition(":")[2]
+        for text in arguments
+        if text.startswith(("--port", "--bind=[", "--listen"))
+    )
+    assert int(port) > 0
+    expected = command.replace("=P", f"={port}").replace(":P", f":{port}").replace("=D", f"={directory}").split()
+    assert [python, dash_m, *arguments] == [sys.executable, "-m", *expected, "--option", "value"]
+    assert app == ("asgi:" if server == "hypercorn" else "") + "a2wsgi._served:app"
+    assert json.loads(environment["A2WSGI_SERVED"]) == {
+        "target": {"module": "shop", "attribute": "wsgi", "directory": str(directory)},
+        "factory": False,
+        "server": server,
+    }
+    assert environment.get("SCRIPT_NAME") == ("/shop" if server == "gunicorn" else os.environ.get("SCRIPT_NAME"))
+
+
+@pytest.mark.parametrize(
+    ("app", "server", "statement"),
+    [
+        ("shop:wsgi", "uvicorn", "serving the WSGI app shop:wsgi on http://{} by uvicorn 1.2, through WSGIMiddleware"),
+        ("shop:asgi", "uvicorn", "serving the ASGI app shop:asgi on http://{} by uvicorn 1.2, without a bridge"),
+        (
+            "shop:asgi",
+            "waitress",
+            "serving the ASGI app shop:asgi on http://{} by waitress 1.2, through ASGIMiddleware",
+        ),
+    ],
+)
+def test_serve_says_what_it_serves_in_one_line(
+    capsys: pytest.CaptureFixture[str], started: Started, app: str, server: str, statement: str
+) -> None:
+    """What, on what, and through which bridge or none."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    assert main(["serve", app, "--server", server, "--port", str(port)]) == 0
+    assert len(started) == 1
+    assert capsys.readouterr() == ("", f"a2wsgi: {statement.format(f'127.0.0.1:{port}')}\n")
+
+
+@pytest.mark.parametrize(("installed", "chosen"), [({"uvicorn", "waitress"}, "uvicorn"), ({"waitress"}, "waitress")])
+def test_serve_takes_the_first_server_that_is_installed(
+    monkeypatch: pytest.MonkeyPatch, started: Started, installed: set[str], chosen: str
+) -> None:
+    """uvicorn where it is there, else waitress."""
+    monkeypatch.setattr(Server, "version", lambda server: "1.2" if server.module in installed else None)
+    assert main(["serve", "shop:wsgi", "--port=0"]) == 0
+    assert started[0][0][2] == chosen
+
+
+def test_served_app_is_made_of_what_the_environment_says(directory: Path) -> None:
+    """A process of a server loads the app from anywhere, and converts it for that server."""
+    order = {"target": vars(Target("shop", "make_app", str(directory))), "factory": True, "server": "waitress"}
+    script = "from a2wsgi import _served; import signal; print(_served.app.__name__, signal.getsignal(signal.SIGTERM).__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "A2WSGI_SERVED": json.dumps(order)},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("wsgi default_int_handler\n", "")
+
+
+# -- What goes wrong --------------------------------------------------------------------------------------------------
+
+CALLS = "servers give (environ, start_response), PEP 3333, or (scope, receive, send), ASGI"
+
+
+@pytest.mark.parametrize("command", ["serve", "inspect"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "nothing:app",
+            "There is no module 'nothing' in {0}, nor where Python looks for modules. Go to the directory that has it, or write "
+            "path/to/file.py:app.",
+        ),
+        (
+            "elsewhere/shop.py:app",
+            "There is no module 'shop' in {0}/elsewhere, nor where Python looks for modules. Go to the directory that has it, or "
+            "write path/to/file.py:app.",
+        ),
+        (
+            "needy:app",
+            "The module needy cannot be imported: ModuleNotFoundError: No module named 'a_module_that_is_not_there' "
+            "({0}/needy.py, line 1)",
+        ),
+        ("wrong:app", "The module wrong cannot be imported: SyntaxError: invalid syntax (wrong.py, line 1)"),
+        ("shop:wsgj", "The module shop has no attribute 'wsgj'. Did you mean 'wsgi'?"),
+        ("shop:Site.ap", "The type in it has no attribute 'ap'. Did you mean 'app'?"),
+        (
+            "shop:number",
+            "shop:number cannot be served. builtins.int object is not callable, and servers call an app. Pass the app object itself.",
+        ),
+        (
+            "shop:make_app",
+            f"shop:make_app cannot be served. shop.make_app is not async and takes (), and {CALLS}. If it makes the app, call it "
+            "and pass what it returns. That is what --factory does.",
+        ),
+        (
+            "shop:silent",
+            "shop:silent cannot be served. shop.silent is not async and takes (*args), which may be WSGI or ASGI. Wrap it in the "
+            "class that says it: WSGIMiddleware for a WSGI app, ASGIMiddleware for an ASGI app.",
+        ),
+        (
+            "shop:make_nothing --factory",
+            "shop:make_nothing cannot be served. None is not an app. Pass the app; a factory that gave this lacks its return "
+            "statement.",
+        ),
+        (
+            "shop:make_failure --factory",
+            "The factory make_failure() of The module shop failed: RuntimeError: no database ({0}/shop.py, line 20)",
+        ),
+        (
+            "shop:make_exit --factory",
+            "The factory make_exit() of The module shop failed: SystemExit: no configuration ({0}/shop.py, line 23)",
+        ),
+        (
+            "shop:number --factory",
+            "number of The module shop is no factory: it cannot be called. Leave out --factory.",
+        ),
+    ],
+)
+def test_app_at_fault_is_one_line_and_exit_code_1(
+    capsys: pytest.CaptureFixture[str],
+    directory: Path,
+    started: Started,
+    command: str,
+    arguments: str,
+    message: str,
+) -> None:
+    """What is wrong with the app is said with how to mend it, and no traceback."""
+    assert main([command, *arguments.split()]) == 1
+    assert capsys.readouterr() == ("", f"a2wsgi: {message.format(directory)}\n")
+    assert started == []
+
+
+def test_module_that_raises_is_at_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    """The error is shown with the place where it was raised."""
+    assert main(["inspect", "broken:app"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "a2wsgi: The module broken cannot be imported: json.decoder.JSONDecodeError: Expecting property name"
+    )
+    assert error.count("\n") == 1
+
+
+def test_traceback_is_shown_when_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """``--traceback`` has the app's own error in full, and the line after it."""
+    assert main(["inspect", "broken:app", "--traceback"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Traceback (most recent call last):\n")
+    assert "json.loads('{')" in error
+    assert error.splitlines()[-1].startswith("a2wsgi: The module broken cannot be imported: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "Neither uvicorn nor waitress is installed: pip install 'a2wsgi[serve]', or name a --server."),
+        (["--server=hypercorn"], "hypercorn is not installed: pip install hypercorn"),
+        (["--server=gunicorn-asgi"], "gunicorn-asgi is not installed: pip install 'gunicorn>=24'"),
+    ],
+)
+def test_serve_names_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
+) -> None:
+    """A server that is not there is the server's fault."""
+    monkeypatch.setattr(Server, "version", lambda _: None)
+    assert main(["serve", "shop:wsgi", *options]) == 1
+    assert capsys.readouterr().err == f"a2wsgi: {message}\n"
+
+
+def test_serve_says_that_a_port_is_taken(capsys: pytest.CaptureFixture[str], started: Started) -> None:
+    """It is said before the server is started, by the system's own word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert main(["serve", "shop:wsgi", f"--port={port}"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"a2wsgi: Nothing can listen on port {port} of 127.0.0.1: ")
+    assert error.endswith("Pass another --port or --host.\n")
+    assert started == []
+
+
+def test_server_is_not_installed_when_its_package_is_not() -> None:
+    """The package that a module is in may be missing too."""
+    server = Server("no_such_server", "asgi3", "nothing", (), needs="no_such_server.asgi")
+    assert server.version() is None
+
+
+@pytest.mark.usefixtures("started")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "the following arguments are required: COMMAND"),
+        ("serve", "the following arguments are required: APP"),
+        ("serve shop", "'shop' does not name an app. Write module:app or path/to/file.py:app."),
+        ("serve shop:", "'shop:' does not name an app. Write module:app or path/to/file.py:app."),
+        ("serve :app", "':app' does not name an app. Write module:app or path/to/file.py:app."),
+        ("serve shop:make_app()", "'shop:make_app()' does not name an app. Write shop:make_app --factory."),
+        ("serve shop:wsgi --port=70000", "argument --port: '70000' is no port: pass a number from 0 to 65535"),
+        ("serve shop:wsgi --workers=0", "argument --workers: '0' is no number of processes: pass 1 or more"),
+        (
+            "serve shop:wsgi --server=daphne --workers=2",
+            "daphne runs one process and has no --workers. These have: uvicorn, hypercorn, granian, gunicorn, gunicorn-asgi.",
+        ),
+        (
+            "serve shop:wsgi --server=waitress --reload",
+            "waitress has no --reload. These have: uvicorn, hypercorn, granian, gunicorn, gunicorn-asgi.",
+        ),
+        (
+            "serve shop:wsgi --log-level debug",
+            "unrecognized arguments: --log-level debug. The server's own options go after a --",
+        ),
+        ("inspect shop:wsgi -- --log-level", "nothing goes after the --: no server is started"),
+    ],
+)
+def test_command_line_at_fault_is_exit_code_2(capsys: pytest.CaptureFixture[str], arguments: str, message: str) -> None:
+    """The usage and what is wrong, as argparse says it."""
+    assert usage_error(capsys, *arguments.split()) == message
+
+
+def test_server_that_is_not_known_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """All that are known are named."""
+    error = usage_error(capsys, "serve", "shop:wsgi", "--server=apache")
+    assert error.startswith("argument --server: invalid choice: 'apache'")
+    assert all(name in error for name in SERVERS)
+
+
+def test_interrupt_while_the_app_is_loaded_is_exit_code_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in a slow import shows no traceback."""
+
+    def interrupted(name: str) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("importlib.import_module", interrupted)
+    assert main(["inspect", "shop:wsgi"]) == 1
+    assert capsys.readouterr() == ("", "")
+
+
+# -- Besides ----------------------------------------------------------------------------------------------------------
+
+
+def test_completion_is_printed_where_shtab_is_installed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A script for the shell, with all options."""
+    pytest.importorskip("shtab")
+    with pytest.raises(SystemExit) as exit_:
+        main(["--print-completion", "bash"])
+    assert exit_.value.code == 0
+    assert "--root-path" in capsys.readouterr().out
+
+
+def test_completion_names_shtab_where_it_is_not_installed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no dependency."""
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert usage_error(capsys, "--print-completion", "bash") == "--print-completion needs shtab: pip install shtab"
+
+
+def test_package_can_be_run() -> None:
+    """``python -m a2wsgi`` is the command."""
+    done = subprocess.run(
+        [sys.executable, "-m", "a2wsgi", "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"a2wsgi {__version__}\n", "")
