@@ -460,7 +460,9 @@ def test_error_after_a_detached_response_is_logged_once(caplog: pytest.LogCaptur
         assert call(one) == HELLO
         closed.set()
         ended.wait()
-    assert [(record.levelno, record.exc_info and record.exc_info[0]) for record in caplog.records] == [(logging.ERROR, Odd)]
+    assert [(record.levelno, record.exc_info and record.exc_info[0]) for record in caplog.records] == [
+        (logging.ERROR, Odd)
+    ]
 
 
 @pytest.mark.parametrize("sent", [0, 1, 2], ids=["nothing", "head", "head and half"])
@@ -861,7 +863,7 @@ def test_request_leaves_nothing_to_the_garbage_collector(bridge: Bridge) -> None
         call(one)
         # The loop holds the last request until it has gone round once more.
         ended = Signal("ended")
-        if not one._inline:
+        if not one._plan.inline:
             host = one._engine.host
             assert host is not None
             host.loop.call_soon_threadsafe(host.loop.call_soon, ended.set)

@@ -178,7 +178,9 @@ def test_inspect_tells_machines_the_same(capsys: pytest.CaptureFixture[str]) -> 
             "HTTP/2": "needs `pip install zttp` and `-- --http zttp --http2`",
             "WebSockets": "a WSGI app cannot take them: the handshake is answered 403",
         },
-        "python": "from a2wsgi import WSGIMiddleware\nfrom shop import make_app\n\napplication = WSGIMiddleware(make_app())\n",
+        "python": (
+            "from a2wsgi import WSGIMiddleware\nfrom shop import make_app\n\napplication = WSGIMiddleware(make_app())\n"
+        ),
     }
 
 
@@ -218,7 +220,7 @@ def test_inspect_needs_no_server(capsys: pytest.CaptureFixture[str], monkeypatch
 
 Started = list[tuple[list[str], dict[str, str]]]
 
-ALL_OPTIONS = ["--host=::1", "--port=0", "--workers=3", "--root-path=/shop", "--reload"]
+ALL_OPTIONS = ["--host=::1", "--port=0", "--workers=3", "--root-path=/x", "--reload"]
 
 
 @pytest.mark.parametrize(
@@ -227,21 +229,21 @@ ALL_OPTIONS = ["--host=::1", "--port=0", "--workers=3", "--root-path=/shop", "--
         (
             "uvicorn",
             ALL_OPTIONS,
-            "uvicorn --host=::1 --port=P --interface=asgi3 --workers=3 --root-path=/shop --reload --reload-dir=D",
+            "uvicorn --host=::1 --port=P --interface=asgi3 --workers=3 --root-path=/x --reload --reload-dir=D",
         ),
-        ("hypercorn", ALL_OPTIONS, "hypercorn --bind=[::1]:P --workers=3 --root-path=/shop --reload"),
+        ("hypercorn", ALL_OPTIONS, "hypercorn --bind=[::1]:P --workers=3 --root-path=/x --reload"),
         (
             "granian",
             ALL_OPTIONS,
-            "granian --interface=asgi --host=::1 --port=P --workers=3 --url-path-prefix=/shop --reload --reload-paths=D",
+            "granian --interface=asgi --host=::1 --port=P --workers=3 --url-path-prefix=/x --reload --reload-paths=D",
         ),
         ("gunicorn", ALL_OPTIONS, "gunicorn --bind=[::1]:P --workers=3 --reload"),
         (
             "gunicorn-asgi",
             ALL_OPTIONS,
-            "gunicorn --worker-class=asgi --bind=[::1]:P --workers=3 --root-path=/shop --reload",
+            "gunicorn --worker-class=asgi --bind=[::1]:P --workers=3 --root-path=/x --reload",
         ),
-        ("daphne", ["--port=0", "--root-path=/shop"], "daphne --bind=127.0.0.1 --port=P --root-path=/shop"),
+        ("daphne", ["--port=0", "--root-path=/x"], "daphne --bind=127.0.0.1 --port=P --root-path=/x"),
         ("waitress", ["--port=0", "--workers=1", "--root-path=/x"], "waitress --listen=127.0.0.1:P --url-prefix=/x"),
     ],
 )
@@ -267,7 +269,7 @@ def test_serve_gives_a_server_its_own_options(
         "factory": False,
         "server": server,
     }
-    assert environment.get("SCRIPT_NAME") == ("/shop" if server == "gunicorn" else os.environ.get("SCRIPT_NAME"))
+    assert environment.get("SCRIPT_NAME") == ("/x" if server == "gunicorn" else os.environ.get("SCRIPT_NAME"))
 
 
 @pytest.mark.parametrize(
@@ -298,7 +300,7 @@ def test_serve_says_what_it_serves_in_one_line(
 def test_serve_takes_the_first_server_that_is_installed(
     monkeypatch: pytest.MonkeyPatch, started: Started, installed: set[str], chosen: str
 ) -> None:
-    """uvicorn where it is there, else waitress."""
+    """It is uvicorn where it is there, else waitress."""
     monkeypatch.setattr(Server, "version", lambda server: "1.2" if server.module in installed else None)
     assert main(["serve", "shop:wsgi", "--port=0"]) == 0
     assert started[0][0][2] == chosen
@@ -307,7 +309,11 @@ def test_serve_takes_the_first_server_that_is_installed(
 def test_served_app_is_made_of_what_the_environment_says(directory: Path) -> None:
     """A process of a server loads the app from anywhere, and converts it for that server."""
     order = {"target": vars(Target("shop", "make_app", str(directory))), "factory": True, "server": "waitress"}
-    script = "from a2wsgi import _served; import signal; print(_served.app.__name__, signal.getsignal(signal.SIGTERM).__name__)"
+    script = """if True:
+        import signal
+        from a2wsgi._served import app
+        print(app.__name__, signal.getsignal(signal.SIGTERM).__name__)
+    """
     done = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "A2WSGI_SERVED": json.dumps(order)},
@@ -321,75 +327,54 @@ def test_served_app_is_made_of_what_the_environment_says(directory: Path) -> Non
 
 # -- What goes wrong --------------------------------------------------------------------------------------------------
 
+NO_MODULE = "nor where Python looks for modules. Go to the directory that has it, or write path/to/file.py:app."
 CALLS = "servers give (environ, start_response), PEP 3333, or (scope, receive, send), ASGI"
+WRAP = "Wrap it in the class that says it: WSGIMiddleware for a WSGI app, ASGIMiddleware for an ASGI app."
+
+FAULTS = {
+    "nothing:app": f"There is no module 'nothing' in {{0}}, {NO_MODULE}",
+    "elsewhere/shop.py:app": f"There is no module 'shop' in {{0}}/elsewhere, {NO_MODULE}",
+    "needy:app": (
+        "The module needy cannot be imported: ModuleNotFoundError: No module named 'a_module_that_is_not_there' "
+        "({0}/needy.py, line 1)"
+    ),
+    "wrong:app": "The module wrong cannot be imported: SyntaxError: invalid syntax (wrong.py, line 1)",
+    "shop:wsgj": "shop has no attribute 'wsgj', in {0}/shop.py. Did you mean 'wsgi'?",
+    "shop:Site.ap": "shop:Site has no attribute 'ap', in {0}/shop.py. Did you mean 'app'?",
+    "shop:Site.app.x": "shop:Site.app has no attribute 'x', in {0}/shop.py.",
+    "shop:number": (
+        "shop:number cannot be served. builtins.int object is not callable, and servers call an app. "
+        "Pass the app object itself."
+    ),
+    "shop:make_app": (
+        f"shop:make_app cannot be served. shop.make_app is not async and takes (), and {CALLS}. "
+        "If it makes the app, call it and pass what it returns. That is what --factory does."
+    ),
+    "shop:silent": (
+        f"shop:silent cannot be served. shop.silent is not async and takes (*args), which may be WSGI or ASGI. {WRAP}"
+    ),
+    "shop:make_nothing --factory": (
+        "shop:make_nothing cannot be served. None is not an app. "
+        "Pass the app; a factory that gave this lacks its return statement."
+    ),
+    "shop:make_failure --factory": (
+        "The factory shop:make_failure() failed: RuntimeError: no database ({0}/shop.py, line 20)"
+    ),
+    "shop:make_exit --factory": (
+        "The factory shop:make_exit() failed: SystemExit: no configuration ({0}/shop.py, line 23)"
+    ),
+    "shop:number --factory": "shop:number is no factory: it cannot be called. Leave out --factory.",
+}
 
 
 @pytest.mark.parametrize("command", ["serve", "inspect"])
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            "nothing:app",
-            "There is no module 'nothing' in {0}, nor where Python looks for modules. Go to the directory that has it, or write "
-            "path/to/file.py:app.",
-        ),
-        (
-            "elsewhere/shop.py:app",
-            "There is no module 'shop' in {0}/elsewhere, nor where Python looks for modules. Go to the directory that has it, or "
-            "write path/to/file.py:app.",
-        ),
-        (
-            "needy:app",
-            "The module needy cannot be imported: ModuleNotFoundError: No module named 'a_module_that_is_not_there' "
-            "({0}/needy.py, line 1)",
-        ),
-        ("wrong:app", "The module wrong cannot be imported: SyntaxError: invalid syntax (wrong.py, line 1)"),
-        ("shop:wsgj", "The module shop has no attribute 'wsgj'. Did you mean 'wsgi'?"),
-        ("shop:Site.ap", "The type in it has no attribute 'ap'. Did you mean 'app'?"),
-        (
-            "shop:number",
-            "shop:number cannot be served. builtins.int object is not callable, and servers call an app. Pass the app object itself.",
-        ),
-        (
-            "shop:make_app",
-            f"shop:make_app cannot be served. shop.make_app is not async and takes (), and {CALLS}. If it makes the app, call it "
-            "and pass what it returns. That is what --factory does.",
-        ),
-        (
-            "shop:silent",
-            "shop:silent cannot be served. shop.silent is not async and takes (*args), which may be WSGI or ASGI. Wrap it in the "
-            "class that says it: WSGIMiddleware for a WSGI app, ASGIMiddleware for an ASGI app.",
-        ),
-        (
-            "shop:make_nothing --factory",
-            "shop:make_nothing cannot be served. None is not an app. Pass the app; a factory that gave this lacks its return "
-            "statement.",
-        ),
-        (
-            "shop:make_failure --factory",
-            "The factory make_failure() of The module shop failed: RuntimeError: no database ({0}/shop.py, line 20)",
-        ),
-        (
-            "shop:make_exit --factory",
-            "The factory make_exit() of The module shop failed: SystemExit: no configuration ({0}/shop.py, line 23)",
-        ),
-        (
-            "shop:number --factory",
-            "number of The module shop is no factory: it cannot be called. Leave out --factory.",
-        ),
-    ],
-)
+@pytest.mark.parametrize("arguments", FAULTS)
 def test_app_at_fault_is_one_line_and_exit_code_1(
-    capsys: pytest.CaptureFixture[str],
-    directory: Path,
-    started: Started,
-    command: str,
-    arguments: str,
-    message: str,
+    capsys: pytest.CaptureFixture[str], directory: Path, started: Started, command: str, arguments: str
 ) -> None:
     """What is wrong with the app is said with how to mend it, and no traceback."""
     assert main([command, *arguments.split()]) == 1
-    assert capsys.readouterr() == ("", f"a2wsgi: {message.format(directory)}\n")
+    assert capsys.readouterr() == ("", f"a2wsgi: {FAULTS[arguments].format(directory)}\n")
     assert started == []
 
 
@@ -397,9 +382,7 @@ def test_module_that_raises_is_at_fault(capsys: pytest.CaptureFixture[str]) -> N
     """The error is shown with the place where it was raised."""
     assert main(["inspect", "broken:app"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(
-        "a2wsgi: The module broken cannot be imported: json.decoder.JSONDecodeError: Expecting property name"
-    )
+    assert error.startswith("a2wsgi: The module broken cannot be imported: JSONDecodeError: Expecting property name")
     assert error.count("\n") == 1
 
 
@@ -446,6 +429,9 @@ def test_server_is_not_installed_when_its_package_is_not() -> None:
     assert server.version() is None
 
 
+THESE_HAVE = "These have: uvicorn, hypercorn, granian, gunicorn, gunicorn-asgi."
+
+
 @pytest.mark.usefixtures("started")
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -460,11 +446,11 @@ def test_server_is_not_installed_when_its_package_is_not() -> None:
         ("serve shop:wsgi --workers=0", "argument --workers: '0' is no number of processes: pass 1 or more"),
         (
             "serve shop:wsgi --server=daphne --workers=2",
-            "daphne runs one process and has no --workers. These have: uvicorn, hypercorn, granian, gunicorn, gunicorn-asgi.",
+            f"daphne runs one process and has no --workers. {THESE_HAVE}",
         ),
         (
             "serve shop:wsgi --server=waitress --reload",
-            "waitress has no --reload. These have: uvicorn, hypercorn, granian, gunicorn, gunicorn-asgi.",
+            f"waitress has no --reload. {THESE_HAVE}",
         ),
         (
             "serve shop:wsgi --log-level debug",

@@ -37,7 +37,7 @@ def python(code: str, *arguments: str) -> str:
     ended = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", *arguments, "-c", textwrap.dedent(code)],
         cwd=TESTS,
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))},
         capture_output=True,
         timeout=30,
         check=False,

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from ._errors import AppProtocolError
 
-__all__ = ["as_bytes", "body_before_head", "no_response", "no_status", "second_head", "too_short", "unfinished", "unknown"]
+__all__ = [
+    "as_bytes",
+    "body_before_head",
+    "no_response",
+    "no_status",
+    "second_head",
+    "too_short",
+    "unfinished",
+    "unknown",
+]
 
 
 def no_response() -> AppProtocolError:
@@ -22,7 +31,7 @@ def no_response() -> AppProtocolError:
 def unfinished() -> AppProtocolError:
     """The app returned in the middle of its response."""
     return AppProtocolError(
-        "The ASGI app returned before the end of its response. ASGI HTTP 2.5, \"Response Body\": the last message has "
+        'The ASGI app returned before the end of its response. ASGI HTTP 2.5, "Response Body": the last message has '
         "more_body=False. Send one, with an empty body if need be."
     )
 
@@ -38,7 +47,7 @@ def body_before_head() -> AppProtocolError:
 def second_head() -> AppProtocolError:
     """The app sent a head again."""
     return AppProtocolError(
-        "The ASGI app sent http.response.start a second time. A response has one head (ASGI HTTP 2.5, \"Response "
+        'The ASGI app sent http.response.start a second time. A response has one head (ASGI HTTP 2.5, "Response '
         'Start"). Send it once.'
     )
 
@@ -76,5 +85,5 @@ def as_bytes(body: object) -> bytes:
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body)  # WSGI servers take nothing else; and the app may reuse its buffer
     raise AppProtocolError(
-        f"The ASGI app sent a body of type {type(body).__name__}. ASGI HTTP 2.5, \"Response Body\", wants bytes. Encode text."
+        f'The ASGI app sent a body of type {type(body).__name__}. ASGI HTTP 2.5, "Response Body", wants bytes. Encode text.'
     )

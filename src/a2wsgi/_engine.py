@@ -156,7 +156,9 @@ class Engine:
                 place.run(lambda: self._start_lifespan(app))
             started = True
         except BaseException as error:
-            startup.error = error if isinstance(error, Exception) else BridgeError(f"The startup was interrupted: {error!r}")
+            startup.error = (
+                error if isinstance(error, Exception) else BridgeError(f"The startup was interrupted: {error!r}")
+            )
             raise
         finally:
             with self._lock:

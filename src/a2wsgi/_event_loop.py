@@ -56,7 +56,7 @@ def gevent_start_thread() -> Callable[[Callable[[], object], tuple[()]], object]
     return cast("Callable[..., object]", monkey.get_original("_thread", "start_new_thread"))
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]  # which class it is depends on the system
+class _Selector(selectors.DefaultSelector):  # which class that is depends on the system
     """A selector that does what is due before it waits, and then waits for a lock if it has no descriptors."""
 
     def __init__(self) -> None:
@@ -78,14 +78,18 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]  # 
         self.by_bell = len(self.get_map()) == 1
         return key
 
+    def run_due(self) -> None:
+        """Do what is due."""
+        due, self.due = self.due, []
+        for function in due:
+            function()
+
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """See ``selectors``."""
         if self.due:
-            due, self.due = self.due, []
-            for function in due:
-                function()
+            self.run_due()
         if not self.by_bell:
-            return super().select(timeout)  # type: ignore[no-any-return]  # see the class
+            return super().select(timeout)
         if timeout is None:
             self.bell.acquire()
         elif timeout > 0:
@@ -108,6 +112,11 @@ class Loop(asyncio.SelectorEventLoop):
         """See ``asyncio``. May also be called by what `soon` calls."""
         super().stop()
         self._write_to_self()  # or the wait that follows would be endless
+
+    def close(self) -> None:
+        """See ``asyncio``. What is still due is done: threads may wait for it."""
+        self._our_selector.run_due()
+        super().close()
 
     def _write_to_self(self) -> None:
         selector = self._our_selector

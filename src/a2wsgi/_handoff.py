@@ -391,6 +391,9 @@ class ToServer(ToThread):
         Raises:
             BaseException: The error of `stop`, or why the loop does not run any more.
         """
+        chunks: list[bytes] = []
+        ended = False
+        waiters: list[asyncio.Future[None]] = []
         while True:
             with self._lock:
                 if self._stopped is not None:
@@ -440,10 +443,13 @@ class ToServer(ToThread):
         while not gate.acquire(timeout=self._host.sign_seconds):
             trouble = self._host.trouble()
             if trouble is not None:
-                with self._lock:
-                    self._stopped = self._stopped or (lambda: trouble)
-                    self._gate = None
+                self._lose(trouble)
                 return
+
+    def _lose(self, trouble: BaseException) -> None:
+        with self._lock:
+            self._stopped = self._stopped or (lambda: trouble)
+            self._gate = None
 
 
 class Disconnection:

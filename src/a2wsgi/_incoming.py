@@ -24,16 +24,16 @@ import contextlib
 import contextvars
 import enum
 import functools
-import io
 import tempfile
 from typing import IO, TYPE_CHECKING, BinaryIO, Protocol
 
 from ._errors import ClientDisconnected, RequestTooLarge
 from ._handoff import ToThread
-from ._input import streamed_input
+from ._input import WholeBody, streamed_input
 
 if TYPE_CHECKING:
     import asyncio
+    import io
     from collections.abc import Callable
 
     from ._runtime import Runtime
@@ -157,14 +157,16 @@ class Incoming:
                 self._spooled = await self._spool_rest(chunks)
         except ClientDisconnected as error:
             # The app is run all the same: it is the one to know what half an upload means. Its first read tells it.
+            self._leave_the_end_to_the_app(environ)
             stream = self._open_stream([])
             self._cut_off(error.reason)
             return stream
         self._turn = _Turn.NOBODY
         if self._left:
+            self._leave_the_end_to_the_app(environ)
             return self._open_stream(chunks)
         self._declare_length(environ)
-        return self._spooled or io.BytesIO(b"".join(chunks))
+        return self._spooled or WholeBody(b"".join(chunks))
 
     def _accept(self, message: Message) -> bytes:
         """The piece of the body in ``message``. Notes whether more is to come.
@@ -220,6 +222,15 @@ class Incoming:
             chunked = environ.pop("HTTP_TRANSFER_ENCODING", None)
             if self._received or chunked is not None:
                 environ["CONTENT_LENGTH"] = str(self._received)
+
+    def _leave_the_end_to_the_app(self, environ: Environ) -> None:
+        """Let the app mind the Content-Length of a body that is still arriving.
+
+        Werkzeug then puts a stream of its own above ours, by which Flask answers a quiet 400 where ours raises, instead
+        of logging an error for each client that leaves.
+        """
+        if self._declared is not None:
+            environ["wsgi.input_terminated"] = False
 
     def _open_stream(self, chunks: list[bytes], ask: Callable[[], object] | None = None) -> io.BufferedReader:
         """A file over a body of which these chunks are here and the rest is to come."""

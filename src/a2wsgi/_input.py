@@ -3,7 +3,7 @@
 Strategy
     A raw stream over a hand-off, and Python's own ``io.BufferedReader`` above it: ``read``, ``read1``, ``readinto``,
     ``readline``, ``readlines``, ``peek`` and iteration are the ones every file has, in C, over any cut of the body into
-    messages. A body that is complete when the app starts needs none of this: it is an ``io.BytesIO``.
+    messages. A body that is complete when the app starts needs none of this: it is a `WholeBody`, in memory.
 
 Guarantees
     - A body that did not arrive whole never looks complete: reading past what came raises, now and each time again.
@@ -25,7 +25,20 @@ if TYPE_CHECKING:
 
     from ._handoff import ToThread
 
-__all__ = ["BodyReader", "streamed_input"]
+__all__ = ["BodyReader", "WholeBody", "streamed_input"]
+
+
+class WholeBody(io.BytesIO):
+    """A body that is complete when the app starts, with what ``io.BufferedReader`` has and ``io.BytesIO`` lacks."""
+
+    __slots__ = ()
+
+    # io.BytesIO's own stops at the hint, the one of every other file past it.
+    readlines = io.IOBase.readlines  # type: ignore[assignment]  # that it takes None, too, typeshed says of one only
+
+    def peek(self, size: int = 0, /) -> bytes:  # noqa: ARG002 - io.BufferedReader gives what it has, whatever the size
+        """What follows, without reading it."""
+        return self.getvalue()[self.tell() :]
 
 
 class BodyReader(io.RawIOBase):

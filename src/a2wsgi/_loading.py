@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import os
 import sys
 import traceback
@@ -15,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 from ._convert import to_asgi, to_wsgi
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from ._interface import Interface
 
 __all__ = ["LoadError", "Target", "converted", "load"]
@@ -68,27 +65,27 @@ def load(target: Target, *, factory: bool = False) -> Any:  # noqa: ANN401 - wha
     Raises:
         LoadError: There is none, or what it is in fails.
     """
-    module = _module(target)
-    app: Any = module
+    place, app = target.module, _module(target)
+    file = getattr(
+        app, "__file__", None
+    )  # said, since it may be another than was meant: site.py is one of Python's own
     for name in target.attribute.split("."):
         if not hasattr(app, name):
             close = difflib.get_close_matches(name, [known for known in dir(app) if not known.startswith("_")], n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise LoadError(f"{_named(app)} has no attribute {name!r}.{hint}")
-        app = getattr(app, name)
+            raise LoadError(f"{place} has no attribute {name!r}, in {file}.{hint}")
+        place, app = f"{place}{'.' if ':' in place else ':'}{name}", getattr(app, name)
     if not factory:
         return app
     if not callable(app):
-        raise LoadError(
-            f"{target.attribute} of {_named(module)} is no factory: it cannot be called. Leave out --factory."
-        )
+        raise LoadError(f"{place} is no factory: it cannot be called. Leave out --factory.")
     try:
         return app()
     except (Exception, SystemExit) as error:
-        raise LoadError(f"The factory {target.attribute}() of {_named(module)} failed: {_told(error)}") from error
+        raise LoadError(f"The factory {place}() failed: {_told(error)}") from error
 
 
-def _module(target: Target) -> ModuleType:
+def _module(target: Target) -> Any:  # noqa: ANN401 - a module, and then what is in it
     if sys.path[:1] != [target.directory]:
         sys.path.insert(0, target.directory)
     try:
@@ -104,17 +101,12 @@ def _module(target: Target) -> ModuleType:
 
 def _told(error: BaseException) -> str:
     """What ``error`` is and where it was raised, in a line."""
-    frames = traceback.extract_tb(error.__traceback__)
-    # Without those of the import system, whose code is "frozen".
-    places = [frame for frame in frames if not frame.filename.startswith("<")]
-    where = (
-        f" ({places[-1].filename}, line {places[-1].lineno})" if places and not isinstance(error, SyntaxError) else ""
-    )
-    return "".join(traceback.format_exception_only(error)[-1:]).strip() + where
-
-
-def _named(thing: object) -> str:
-    return f"The module {thing.__name__}" if inspect.ismodule(thing) else f"The {type(thing).__name__} in it"
+    text = f"{type(error).__name__}: {error}"
+    # Without the frames of the import system, whose code is "<frozen>".
+    places = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    if isinstance(error, SyntaxError) or not places:  # the former says itself where it is
+        return text
+    return f"{text} ({places[-1].filename}, line {places[-1].lineno})"
 
 
 def converted(app: Any, interface: Interface) -> Any:  # noqa: ANN401 - any app

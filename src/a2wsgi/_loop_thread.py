@@ -38,6 +38,8 @@ from ._runtime import Doorbell, Host
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from ._handoff import ToServer
+
 __all__ = ["GivenHost", "InlineHost", "Place", "Tenant", "ThreadHost", "adopt_orphans"]
 
 logger = logging.getLogger("a2wsgi")
@@ -49,6 +51,10 @@ SIGN_SECONDS = 0.5
 
 #: How long cancelled tasks may take to end when their loop does, in seconds. Arbitrary.
 CANCEL_SECONDS = 1.0
+
+#: How often an inline loop goes round after a request that was given up, for what its app has left: asynchronous
+#: generators are closed by tasks of their own. Arbitrary.
+ROUNDS = 10
 
 #: Guards _shared and the tenants of each host. Never held while anything is waited for.
 _lock = threading.Lock()
@@ -100,6 +106,12 @@ class Place(Host):
             future.cancel()
             raise
         return future.result()
+
+    def see_out(self, stream: ToServer, seconds: float) -> None:
+        """Let a request end that is given up and will be cancelled after ``seconds``. A server thread.
+
+        A loop with a thread of its own does that by itself.
+        """
 
     def leave_host(self, tenant: Tenant) -> None:
         """Let ``tenant`` go; who has none left ends. Any thread."""
@@ -286,6 +298,14 @@ class InlineHost(Place):
                     asyncio._set_running_loop(outer)  # noqa: SLF001 - as above
                 if timer is not None:
                     timer.cancel()
+
+    def see_out(self, stream: ToServer, seconds: float) -> None:
+        """See `Place`. Now or never: between requests nothing runs."""
+        stream.wait_left(seconds + CANCEL_SECONDS)
+        with self._turn, _outside_any_loop():
+            for _ in range(ROUNDS):
+                self.loop.call_soon(self.loop.stop)
+                self.loop.run_forever()
 
     def touch(self, function: Callable[[Any], object], argument: Any) -> None:  # noqa: ANN401 - as Doorbell.ring
         """Call ``function(argument)`` when no other thread runs the loop."""

@@ -38,6 +38,9 @@ READ_BYTES = 65_536
 _BOUNDED_TYPES = (io.BytesIO, tempfile.SpooledTemporaryFile)
 _BOUNDED_NAMES = {"eventlet.wsgi.Input", "twisted.web.wsgi._InputStream"}
 
+# Of these nearly none has a body; where one has, HTTP/1 says so by a header (RFC 9112 §6.3): spares a trip to the stream.
+_READERS = {"GET", "HEAD"}
+
 
 class RequestBody:
     """The body of one request.
@@ -69,8 +72,8 @@ class RequestBody:
             return [{"type": "http.request", "body": b"", "more_body": False}]
         if self._left is None or self._left > READ_BYTES or self._awaited:
             return []
-        messages = self.next()
-        while self._read is not None:  # a stream may give less than it is asked for
+        messages: list[Message] = []
+        while self.unread:  # a stream may give less than it is asked for
             messages += self.next()
         if len(messages) > 1 and messages[-1]["type"] == "http.request":
             body = b"".join(message["body"] for message in messages)
@@ -83,7 +86,7 @@ class RequestBody:
             return []
         try:
             data = self._read(READ_BYTES if self._left is None else min(self._left, READ_BYTES))
-        except Exception:  # noqa: BLE001 - servers raise what they like when the client is gone
+        except Exception:  # servers raise what they like when the client is gone
             logger.debug("The request's body could not be read to its end", exc_info=True)
             data = b""
             self._left = self._left or 1
@@ -104,20 +107,18 @@ def _reader(environ: Environ, *, bounded: bool) -> Callable[[int], bytes] | None
     stream = environ.get("wsgi.input")
     if stream is None:
         return None
+    read: Callable[[int], bytes] = stream.read
     if bounded:
-        return stream.read  # type: ignore[no-any-return]  # an environ holds anything
+        return read
     encoding = environ.get("HTTP_TRANSFER_ENCODING")
-    if not encoding and environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1") and environ.get("REQUEST_METHOD") in _READERS:
+    is_http_1 = environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1")
+    if is_http_1 and not encoding and environ.get("REQUEST_METHOD") in _READERS:
         return None
     if "uwsgi.version" in environ and encoding:
         import uwsgi  # noqa: PLC0415 - exists only in uWSGI's own process
 
-        return lambda _: uwsgi.chunked_read()  # type: ignore[no-any-return]  # it has no types
+        return lambda _: bytes(uwsgi.chunked_read())
     name = f"{type(stream).__module__}.{type(stream).__qualname__}"
     if environ.get("wsgi.input_terminated") or isinstance(stream, _BOUNDED_TYPES) or name in _BOUNDED_NAMES:
-        return stream.read  # type: ignore[no-any-return]  # as above
+        return read
     return None
-
-
-# Of these nearly none has a body; where one has, HTTP/1 says so by a header (RFC 9112 §6.3). Spares a trip to the stream.
-_READERS = {"GET", "HEAD"}

@@ -23,7 +23,8 @@ import contextvars
 import logging
 import os
 import weakref
-from typing import TYPE_CHECKING, Final, NoReturn
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 from . import _asgi_faults as faults
 from ._engine import Engine, closed_error, fit_for_a_server, is_cancellation
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._loop_thread import Place
-    from ._types import AnyASGIApp, ASGIApp, Environ, Message, Receive, Scope, Send, StartResponse
+    from ._types import AnyASGIApp, ASGI2App, ASGIApp, Environ, Message, Receive, Scope, Send, StartResponse
 
 __all__ = ["ASGIMiddleware"]
 
@@ -99,14 +100,7 @@ class ASGIMiddleware:
                 "nor go on with detach_background. Leave out inline, or the other."
             )
         self.app = app
-        self._asgi3 = _as_asgi3(app)
-        self._wait_time = wait_time
-        self._detach_background = detach_background
-        self._inline = inline
-        self._response_buffer_bytes = response_buffer_bytes
-        self._grace_timeout = grace_timeout
         self._process_headers = process_headers(os.environ)
-        self._said_dropped: set[str] = set()
         self._engine = Engine(
             loop=loop,
             inline=inline,
@@ -114,8 +108,18 @@ class ASGIMiddleware:
             startup_timeout=startup_timeout,
             shutdown_timeout=shutdown_timeout,
         )
-        # Requests hold the bridge; the engine and its loop never do. The end of the process has a hook of its own.
-        weakref.finalize(self, self._engine.abandon).atexit = False
+        self._plan = _Plan(
+            app=_as_asgi3(app),
+            engine=self._engine,
+            inline=inline,
+            wait_time=wait_time,
+            detach_background=detach_background,
+            response_buffer_bytes=response_buffer_bytes,
+            grace_timeout=grace_timeout,
+        )
+        # The bridge and its requests hold the plan; the engine and its loop never do. When the last of them is gone, so is
+        # the place on the loop. The end of the process has a hook of its own.
+        weakref.finalize(self._plan, self._engine.abandon).atexit = False
 
     def __repr__(self) -> str:
         """The app, and whether it is started up."""
@@ -133,7 +137,7 @@ class ASGIMiddleware:
 
         Threading: a server thread. Waits for the app's response to begin.
         """
-        host = self._engine.host or self._engine.start(self._asgi3)
+        host = self._engine.host or self._engine.start(self._plan.app)
         host.refuse_own_thread()
         try:
             scope = scope_from_environ(environ, self._process_headers)
@@ -142,7 +146,7 @@ class ASGIMiddleware:
             return _bad_request(start_response)
         # ASGI Lifespan 2.0, "Lifespan State": a shallow copy for each request. A bridge further out may have a state too.
         scope["state"] = {**scope.get("state", {}), **self._engine.state}
-        return _Request(self, host, scope, body).answer(start_response)
+        return _Request(self._plan, host, scope, body).answer(start_response)
 
     def start(self) -> None:
         """Start the loop and the app's lifespan now, and wait for it; else the first request does. Idempotent.
@@ -153,7 +157,7 @@ class ASGIMiddleware:
 
         Threading: any thread but that of its own loop.
         """
-        self._engine.start(self._asgi3)
+        self._engine.start(self._plan.app)
 
     def close(self) -> None:
         """End what runs, shut the app's lifespan down, and give the loop back. Idempotent; the end of the process does it.
@@ -177,10 +181,24 @@ class ASGIMiddleware:
     ) -> None:
         self.close()
 
-    def _say_dropped(self, names: tuple[str, ...]) -> None:
+
+@dataclass(frozen=True)
+class _Plan:
+    """What all requests of a bridge share. For the options see `ASGIMiddleware`."""
+
+    app: ASGIApp
+    engine: Engine
+    inline: bool
+    wait_time: float | None
+    detach_background: bool
+    response_buffer_bytes: int
+    grace_timeout: float
+    said_dropped: set[str] = field(default_factory=set)
+
+    def say_dropped(self, names: tuple[str, ...]) -> None:
         """Log, once for each name, that the app sent a header that is the server's business."""
-        for name in set(names) - self._said_dropped:
-            self._said_dropped.add(name)
+        for name in set(names) - self.said_dropped:
+            self.said_dropped.add(name)
             logger.warning(
                 "The app sent the header %r, which belongs to the server's connection; it was dropped (PEP 3333, "
                 '"Other HTTP Features"; RFC 9110 §7.6.1). Said once.',
@@ -192,9 +210,10 @@ def _as_asgi3(app: AnyASGIApp) -> ASGIApp:
     """The app, with an adapter if it is of ASGI 2 (ASGI, "Legacy Applications")."""
     if tell(app).interface != "asgi2":
         return app
+    double = cast("ASGI2App", app)  # AnyASGIApp is typed as what it nearly always is
 
     async def asgi3(scope: Scope, receive: Receive, send: Send) -> None:
-        await app(scope)(receive, send)  # type: ignore[call-arg]  # AnyASGIApp is typed as what it nearly always is
+        await double(scope)(receive, send)
 
     return asgi3
 
@@ -216,7 +235,6 @@ class _Request:
         "_arrived",
         "_asked",
         "_body",
-        "_bridge",
         "_complete",
         "_context",
         "_failure",
@@ -227,6 +245,7 @@ class _Request:
         "_missing",
         "_no_body",
         "_over",
+        "_plan",
         "_receivers",
         "_scope",
         "_stream",
@@ -235,14 +254,14 @@ class _Request:
         "task",
     )
 
-    def __init__(self, bridge: ASGIMiddleware, host: Place, scope: Scope, body: RequestBody) -> None:
-        self._bridge = bridge
+    def __init__(self, plan: _Plan, host: Place, scope: Scope, body: RequestBody) -> None:
+        self._plan = plan
         self._host = host
         self._scope = scope
         self._method: str = scope["method"]
         self._body = body  # the server thread alone uses it
         self._context = contextvars.copy_context()
-        self._stream = ToServer(host, bridge._response_buffer_bytes)
+        self._stream = ToServer(host, plan.response_buffer_bytes)
         # All below is the loop thread's, once it has begun.
         self.task: asyncio.Task[None] | None = None
         self._arrived = body.first()  # messages that receive() has not given yet
@@ -304,7 +323,7 @@ class _Request:
     # -- Request in: the loop thread ----------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        engine = self._bridge._engine
+        engine = self._plan.engine
         if engine.host is not self._host:
             # 1. The server thread saw the host. 2. The bridge was closed. 3. The server thread rang.
             self._failure, self._over = closed_error(), True
@@ -347,7 +366,7 @@ class _Request:
 
     async def _run(self) -> None:
         try:
-            await self._bridge._asgi3(self._scope, self.receive, self.send)
+            await self._plan.app(self._scope, self.receive, self.send)
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the loop, a CancelledError must be told
             self._app_ended(error)
         else:
@@ -382,11 +401,11 @@ class _Request:
             raise faults.no_status()
         head = response_head_from_asgi(message["status"], message.get("headers"))
         if head.dropped:
-            self._bridge._say_dropped(head.dropped)
+            self._plan.say_dropped(head.dropped)
         if no_body(self._method, head.code):
             self._no_body = True
             # A stream without end does not notice that nobody reads it, and would hold the server thread for ever.
-            self._timer = self._host.loop.call_later(self._bridge._grace_timeout, self._cut)
+            self._timer = self._host.loop.call_later(self._plan.grace_timeout, self._cut)
         else:
             self._missing = head.content_length
         self._head = head
@@ -425,15 +444,15 @@ class _Request:
                 logger.debug("The app ended after its client had left", exc_info=error)
         elif self._complete:
             if error is not None and not is_cancellation(error):
-                self._failure = fit_for_a_server(error, inline=self._bridge._inline)
+                self._failure = fit_for_a_server(error, inline=self._plan.inline)
                 if self._unwatched:
                     self._log_failure()
         elif error is not None:
-            self._failure = fit_for_a_server(error, inline=self._bridge._inline)
+            self._failure = fit_for_a_server(error, inline=self._plan.inline)
         else:
             self._failure = faults.no_response() if self._head is None else faults.unfinished()
         self._wake_receivers()
-        self._bridge._engine.requests.discard(self)
+        self._plan.engine.requests.discard(self)
         self._stream.leave()
 
     def _server_left(self, reason: str) -> None:
@@ -442,11 +461,11 @@ class _Request:
         if self._over:
             self._log_failure()
         elif self._complete:
-            if self._bridge._wait_time is not None:
-                self._timer = self._host.loop.call_later(self._bridge._wait_time, self._cancel)
+            if self._plan.wait_time is not None:
+                self._timer = self._host.loop.call_later(self._plan.wait_time, self._cancel)
         elif self._gone is None:
             self._lose_client(ClientDisconnected(reason))
-            self._timer = self._host.loop.call_later(self._bridge._grace_timeout, self._cancel)
+            self._timer = self._host.loop.call_later(self._plan.grace_timeout, self._cancel)
 
     def _cut(self) -> None:
         """The app goes on with a response that has no body."""
@@ -455,7 +474,7 @@ class _Request:
             self._complete = True
             self._stream.give(b"", last=True)
             self._wake_receivers()
-            self._timer = self._host.loop.call_later(self._bridge._grace_timeout, self._cancel)
+            self._timer = self._host.loop.call_later(self._plan.grace_timeout, self._cancel)
 
     def give_up(self, error: BaseException) -> None:
         """See `Running`: the bridge is closed, or its loop ends."""
@@ -505,14 +524,12 @@ class _Request:
         Raises:
             Exception: What the app raised after its response was complete.
         """
-        if self._bridge._detach_background or not self._complete:
+        if self._plan.detach_background or not self._complete:
             self.leave("the server closed the response before its end")
-            if self._bridge._inline:  # now or never: between requests nothing runs
-                self._stream.wait_left(self._bridge._grace_timeout + 1)
-        elif not self._stream.wait_left(self._bridge._wait_time):
+            self._host.see_out(self._stream, self._plan.grace_timeout)
+        elif not self._stream.wait_left(self._plan.wait_time):
             self._host.doorbell.ring(_Request._give_up_background, self)
-            if self._bridge._inline:
-                self._stream.wait_left(1)
+            self._host.see_out(self._stream, 0)
         elif self._failure is not None:
             self.raise_failure()
 

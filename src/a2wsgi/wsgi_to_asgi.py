@@ -295,6 +295,7 @@ class _Request:
         "_incoming",
         "_interruption",
         "_length",
+        "_method",
         "_output",
         "_remaining",
         "_runtime",
@@ -366,6 +367,7 @@ class _Request:
         """Read the body ahead and have a worker run the app. False if the request is answered without the app."""
         try:
             self._environ = environ = environ_from_scope(self._scope, self._shared.template)
+            self._method: str = environ["REQUEST_METHOD"]  # PEP 3333: the environ itself is the app's to change
             environ["wsgi.input"] = await self._incoming.open(environ)
         except BadRequest as error:
             logger.info("400 to a request: %s", error)
@@ -517,7 +519,7 @@ class _Request:
         if head is None:
             raise no_head()
         self._committed = True
-        self._remaining = 0 if no_body(self._environ["REQUEST_METHOD"], head.status) else head.content_length
+        self._remaining = 0 if no_body(self._method, head.status) else head.content_length
 
     # -- Response out: loop thread --------------------------------------------------------------------------------
 
@@ -560,7 +562,7 @@ class _Request:
         self._head_sent = True
         headers = head.headers
         if head.content_length is None and not no_body("", head.status):
-            if self._environ["REQUEST_METHOD"] == "HEAD":
+            if self._method == "HEAD":
                 # RFC 9110 §9.3.2: the headers are GET's; but whether an empty body is what GET has, nobody knows.
                 length = self._length or None
             else:

@@ -8,6 +8,7 @@ from a2wsgi.wsgi_typing import Environ, StartResponse
 
 
 def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """As the module says."""
     body: bytes = environ["wsgi.input"].read()
     start_response("200 OK", [("Content-Type", "application/octet-stream")])
     return [body]

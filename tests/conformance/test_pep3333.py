@@ -95,7 +95,8 @@ def test_environ_method_of_the_app_changes_nothing(
         return kind([b"hello"])
 
     response = call(WSGIMiddleware(app), None, http_scope(method))
-    assert response.messages == messages_of(200, [(b"content-length", b"5")], body)
+    assert (response.headers, response.body) == ([(b"content-length", b"5")], body)
+    assert response.complete
 
 
 @pytest.mark.parametrize("server", [("127.0.0.1", 8000), ("/run/app.sock", None), None, ("", 0)])
@@ -279,7 +280,9 @@ def test_start_response_may_be_called_by_the_first_iteration() -> None:
     assert (response.status, response.body) == (201, b"x")
 
 
-@pytest.mark.parametrize("chunks", [[b"x"], [], iter([b"x"]), iter([])], ids=["list", "empty list", "iterator", "empty"])
+@pytest.mark.parametrize(
+    "chunks", [[b"x"], [], iter([b"x"]), iter([])], ids=["list", "empty list", "iterator", "empty"]
+)
 def test_start_response_that_is_never_called_is_an_error(chunks: Iterable[bytes]) -> None:
     """PEP 3333, "Specification Details": the app must call it before its first body bytestring."""
     response = call(WSGIMiddleware(lambda environ, start_response: chunks), fails=AppProtocolError)
@@ -359,7 +362,8 @@ def test_start_response_with_exc_info_raises_once_headers_are_sent(how: str) -> 
 
 
 def _tracebacks(error: BaseException) -> list[object]:
-    found, traceback = [], error.__traceback__
+    found: list[object] = []
+    traceback = error.__traceback__
     while traceback is not None:
         found.append(traceback)
         traceback = traceback.tb_next
@@ -418,15 +422,12 @@ def test_write_does_not_spare_the_iterable() -> None:
     app = Counting([])
 
     def writing(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        iterable: Iterable[bytes] = []
-
         def start(status: str, headers: list[tuple[str, str]]) -> Callable[[bytes], object]:
             write = start_response(status, headers)
             write(b"all of it")
             return write
 
-        iterable = app(environ, start)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-        return iterable
+        return app(environ, start)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     assert call(WSGIMiddleware(writing)).body == b"all of it"
     assert app.closes == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,10 @@ class Client:
         """Hang up."""
         self._file.close()
         self._socket.close()
+
+    def reset_on_close(self) -> None:
+        """Have the end of the connection be a reset, and what is under way lost."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     # -- out ------------------------------------------------------------------------------------------------------
 

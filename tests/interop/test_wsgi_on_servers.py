@@ -403,6 +403,10 @@ def test_client_that_stops_reading_is_given_up(asgi_server: Server) -> None:
         with Client(asgi_server.port) as other:
             assert other.get(f"/closed/{name}").status == 200
             assert other.get("/hello", to("impatient")).body == b"Hello, world!"
+        assert client.head().status == 200
+        with pytest.raises(BrokenError):
+            for _ in client.chunks():
+                pass
 
 
 def test_sigterm_lets_running_requests_end(asgi_server_name: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from interop.asgi_servers import uvicorn
 from interop.client import Client
-from support.servers import Server, running
+from support.servers import Server, running, until
 
 pytestmark = pytest.mark.interop
 
@@ -43,6 +44,19 @@ def test_django_knows_the_root_path(prefixed: Server) -> None:
                 "path_info": "/prefix",
                 "query": {},
             }
+
+
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+@pytest.mark.parametrize("path", ["/endless/x", "/quiet/x", "/stuck"])
+def test_sigterm_ends_what_does_not_end_itself(tmp_path: Path, http: str, path: str) -> None:
+    """After uvicorn's own grace period no request keeps the process alive, not even one whose app is stuck."""
+    pytest.importorskip(http)
+    command = uvicorn(f"--http={http}", "--timeout-graceful-shutdown=0")
+    with running(command, tmp_path) as server, Client(server.port) as client, Client(server.port) as other:
+        client.send_head("GET", path)
+        until(lambda: other.get("/statistics").json()["flask"]["busy"] == 1, "the app runs")
+        server.signal(signal.SIGTERM)
+        assert server.wait() in {0, -signal.SIGTERM}
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])

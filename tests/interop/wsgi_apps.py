@@ -188,6 +188,13 @@ def quiet(name: str) -> flask.Response:
     return flask.Response(make(), mimetype="text/plain")
 
 
+@app.get("/stuck")
+def stuck() -> str:
+    """Never answer, and notice nothing."""
+    threading.Event().wait()
+    return "never"
+
+
 @app.get("/closed/<name>")
 def wait_until_closed(name: str) -> tuple[str, int]:
     """Wait for the end of a response."""

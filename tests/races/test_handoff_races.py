@@ -7,7 +7,6 @@ side's look and its wait.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -182,11 +181,8 @@ def test_gate_that_opens_as_the_loop_is_closed_is_no_error(monkeypatch: pytest.M
     lock = hook(stream)
 
     def meanwhile() -> None:
-        def is_told() -> None:
-            lock.before = lambda: stream.stop(Stopped)
-            loop.close()
-
-        is_told()
+        lock.before = lambda: stream.stop(Stopped)
+        loop.close()
 
     lock.after = meanwhile
     with pytest.raises(Stopped):
@@ -489,7 +485,7 @@ def test_watcher_that_is_about_to_wait_is_met_by_the_end(
 
 
 def test_two_ends_open_a_gate_once() -> None:
-    """The client leaves as the request is over. Defends `finish`: a gate is taken out before it is opened."""
+    """The client leaves as the request is over. Defends `finish`: ``pop()``, and ``suppress(IndexError)``."""
     disconnected = Disconnection()
 
     class Gates(list[threading.Lock]):
@@ -533,4 +529,3 @@ def test_closed_loop_is_not_told_of_what_a_thread_brings() -> None:
     stream.leave()
     stream.stop(lambda: ClientDisconnected("the loop was closed"))
     taking.close()
-    assert os.getpid()

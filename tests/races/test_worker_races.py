@@ -13,6 +13,7 @@ import signal
 import threading
 import warnings
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -342,6 +343,31 @@ def test_job_cannot_be_withdrawn_between_the_queue_and_its_worker(make: Callable
     assert job.runs == 1
 
 
+def test_queue_that_a_withdrawal_empties_under_a_worker_is_empty(make: Callable[..., Workers]) -> None:
+    """A withdrawal comes as a worker reaches for the job. Defends `_first_job`: ``except IndexError``.
+
+    1. A worker comes for a job. 2. It is withdrawn, without the lock, as the worker reaches for it. 3. The worker finds
+    nothing, and idles; the next job has it.
+    """
+    withdrawn: list[bool] = []
+    job = Task()
+
+    class Jobs(deque[Job]):
+        def popleft(self) -> Job:
+            withdrawn.append(in_thread(workers.withdraw, job).result())
+            return super().popleft()
+
+    workers = make(1)
+    workers._jobs = Jobs()
+    workers.submit(job)
+    last = Task()
+    workers.submit(last)
+    last.is_done.wait()
+    assert withdrawn == [True, False] or withdrawn == [True]
+    assert (job.runs, last.runs) == (0, 1)
+    assert (workers.alive, workers.busy, workers.queued) == (1, 0, 0)
+
+
 # -- No thread to be had ----------------------------------------------------------------------------------------------
 
 
@@ -576,6 +602,31 @@ def _lose_a_request(bridge: WSGIMiddleware) -> weakref.ref[object]:
         loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     return weakref.ref(task)
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_worker_that_goes_idle_as_the_others_are_retired_ends(make: Callable[..., Workers], limit: int) -> None:
+    """The retirement finds the lock taken. Defends `run`: it looks at ``retired`` before it waits.
+
+    1. A worker is through, and has seen that nobody retires. 2. Before it is on the stack, `retire` comes, and cannot
+    have the lock. 3. The worker is on the stack: it must not wait there for its idle time to be over.
+    """
+    workers = make(limit)
+    workers.idle_seconds = 3600
+
+    class Idle(list[Any]):
+        def append(self, worker: object) -> None:
+            in_thread(workers.retire).result()
+            super().append(worker)
+
+    workers._idle = Idle()
+    job = Task()
+    workers.submit(job)
+    job.is_done.wait()
+    assert job.thread is not None
+    job.thread.join(BOUND_SECONDS)
+    assert not job.thread.is_alive()
+    assert workers.alive == 0
 
 
 class _App:

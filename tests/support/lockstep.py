@@ -14,7 +14,7 @@ from types import TracebackType
 BOUND_SECONDS = 10.0
 
 
-class NeverHappened(AssertionError):
+class NeverHappened(AssertionError):  # noqa: N818  # a name for what it is
     """What a test waited for did not come."""
 
 

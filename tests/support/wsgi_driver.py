@@ -85,7 +85,9 @@ class BodyStream:
         self.reads.append(size)
         self.threads.add(threading.get_ident())
         assert size > 0, f"read({size}): uWSGI gives everything for 0, eventlet blocks for -1"
-        assert self._ends or size <= self._left, f"read({size}) with {self._left} bytes to come blocks for ever on wsgiref"
+        assert self._ends or size <= self._left, (
+            f"read({size}) with {self._left} bytes to come blocks for ever on wsgiref"
+        )
         data = self._stream.read(size if self._most is None else min(size, self._most))
         if not data and self._error is not None:
             raise self._error
