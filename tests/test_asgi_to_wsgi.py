@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import io
@@ -13,11 +14,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support.lockstep import BOUND_SECONDS, Signal
-from support.wsgi_driver import BodyStream, Exchange, InThread, Response, call, environ_of
 
 from a2wsgi import AppError, AppProtocolError, BridgeClosed, BridgeError, ClientDisconnected
 from a2wsgi.asgi_to_wsgi import ASGIMiddleware
+from support.lockstep import BOUND_SECONDS, Signal
+from support.wsgi_driver import BodyStream, Exchange, InThread, Response, call, environ_of
 
 Bridge = Callable[..., ASGIMiddleware]
 
@@ -25,10 +26,12 @@ START = {"type": "http.response.start", "status": 200, "headers": [(b"content-ty
 
 
 def body(data: bytes = b"", *, more: bool = False) -> dict[str, Any]:
+    """A part of a response's body."""
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:
+    """Answer in one go."""
     await send(START)
     await send(body(b"hello"))
 
@@ -36,14 +39,26 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
 HELLO = Response("200 OK", [("content-type", "text/plain"), ("Content-Length", "5")], [b"hello"], 1)
 
 
-@pytest.fixture(params=["thread", "inline", "loop"])
+@pytest.fixture(scope="module", autouse=True)
+def _uvloop_has_its_pipe() -> None:
+    """Have uvloop open what it keeps open for ever, before anybody counts."""
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        loop = uvloop.new_event_loop()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+
+
+@pytest.fixture(params=["thread", "inline", "loop", "uvloop"])
 def bridge(request: pytest.FixtureRequest) -> Iterator[Bridge]:
     """Makes a bridge of each kind, without lifespan unless it is asked for."""
     made: list[ASGIMiddleware] = []
     loop = thread = None
-    kind: dict[str, Any] = {"thread": {}, "inline": {"inline": True}, "loop": {}}[request.param]
-    if request.param == "loop":
-        loop = asyncio.new_event_loop()
+    kind: dict[str, Any] = {"inline": True} if request.param == "inline" else {}
+    if request.param in {"loop", "uvloop"}:
+        module = asyncio if request.param == "loop" else pytest.importorskip("uvloop")
+        loop = module.new_event_loop()
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
         kind = {"loop": loop}
@@ -65,6 +80,7 @@ def bridge(request: pytest.FixtureRequest) -> Iterator[Bridge]:
 
 
 def threaded(**options: Any) -> Callable[[Any], ASGIMiddleware]:
+    """Make bridges with options, without lifespan."""
     return lambda app: ASGIMiddleware(app, **{"lifespan": False, **options})
 
 
@@ -139,7 +155,8 @@ def test_send_waits_while_the_buffer_is_full() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
         for number in range(100):
-            asyncio.get_running_loop().call_later(0, lambda: len(sent) >= 10 and full.set())
+            if len(sent) >= 10:
+                full.set()
             await send(body(b"x" * 100, more=True))
             sent.append(number)
         await send(body())
@@ -235,6 +252,7 @@ def test_app_of_asgi_2_is_served(bridge: Bridge) -> None:
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with a letter for each message (request, disconnect), and the body."""
     messages = []
     while True:
         message = await receive()
@@ -375,18 +393,18 @@ def test_several_tasks_may_wait_in_receive(bridge: Bridge) -> None:
 # -- Endings: the app's -----------------------------------------------------------------------------------------------
 
 
-class Odd(Exception):
-    pass
+class OddError(Exception):
+    """An app's own."""
 
 
 def test_error_before_the_head_is_raised_to_the_server(bridge: Bridge) -> None:
     """DESIGN 5.4: the very same exception, with the app's own frame in its traceback."""
-    error = Odd("before")
+    error = OddError("before")
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise error
 
-    response = call(bridge(app), fails=Odd)
+    response = call(bridge(app), fails=OddError)
     assert (response.raised, response.where, response.status) == (error, "call", None)
     frames = []
     traceback = error.__traceback__
@@ -402,9 +420,9 @@ def test_error_in_the_step_of_the_head_is_raised_before_anything_is_sent(bridge:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
         await send(body(b"half", more=True))
-        raise Odd
+        raise OddError
 
-    response = call(bridge(app), fails=Odd)
+    response = call(bridge(app), fails=OddError)
     assert (response.where, response.status) == ("call", None)
 
 
@@ -417,13 +435,13 @@ def test_error_after_the_head_is_raised_by_the_iteration(bridge: Bridge) -> None
         await send(body(b"half", more=True))
         await fail.wait_in_task()
         await send(body(b"more", more=True))
-        raise Odd
+        raise OddError
 
     exchange = Exchange(bridge(app)).begin()
     assert exchange.next() == b"half"
     fail.set()
     assert exchange.next() == b"more"
-    with pytest.raises(Odd):
+    with pytest.raises(OddError):
         exchange.next()
     exchange.close()
 
@@ -433,9 +451,9 @@ def test_error_after_the_whole_response_is_raised_by_close(bridge: Bridge, caplo
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await hello(scope, receive, send)
-        raise Odd
+        raise OddError
 
-    response = call(bridge(app), fails=Odd)
+    response = call(bridge(app), fails=OddError)
     assert (response.status, response.headers, response.chunks, response.length) == (
         HELLO.status,
         HELLO.headers,
@@ -454,14 +472,14 @@ def test_error_after_a_detached_response_is_logged_once(caplog: pytest.LogCaptur
         await hello(scope, receive, send)
         await closed.wait_in_task()
         asyncio.get_running_loop().call_later(0, ended.set)
-        raise Odd
+        raise OddError
 
     with ASGIMiddleware(app, lifespan=False, detach_background=True) as one:
         assert call(one) == HELLO
         closed.set()
         ended.wait()
     assert [(record.levelno, record.exc_info and record.exc_info[0]) for record in caplog.records] == [
-        (logging.ERROR, Odd)
+        (logging.ERROR, OddError)
     ]
 
 
@@ -507,7 +525,7 @@ def test_system_exit_in_an_app_fails_its_request_alone() -> None:
 
 
 def test_system_exit_in_the_servers_own_thread_reaches_the_server() -> None:
-    """DESIGN 5.7: inline, what ends a worker from a signal handler (gunicorn) is let through, and the bridge serves on."""
+    """DESIGN 5.7: inline, what ends a worker from a signal handler is let through, and the bridge serves on."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/exit":
@@ -631,10 +649,10 @@ def test_start_response_that_raises_ends_the_app(bridge: Bridge) -> None:
         ended.set()
 
     def start_response(*_: Any) -> Any:
-        raise Odd
+        raise OddError
 
     one = bridge(app)
-    with pytest.raises(Odd):
+    with pytest.raises(OddError):
         one(environ_of(), start_response)
     one.close()  # inline, nothing runs until somebody waits
     ended.wait()
@@ -644,6 +662,8 @@ def test_start_response_that_raises_ends_the_app(bridge: Bridge) -> None:
 
 
 def background(done: Signal, go: Signal) -> Any:
+    """An app that answers in one go, and goes on until it is told to end."""
+
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await hello(scope, receive, send)
         await go.wait_in_task()

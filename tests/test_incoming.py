@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Coroutine
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 import pytest
@@ -63,7 +64,7 @@ class Story:
         self.incoming = Incoming(
             self.listener,
             Runtime(asyncio.get_running_loop()),
-            receive or client.receive,  # type: ignore[arg-type]  # wider than the spec's messages
+            receive or client.receive,
             buffer_bytes,
             limit,
             spool=spool,
@@ -71,7 +72,7 @@ class Story:
 
     async def open(self) -> Any:
         """Open the body, and go on as for an app that runs."""
-        file = await self.incoming.open(self.environ)  # type: ignore[arg-type]  # not all keys that an environ has
+        file = await self.incoming.open(self.environ)
         self.incoming.go_on()
         return file
 
@@ -143,7 +144,7 @@ def test_body_may_come_in_messages_without_their_optional_keys() -> None:
     """ASGI HTTP, "Request": ``body`` and ``more_body`` may be absent; other buffers than bytes are taken."""
 
     async def story() -> None:
-        messages = [
+        messages: list[Message] = [
             {"type": "http.request", "more_body": True},
             {"type": "http.request", "body": bytearray(b"ab"), "more_body": True},
             {"type": "http.request", "body": memoryview(b"cd")},
@@ -176,9 +177,7 @@ def test_body_that_still_arrives_is_streamed() -> None:
 
 
 @pytest.mark.parametrize(("buffer_bytes", "receives"), [(0, 1), (1, 1), (2, 1), (3, 2), (10, 5)])
-def test_body_that_nobody_reads_is_received_up_to_the_buffer_and_one_message(
-    buffer_bytes: int, receives: int
-) -> None:
+def test_body_that_nobody_reads_is_received_up_to_the_buffer_and_one_message(buffer_bytes: int, receives: int) -> None:
     """In messages of 2 bytes: the reading ahead and the task stop at the same bound."""
 
     async def story() -> None:
@@ -224,14 +223,18 @@ def test_body_ahead_of_the_app_is_none_with_a_buffer_of_0() -> None:
     in_story(story)
 
 
-@pytest.mark.parametrize(("environ", "terminated"), [({"CONTENT_LENGTH": "4"}, False), ({}, True)])
-def test_body_that_still_arrives_leaves_a_known_end_to_the_app(environ: dict[str, str], terminated: bool) -> None:
+@pytest.mark.parametrize(
+    ("environ", "terminated"), [({"CONTENT_LENGTH": "4"}, {}), ({}, {"wsgi.input_terminated": True})]
+)
+def test_body_that_still_arrives_leaves_a_known_end_to_the_app(
+    environ: dict[str, str], terminated: dict[str, bool]
+) -> None:
     """Werkzeug then minds the length itself; without a length the input's own end is all there is."""
 
     async def story() -> None:
         it = Story(Client(b"ab", b"cd"), 1, environ={**environ, "wsgi.input_terminated": True})
         await it.open()
-        assert it.environ == {**environ, "wsgi.input_terminated": terminated}
+        assert it.environ == {**environ, **terminated}
         await it.close()
 
     in_story(story)
@@ -253,7 +256,7 @@ def test_body_that_is_to_be_asked_for_is_not_received_unasked() -> None:
         assert it.client.receives == 0
         assert await it.read(file) == b"abc"
         await it.close()
-        assert it.environ == {**EXPECTS, "wsgi.input_terminated": False}
+        assert it.environ == EXPECTS
 
     in_story(story)
 
@@ -323,7 +326,7 @@ def test_body_whose_client_leaves_never_looks_complete(buffer_bytes: int, spool:
 @pytest.mark.parametrize("buffer_bytes", [65_536, 1], ids=["ahead", "streamed"])
 @pytest.mark.parametrize("spool", [False, True])
 def test_body_that_is_shorter_than_its_length_never_looks_complete(buffer_bytes: int, spool: bool) -> None:
-    """RFC 9112 §8: each read raises, though the server says that it was all; the client may be there, and is watched."""
+    """RFC 9112 §8: each read raises, though the server says that it was all; its client is watched all the same."""
 
     async def story() -> None:
         it = Story(Client(b"ab", b"c"), buffer_bytes, spool=spool, environ={"CONTENT_LENGTH": "4"})
@@ -483,23 +486,34 @@ def test_spooled_body_is_whole_before_the_app_starts() -> None:
     in_story(story)
 
 
-def test_spooled_body_that_fits_the_buffer_needs_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The temporary files that are made."""
+    files: list[Any] = []
+    original = tempfile.TemporaryFile
+
+    def temporary_file() -> Any:
+        files.append(original())
+        return files[-1]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", temporary_file)
+    return files
+
+
+def test_spooled_body_that_fits_the_buffer_needs_no_file(files: list[Any]) -> None:
     """A short body costs no descriptor."""
-    monkeypatch.setattr(module.tempfile, "TemporaryFile", None)
 
     async def story() -> None:
         it = Story(Client(b"abc"), 3, spool=True)
         assert (await it.open()).read() == b"abc"
+        assert files == []
         await it.close()
 
     in_story(story)
 
 
-def test_spooled_body_is_closed_when_its_request_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spooled_body_is_closed_when_its_request_is_cancelled(files: list[Any]) -> None:
     """A server that gives up while the body is on its way leaves no file."""
-    files: list[Any] = []
-    original = module.tempfile.TemporaryFile
-    monkeypatch.setattr(module.tempfile, "TemporaryFile", lambda: (files.append(original()), files[-1])[1])
 
     async def story() -> None:
         it = Story(Client(b"abc", complete=False), 1, spool=True)
@@ -514,14 +528,11 @@ def test_spooled_body_is_closed_when_its_request_is_cancelled(monkeypatch: pytes
     in_story(story)
 
 
-def test_spooled_body_is_closed_when_no_worker_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spooled_body_is_closed_when_no_worker_is_free(files: list[Any]) -> None:
     """A request that is answered 503 leaves no file either."""
-    files: list[Any] = []
-    original = module.tempfile.TemporaryFile
-    monkeypatch.setattr(module.tempfile, "TemporaryFile", lambda: (files.append(original()), files[-1])[1])
     go, called = Signal("the first request ends"), Signal("the first request has a worker")
 
-    def app(environ: Any, start_response: Any) -> list[bytes]:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         called.set()
         go.wait()
         return hello.app(environ, start_response)
@@ -619,7 +630,7 @@ def test_client_that_leaves_takes_nothing_of_a_body_that_came_whole() -> None:
 
 
 def test_end_of_the_response_is_no_leaving() -> None:
-    """uvicorn gives http.disconnect to everybody from its last body message on."""
+    """With uvicorn http.disconnect is given to everybody from the last body message on."""
 
     async def story() -> None:
         it = Story(Client(b"abc"))
@@ -662,7 +673,7 @@ def test_receive_is_called_in_the_context_of_its_request(starter: str) -> None:
             if starter != "watch":
                 await it.read(opened[0], 1)  # which makes room
 
-        opened.append(await it.incoming.open(it.environ))  # type: ignore[arg-type]  # not all keys that an environ has
+        opened.append(await it.incoming.open(it.environ))
         await asyncio.create_task(elsewhere())
         await rounds()
         assert len(seen) > 1

@@ -7,17 +7,18 @@ import logging
 from typing import Any
 
 import pytest
-from support.lockstep import Signal
-from support.wsgi_driver import InThread, call, environ_of
 
 from a2wsgi import BridgeClosed, LifespanFailed
 from a2wsgi.asgi_to_wsgi import ASGIMiddleware
+from support.lockstep import Signal
+from support.wsgi_driver import InThread, call, environ_of
 
 STARTUP, SHUTDOWN = {"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}
 KINDS = pytest.mark.parametrize("inline", [False, True], ids=["thread", "inline"])
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:
+    """Answer, whatever the scope."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"hello"})
 
@@ -120,21 +121,25 @@ def test_state_is_copied_for_each_request(inline: bool) -> None:
 
 
 async def refuses(scope: Any, receive: Any, send: Any) -> None:
+    """Raise at once, as Django does."""
     if scope["type"] != "http":
         raise ValueError(scope["type"])
     await hello(scope, receive, send)
 
 
 async def ignores_the_type(scope: Any, receive: Any, send: Any) -> None:
+    """Answer as if it were a request."""
     await hello(scope, receive, send)
 
 
 async def ignores_the_type_and_receives(scope: Any, receive: Any, send: Any) -> None:
+    """Take the first message, then answer as if it were a request."""
     await receive()
     await hello(scope, receive, send)
 
 
 async def returns(scope: Any, receive: Any, send: Any) -> None:
+    """Say nothing."""
     if scope["type"] == "http":
         await hello(scope, receive, send)
 
@@ -216,9 +221,9 @@ def test_requests_that_wait_for_a_startup_share_its_failure() -> None:
     waiting = Signal("waiting")
     wait = startup.over.wait
 
-    def wait_and_say(seconds: float | None = None) -> bool:
+    def wait_and_say(timeout: float | None = None) -> bool:
         waiting.set()
-        return wait(seconds)
+        return wait(timeout)
 
     startup.over.wait = wait_and_say  # type: ignore[method-assign]  # says that the second has come
     second = InThread(lambda: call(one, environ_of(), fails=LifespanFailed))

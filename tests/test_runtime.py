@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import gc
 import sys
@@ -113,7 +112,11 @@ def test_ring_calls_in_an_empty_context() -> None:
 
         def ring() -> None:
             variable.set("the thread's")
-            bell.ring(lambda _: (seen.append(variable.get()), called.set()), None)
+            bell.ring(look, None)
+
+        def look(_: None) -> None:
+            seen.append(variable.get())
+            called.set()
 
         variable.set("the loop's")
         in_thread(ring).result()
@@ -326,8 +329,13 @@ def test_timer_lets_requests_leave_and_enter_within_a_tick(monkeypatch: pytest.M
         with monkeypatch.context() as patch:
             clock = Clock(patch)
             late, later = Request(), Request()
-            first = Request(lambda: (runtime.leave(first), runtime.enter(late)))
-            second = Request(lambda: (runtime.leave(second), runtime.enter(later)))
+
+            def change(old: Request, new: Request) -> None:
+                runtime.leave(old)
+                runtime.enter(new)
+
+            first = Request(lambda: change(first, late))
+            second = Request(lambda: change(second, later))
             runtime.enter(first)
             runtime.enter(second)
             clock.advance()

@@ -26,6 +26,7 @@ from a2wsgi import (
     ServerProtocolError,
     Statistics,
     WSGIMiddleware,
+    _incoming,
     _runtime,
     _workers,
 )
@@ -358,7 +359,7 @@ def test_spool_within_the_buffer_is_no_file() -> None:
     """A small body stays in memory."""
     app = Recording()
     call(WSGIMiddleware(app, spool_request=True), Client(b"abc"), http_scope("POST"))
-    assert type(app.environ["wsgi.input"]) is io.BytesIO
+    assert isinstance(app.environ["wsgi.input"], io.BytesIO)
 
 
 def test_spool_closes_its_file_after_the_request() -> None:
@@ -961,23 +962,30 @@ def test_buffer_of_nothing_is_lockstep() -> None:
 
 
 def test_finished_app_wakes_the_loop_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Head, body and end of a complete response travel together."""
+    """Head, body and end of a complete response travel together, with the news that the worker is through."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
         wakes = 0
         call_soon_threadsafe = loop.call_soon_threadsafe
+        sent = threading.Event()
 
         def counting(*args: Any, **kwargs: Any) -> Any:
             nonlocal wakes
             wakes += 1
             return call_soon_threadsafe(*args, **kwargs)
 
+        def discard(_: _incoming.Incoming) -> None:
+            # The last that the worker does before it is through. Had it woken the loop already, this would be seen.
+            assert not sent.wait(0.05)
+
+        async def on_send(_: int, __: Message) -> None:
+            sent.set()
+
         monkeypatch.setattr(loop, "call_soon_threadsafe", counting)
-        bridge = WSGIMiddleware(hello.app)
-        for _ in range(5):
-            assert (await answer(bridge)).messages == HELLO
-        assert wakes == 5
+        monkeypatch.setattr(_incoming.Incoming, "discard", discard)
+        assert (await answer(WSGIMiddleware(hello.app), Client(on_send=on_send))).messages == HELLO
+        assert wakes == 1
 
     run(main())
 

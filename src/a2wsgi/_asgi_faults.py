@@ -1,7 +1,8 @@
 """What an ASGI app does wrong, in words: what happened, why it matters, and how to mend it.
 
-*Facts*: ASGI 3.0, "Error Handling": "If the server receives an invalid event dictionary […] it should raise an exception
-out of the send awaitable back to the application". ASGI HTTP 2.5, "Response Start", "Response Body". RFC 9112 §8.
+*Facts*: ASGI 3.0, "Error Handling": "If the server receives an invalid event dictionary […] it should raise an
+exception out of the send awaitable back to the application". ASGI HTTP 2.5, "Response Start", "Response Body". RFC 9112
+§8.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ __all__ = [
 def no_response() -> AppProtocolError:
     """The app returned, and has sent nothing."""
     return AppProtocolError(
-        "The ASGI app returned without a response. ASGI HTTP 2.5 wants http.response.start and http.response.body. Send "
-        "both before it returns."
+        "The ASGI app returned without a response. ASGI HTTP 2.5 wants http.response.start and http.response.body. "
+        "Send both before it returns."
     )
 
 
@@ -39,8 +40,8 @@ def unfinished() -> AppProtocolError:
 def body_before_head() -> AppProtocolError:
     """The app sent a body first."""
     return AppProtocolError(
-        "The ASGI app sent http.response.body before http.response.start. ASGI HTTP 2.5 wants the status and the headers "
-        "first. Send http.response.start once, before the body."
+        "The ASGI app sent http.response.body before http.response.start. ASGI HTTP 2.5 wants the status and the "
+        "headers first. Send http.response.start once, before the body."
     )
 
 
@@ -82,8 +83,10 @@ def as_bytes(body: object) -> bytes:
     Raises:
         AppProtocolError: It is no bytes at all.
     """
-    if isinstance(body, (bytes, bytearray, memoryview)):
+    if isinstance(body, bytes | bytearray):
         return bytes(body)  # WSGI servers take nothing else; and the app may reuse its buffer
+    if isinstance(body, memoryview):
+        return body.tobytes()
     raise AppProtocolError(
-        f'The ASGI app sent a body of type {type(body).__name__}. ASGI HTTP 2.5, "Response Body", wants bytes. Encode text.'
+        f"The ASGI app sent a body of type {type(body).__name__}. ASGI HTTP 2.5 wants bytes. Encode text."
     )

@@ -148,11 +148,12 @@ def _count(text: str) -> int:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    target, app = _app(options)
     name = _server_name(options.server)
     server, version = SERVERS[name], SERVERS[name].version()
+    _check_can(name, server, options)
     if version is None:
         raise _ServerError(f"{name} is not installed: pip install {server.package}")
+    target, app = _app(options)
     options.port = _free_port(options.host, options.port)
     command, environment = _command(name, target, options)
     kind, how = _WORDS[interface_of(app)], _conversion(app, server) or "without a bridge"
@@ -176,7 +177,6 @@ def _server_name(wanted: str | None) -> str:
 def _command(name: str, target: Target, options: argparse.Namespace) -> tuple[list[str], dict[str, str]]:
     """The command line that starts a server, and what its environment has besides ours."""
     server = SERVERS[name]
-    _check_can(name, server, options)
     texts = [*server.options]
     if options.workers is not None:
         texts += server.workers

@@ -8,8 +8,8 @@ Guarantees
     - Nothing is started by a constructor, an import or a fork. A forked child starts anew, with its own loop, thread
       and lifespan; what it inherited is neither used nor closed, since the parent still has it.
     - Startup runs once at a time; who comes meanwhile waits for it and shares its outcome.
-    - At the end of the process every app is shut down, while threads can still be started (``asyncio.to_thread`` works),
-      and the loop thread has ended before the interpreter goes.
+    - At the end of the process every app is shut down, while threads can still be started (``asyncio.to_thread``
+      works), and the loop thread has ended before the interpreter goes.
     - The finalizer of a bridge takes no lock: the garbage collector may run it in a thread that holds any of ours.
 
 Assumes
@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ._errors import AppError, AppProtocolError, BridgeClosed, BridgeError, LifespanFailed
 from ._lifespan import Lifespan
-from ._loop_thread import CANCEL_SECONDS, GivenHost, InlineHost, Place, ThreadHost, adopt_orphans
+from ._loop_thread import CANCEL_SECONDS, GivenHost, InlineHost, Place, ThreadHost, adopt_orphans, expect_given
 
 if TYPE_CHECKING:
     from ._types import ASGIApp
@@ -95,10 +95,12 @@ class Engine:
         self._startup_timeout = startup_timeout
         self._shutdown_timeout = shutdown_timeout
         self._closed = False  # guarded by _lock
-        self._reset()
+        if loop is not None:
+            expect_given(loop)
+        self.forget()
         _engines.add(self)
 
-    def _reset(self) -> None:
+    def forget(self) -> None:
         """Start from nothing: in the constructor, and in the child after a fork."""
         self._lock = threading.Lock()  # never held while anything is waited for
         self._startup: _Startup | None = None  # the attempt that is under way; guarded by _lock
@@ -106,6 +108,10 @@ class Engine:
         self.host: Place | None = None
         self.state: dict[str, Any] = {}
         self.requests: set[Running] = set()
+
+    def inheritance(self) -> object:
+        """What a forked child must neither use nor let go of."""
+        return self.host, self._lifespan, self.requests
 
     def __repr__(self) -> str:
         """In a word, for the bridge's own."""
@@ -116,8 +122,8 @@ class Engine:
     def start(self, app: ASGIApp) -> Place:
         """The host, with ``app`` started up on it. A server thread; waits for the startup.
 
-        The engine, which its host knows, does not keep the app, which may know the bridge: else no such bridge would ever
-        be collected.
+        The engine, which its host knows, does not keep the app, which may know the bridge: else no such bridge would
+        ever be collected.
 
         Raises:
             BridgeClosed: `close` was called.
@@ -138,7 +144,8 @@ class Engine:
                 self._start_up(startup, app)
             elif not startup.over.wait(self._startup_timeout + CANCEL_SECONDS):
                 raise LifespanFailed(
-                    f"The app's startup, which another request waits for, took longer than startup_timeout={self._startup_timeout} s."
+                    "The app's startup, which another request waits for, took longer than "
+                    f"startup_timeout={self._startup_timeout} s. Make it quicker, or raise startup_timeout."
                 )
             if startup.error is not None:
                 raise startup.error
@@ -217,7 +224,7 @@ class Engine:
             host.join(self._shutdown_timeout)
 
     def abandon(self) -> None:
-        """`stop`, for a bridge that was dropped. Any thread, in the middle of anything; waits only for an inline loop."""
+        """`stop` for a bridge that was dropped. Any thread, amid anything; waits for an inline loop only."""
         host, self.host = self.host, None
         if host is None:
             return
@@ -277,8 +284,8 @@ class Engine:
 def closed_error() -> BridgeClosed:
     """What a call of a closed bridge raises, and what ends the requests on one that is closed."""
     return BridgeClosed(
-        "The bridge was closed: close() was called, its with block has ended, or the process ends. No request is served "
-        "after that. Close it after the last request, or build another."
+        "The bridge was closed: close() was called, its with block has ended, or the process ends. No request is "
+        "served after that. Close it after the last request, or build another."
     )
 
 
@@ -318,7 +325,8 @@ def _stop_all_early() -> None:
     A server that serves in a thread which is no daemon serves on when the main thread has ended, until its own end:
     then it is left to the later hook.
     """
-    workers = set(concurrent.futures.thread._threads_queues)  # noqa: SLF001 - told to end by the hook after ours
+    # Executors' threads are told to end by the hook that is called after ours.
+    workers: set[threading.Thread] = set(getattr(concurrent.futures.thread, "_threads_queues", ()))
     here = threading.current_thread()
     if not any(t for t in threading.enumerate() if t is not here and not t.daemon and t not in workers):
         _stop_all()
@@ -337,9 +345,9 @@ def _stop_all() -> None:
 
 def _after_fork_in_child() -> None:
     engines = tuple(_engines)
-    adopt_orphans([(engine.host, engine._lifespan, engine.requests) for engine in engines])  # noqa: SLF001 - one machine
+    adopt_orphans([engine.inheritance() for engine in engines])
     for engine in engines:
-        engine._reset()  # noqa: SLF001 - see there
+        engine.forget()
 
 
 if hasattr(os, "register_at_fork"):
@@ -366,8 +374,8 @@ def fit_for_a_server(error: BaseException, *, inline: bool) -> BaseException:
         return error
     else:
         fault = AppError(
-            f"The ASGI app raised {error!r}, which would end the server's thread. It fails this request alone. Raise an "
-            "Exception."
+            f"The ASGI app raised {error!r}, which would end the server's thread. It fails this request alone. Raise "
+            "an Exception."
         )
     fault.__cause__ = error
     return fault

@@ -1,8 +1,8 @@
 """asyncio's event loop, made to hand over to other threads with fewer switches between them.
 
 Strategy
-    Two threads of Python that work for each other spend most of their time in waking one another and in handing over the
-    interpreter's lock. Two things save most of that, both in the place where a loop waits, its selector:
+    Two threads of Python that work for each other spend most of their time in waking one another and in handing over
+    the interpreter's lock. Three things save most of that, all in the place where a loop waits, its selector:
 
     - *Wake others last.* A thread that is woken wants the interpreter's lock, which a loop gives up when it waits. So
       what wakes a thread is put off until right before that (`Loop.soon`). Woken earlier, the thread finds the lock
@@ -10,18 +10,19 @@ Strategy
     - *Be woken by a lock.* As long as nothing but the loop's own self-pipe is registered, the loop waits for a lock
       instead. To open it takes one system call, and none to find that out; the pipe takes five, and gives the
       interpreter's lock away at each.
+    - *Begin at once.* What another thread asks for is called where the loop waited, not a turn later (`Loop.ring`).
 
     ``benchmarks/asgi_on_wsgi.py`` shows what that is worth.
 
 Guarantees
     - Everything that asyncio's loop does, this does: it is that loop, with a selector of its own.
-    - No wake-up is lost. 1. A thread appends to the loop's queue. 2. It looks how the loop waits. 3. It opens the lock, or
-      writes to the pipe. The loop looks at its queue, then waits; how it waits changes only in between, on its own
+    - No wake-up is lost. 1. A thread appends to the loop's queue. 2. It looks how the loop waits. 3. It opens the lock,
+      or writes to the pipe. The loop looks at its queue, then waits; how it waits changes only in between, on its own
       thread. So if it did not see what was appended, 2. sees how it waits now. A wake-up too many costs one turn.
 
 Assumes
-    ``call_soon_threadsafe`` wakes the loop by ``_write_to_self``, as it has since asyncio is there: what does not is not
-    used (`new_event_loop`).
+    ``call_soon_threadsafe`` wakes the loop by ``_write_to_self``, as it has since asyncio is there. Where there is no
+    such method, asyncio's own choice is used (`new_event_loop`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ import asyncio
 import selectors
 import sys
 import threading
-from typing import TYPE_CHECKING, cast
+from collections import deque
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +64,7 @@ class _Selector(selectors.DefaultSelector):  # which class that is depends on th
     def __init__(self) -> None:
         super().__init__()
         self.due: list[Callable[[], object]] = []
+        self.rung: deque[tuple[Callable[[Any], object], Any]] = deque()
         self.by_bell = False  # how the loop waits: for `bell`, or for descriptors. Written by the loop's thread
         self.bell = threading.Lock()
         self.bell.acquire()
@@ -88,13 +91,17 @@ class _Selector(selectors.DefaultSelector):  # which class that is depends on th
         """See ``selectors``."""
         if self.due:
             self.run_due()
+        events: list[tuple[selectors.SelectorKey, int]] = []
         if not self.by_bell:
-            return super().select(timeout)
-        if timeout is None:
+            events = super().select(timeout)
+        elif timeout is None:
             self.bell.acquire()
         elif timeout > 0:
             self.bell.acquire(timeout=timeout)
-        return []
+        while self.rung:
+            function, argument = self.rung.popleft()
+            function(argument)
+        return events
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -108,6 +115,17 @@ class Loop(asyncio.SelectorEventLoop):
         """Call ``function`` before the loop waits for anything. Loop thread. It must not need the loop to go on."""
         self._our_selector.due.append(function)
 
+    def ring(self, function: Callable[[Any], object], argument: Any) -> bool:  # noqa: ANN401 - passed on as it is
+        """Call ``function(argument)`` soon, which must not raise. Any thread. False if the loop is closed.
+
+        Does what ``call_soon_threadsafe`` does, without a turn of the loop of its own. Takes no lock.
+        """
+        if self.is_closed():
+            return False
+        self._our_selector.rung.append((function, argument))
+        self._write_to_self()
+        return True
+
     def stop(self) -> None:
         """See ``asyncio``. May also be called by what `soon` calls."""
         super().stop()
@@ -120,10 +138,10 @@ class Loop(asyncio.SelectorEventLoop):
 
     def _write_to_self(self) -> None:
         selector = self._our_selector
-        if selector.by_bell:
+        if not selector.by_bell:
+            super()._write_to_self()  # type: ignore[misc]  # private, but see new_event_loop()
+        elif selector.bell.locked():
             try:  # noqa: SIM105 - contextlib.suppress() would cost as much as the rest of the method
                 selector.bell.release()
-            except RuntimeError:  # open already
+            except RuntimeError:  # another thread was quicker
                 pass
-        else:
-            super()._write_to_self()  # type: ignore[misc]  # private, but see new_event_loop()

@@ -146,7 +146,7 @@ class Incoming:
         if "HTTP_EXPECT" in environ and environ["HTTP_EXPECT"].lower() == "100-continue":
             # The app may well refuse the body by the head alone; so its first read asks for it.
             self._turn = _Turn.HELD
-            return self._open_stream([], self._ask)
+            return self._open_stream(environ, [], self._ask)
         chunks: list[bytes] = []
         try:
             while self._left and self._received < self._buffer_bytes:
@@ -157,14 +157,12 @@ class Incoming:
                 self._spooled = await self._spool_rest(chunks)
         except ClientDisconnected as error:
             # The app is run all the same: it is the one to know what half an upload means. Its first read tells it.
-            self._leave_the_end_to_the_app(environ)
-            stream = self._open_stream([])
+            stream = self._open_stream(environ, [])
             self._cut_off(error.reason)
             return stream
         self._turn = _Turn.NOBODY
         if self._left:
-            self._leave_the_end_to_the_app(environ)
-            return self._open_stream(chunks)
+            return self._open_stream(environ, chunks)
         self._declare_length(environ)
         return self._spooled or WholeBody(b"".join(chunks))
 
@@ -223,17 +221,14 @@ class Incoming:
             if self._received or chunked is not None:
                 environ["CONTENT_LENGTH"] = str(self._received)
 
-    def _leave_the_end_to_the_app(self, environ: Environ) -> None:
-        """Let the app mind the Content-Length of a body that is still arriving.
-
-        Werkzeug then puts a stream of its own above ours, by which Flask answers a quiet 400 where ours raises, instead
-        of logging an error for each client that leaves.
-        """
-        if self._declared is not None:
-            environ["wsgi.input_terminated"] = False
-
-    def _open_stream(self, chunks: list[bytes], ask: Callable[[], object] | None = None) -> io.BufferedReader:
+    def _open_stream(
+        self, environ: Environ, chunks: list[bytes], ask: Callable[[], object] | None = None
+    ) -> io.BufferedReader:
         """A file over a body of which these chunks are here and the rest is to come."""
+        if self._declared is not None:
+            # Werkzeug then puts a stream of its own above ours, by which Flask answers a quiet 400 where ours raises,
+            # instead of logging an error for each client that leaves. It looks for the key, not for what is in it.
+            environ.pop("wsgi.input_terminated", None)
         self._stream = ToThread(self._runtime, self._buffer_bytes)
         for chunk in chunks:
             self._stream.put(chunk)

@@ -37,8 +37,9 @@ class WholeBody(io.BytesIO):
     readlines = io.IOBase.readlines  # type: ignore[assignment]  # that it takes None, too, typeshed says of one only
 
     def peek(self, size: int = 0, /) -> bytes:  # noqa: ARG002 - io.BufferedReader gives what it has, whatever the size
-        """What follows, without reading it."""
-        return self.getvalue()[self.tell() :]
+        """Some of what follows, without reading it."""
+        position = self.tell()
+        return bytes(self.getbuffer()[position : position + io.DEFAULT_BUFFER_SIZE])
 
 
 class BodyReader(io.RawIOBase):
@@ -78,10 +79,10 @@ class BodyReader(io.RawIOBase):
 
     def readall(self) -> bytes:
         """Read to the end of the body. Raises as `readinto` does."""
-        parts = [bytes(self._rest)]
-        self._fetch()
-        while self._rest:
-            parts.append(bytes(self._rest))
+        parts: list[memoryview] = []
+        while self._rest or not parts:
+            parts.append(self._rest)
+            self._rest = memoryview(b"")
             self._fetch()
         return b"".join(parts)
 

@@ -71,8 +71,8 @@ class Lifespan:
                 return
         else:
             error = LifespanFailed(
-                f"The app's lifespan startup did not end within startup_timeout={seconds} s, and was cancelled. Nothing is "
-                "served before it has. Make it quicker, or raise startup_timeout."
+                f"The app's lifespan startup did not end within startup_timeout={seconds} s, and was cancelled. "
+                "Nothing is served before it has. Make it quicker, or raise startup_timeout."
             )
         await self._end()
         raise error
@@ -94,8 +94,8 @@ class Lifespan:
         await self._end()
         if late:
             raise LifespanFailed(
-                f"The app's lifespan shutdown did not end within shutdown_timeout={seconds} s, and was cancelled. What it "
-                "was to release may not be. Make it quicker, or raise shutdown_timeout."
+                f"The app's lifespan shutdown did not end within shutdown_timeout={seconds} s, and was cancelled. What "
+                "it was to release may not be. Make it quicker, or raise shutdown_timeout."
             )
         self._stopped.result()
 
@@ -163,8 +163,8 @@ class Lifespan:
             if not self._started.done():
                 self._started.set_result(None)  # answers it as it does a request: it does not know lifespan
             raise AppProtocolError(
-                f"The app sent {kind!r} for a lifespan scope. ASGI Lifespan 2.0 knows lifespan.startup.complete and the like. "
-                'Look at scope["type"] first, and raise if it is of a type that the app does not know.'
+                f"The app sent {kind!r} for a lifespan scope. ASGI Lifespan 2.0 knows lifespan.startup.complete and "
+                'the like. Look at scope["type"] first, and raise if it is of a type that the app does not know.'
             )
 
 
@@ -175,7 +175,8 @@ def _refused(what: str, message: Message) -> LifespanFailed:
 
 def _failed(what: str, error: BaseException) -> LifespanFailed:
     failed = LifespanFailed(
-        f"The app's lifespan {what} raised {type(error).__name__}: {error}. If the app does not know lifespan, pass lifespan=False."
+        f"The app's lifespan {what} raised {type(error).__name__}: {error}. If the app does not know "
+        "lifespan, pass lifespan=False."
     )
     failed.__cause__ = error
     return failed

@@ -28,7 +28,6 @@ import contextlib
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from ._errors import BridgeError
@@ -36,11 +35,11 @@ from ._event_loop import Loop, gevent_start_thread, new_event_loop
 from ._runtime import Doorbell, Host
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine, Generator
 
     from ._handoff import ToServer
 
-__all__ = ["GivenHost", "InlineHost", "Place", "Tenant", "ThreadHost", "adopt_orphans"]
+__all__ = ["GivenHost", "InlineHost", "Place", "Tenant", "ThreadHost", "adopt_orphans", "expect_given"]
 
 logger = logging.getLogger("a2wsgi")
 
@@ -60,7 +59,7 @@ ROUNDS = 10
 _lock = threading.Lock()
 _shared: ThreadHost | None = None
 
-#: What a forked child inherited. Kept, since to close it would reach into the parent: an epoll instance is one for both.
+#: What a forked child inherited. Kept, since to close it would reach into the parent: the two share an epoll instance.
 _orphans: list[object] = []
 #: The loops of the user's that ran in a thread when the process was forked: in the child that thread is not.
 _lost_in_fork: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
@@ -86,8 +85,8 @@ class Place(Host):
         """Raise if the calling thread runs this very loop: it would wait for itself for ever."""
         if asyncio._get_running_loop() is self.loop:  # noqa: SLF001 - public to authors of event loops
             raise BridgeError(
-                "The bridge was called synchronously on the thread of its own event loop, which would wait for itself for "
-                "ever. Call it in another thread (asyncio.to_thread), or await the ASGI app itself."
+                "The bridge was called synchronously on the thread of its own event loop, which would wait for itself "
+                "for ever. Call it in another thread (asyncio.to_thread), or await the ASGI app itself."
             )
 
     def run(self, make: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
@@ -101,7 +100,7 @@ class Place(Host):
             while not concurrent.futures.wait((future,), SIGN_SECONDS).done:
                 trouble = self.trouble()
                 if trouble is not None:
-                    raise trouble
+                    raise trouble  # noqa: TRY301 - cancelled like any other end of the wait
         except BaseException:
             future.cancel()
             raise
@@ -130,31 +129,27 @@ class GivenHost(Place):
 
     __slots__ = ()
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop)
-        _given.add(loop)
-
     def trouble(self) -> BaseException | None:
         """See `Host`."""
         if self.loop.is_running() and self.loop not in _lost_in_fork:
             return None
         return BridgeError(
-            f"The event loop that was given as loop= does not run: {self.loop!r}. Nobody will answer the request. Run it in a "
-            "thread of this process (threads do not survive a fork) for as long as requests come, or leave loop= out."
+            f"The event loop that was given as loop= does not run: {self.loop!r}. Nobody will answer the request. "
+            "Run it in a thread of this process (threads do not survive a fork) for as long as requests come, or leave loop= out."
         )
 
 
 class ThreadHost(Place):
     """A loop in a daemon thread of ours, shared by all bridges that want none of their own."""
 
-    __slots__ = ("_ended", "_failure", "_ready", "_stopping", "_tenants", "_thread")
+    __slots__ = ("_ended", "_failure", "_ready", "_tenants", "_thread", "stopping")
 
     wakes_late = True
 
     def __init__(self) -> None:
         # Runtime's part is set up in the thread: under gevent a loop belongs to the thread that made it.
         self._tenants: set[Tenant] = set()  # guarded by the module's _lock
-        self._stopping = False  # guarded by the same
+        self.stopping = False  # guarded by the same
         self._ready = threading.Event()
         self._ended = threading.Event()
         self._failure: BaseException | None = None  # why there is no loop; written before _ready is set
@@ -166,14 +161,14 @@ class ThreadHost(Place):
         global _shared  # noqa: PLW0603 - one per process is what it is for
         with _lock:
             host = _shared
-            if host is None or host._stopping:
-                host = cls()
-                host._start()
-                _shared = host
+            if host is None or host.stopping:
+                host = _shared = cls()
+                host.launch()
             host._tenants.add(tenant)
             return host
 
-    def _start(self) -> None:
+    def launch(self) -> None:
+        """Start the thread. Once."""
         start = gevent_start_thread()
         if start is None:
             self._thread = threading.Thread(target=self._main, name="a2wsgi-loop", daemon=True)
@@ -198,15 +193,16 @@ class ThreadHost(Place):
             super().__init__(loop)
             if isinstance(loop, Loop):
                 self.soon = loop.soon
+                self.doorbell = _OwnBell(loop)
         except BaseException as error:  # noqa: BLE001 - raised by wait_ready()
             self._failure = error
-            self._stopping = True
+            self.stopping = True
             self._ended.set()
             return
         finally:
             self._ready.set()
         try:
-            while not self._stopping:
+            while not self.stopping:
                 try:
                     loop.run_forever()
                 except (SystemExit, KeyboardInterrupt):
@@ -223,7 +219,7 @@ class ThreadHost(Place):
         """Fail what still relies on a loop that was stopped by others. Loop thread."""
         global _shared  # noqa: PLW0603 - as in take()
         with _lock:
-            self._stopping = True
+            self.stopping = True
             if _shared is self:
                 _shared = None
             tenants, self._tenants = self._tenants, set()
@@ -239,9 +235,9 @@ class ThreadHost(Place):
         global _shared  # noqa: PLW0603 - as in take()
         with _lock:
             self._tenants.discard(tenant)
-            if self._tenants or self._stopping:
+            if self._tenants or self.stopping:
                 return
-            self._stopping = True
+            self.stopping = True
             if _shared is self:
                 _shared = None
         with contextlib.suppress(RuntimeError):  # closed: it has ended already
@@ -249,7 +245,7 @@ class ThreadHost(Place):
 
     def join(self, seconds: float) -> None:
         """See `Place`."""
-        if not self._stopping:
+        if not self.stopping:
             return  # others live here
         self._ended.wait(seconds)
         if self._thread is not None and self._ended.is_set():
@@ -320,8 +316,8 @@ class InlineHost(Place):
             with _outside_any_loop():
                 return self.loop.run_until_complete(make())
 
-    def leave_host(self, tenant: Tenant) -> None:
-        """See `Place`: the only tenant leaves."""
+    def leave_host(self, tenant: Tenant) -> None:  # noqa: ARG002 - it has no other
+        """See `Place`."""
         with self._turn:
             if not self._closed:
                 self._closed = True
@@ -354,6 +350,20 @@ class _InlineGate:
             self.release()
 
 
+class _OwnBell(Doorbell):
+    """A doorbell of a loop that has one itself."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__(loop)
+        self._loop = loop
+
+    def ring(self, function: Callable[[Any], object], argument: Any) -> bool:  # noqa: ANN401 - as Doorbell's
+        """See `Doorbell`."""
+        return self._loop.ring(function, argument)
+
+
 class _DirectBell(Doorbell):
     """A doorbell for a loop that nobody runs just now: what is rung is called at once."""
 
@@ -374,6 +384,11 @@ class _DirectBell(Doorbell):
 # -- Fork -------------------------------------------------------------------------------------------------------------
 
 
+def expect_given(loop: asyncio.AbstractEventLoop) -> None:
+    """Know of a loop that was given as ``loop=``, in case the process is forked."""
+    _given.add(loop)
+
+
 def adopt_orphans(inherited: object) -> None:
     """Forget, in a forked child, every loop and thread that it inherited, and keep ``inherited`` unused for ever."""
     global _lock, _shared  # noqa: PLW0603 - as in ThreadHost.take()
@@ -387,7 +402,7 @@ def adopt_orphans(inherited: object) -> None:
 
 
 @contextlib.contextmanager
-def _outside_any_loop() -> Iterator[None]:
+def _outside_any_loop() -> Generator[None, None, None]:
     """Hide the loop that runs in this thread, if one does, so that another can be run."""
     outer = asyncio._get_running_loop()  # noqa: SLF001 - public to authors of event loops, says its docstring
     asyncio._set_running_loop(None)  # noqa: SLF001 - as above
@@ -415,6 +430,6 @@ def _dispose(loop: asyncio.AbstractEventLoop) -> None:
 
 def _stopped_under_us() -> BridgeError:
     return BridgeError(
-        "The event loop was stopped while the request was on it: the app called loop.stop(), or the process ends. Nobody "
-        "will answer the request. The next one starts another loop."
+        "The event loop was stopped while the request was on it: the app called loop.stop(), or the process ends. "
+        "Nobody will answer the request. The next one starts another loop."
     )

@@ -38,7 +38,7 @@ READ_BYTES = 65_536
 _BOUNDED_TYPES = (io.BytesIO, tempfile.SpooledTemporaryFile)
 _BOUNDED_NAMES = {"eventlet.wsgi.Input", "twisted.web.wsgi._InputStream"}
 
-# Of these nearly none has a body; where one has, HTTP/1 says so by a header (RFC 9112 §6.3): spares a trip to the stream.
+# Of these hardly one has a body, and HTTP/1 says so by a header (RFC 9112 §6.3): that spares a trip to the stream.
 _READERS = {"GET", "HEAD"}
 
 

@@ -38,7 +38,7 @@ from ._translate import process_headers, scope_from_environ
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from typing_extensions import Self
@@ -96,8 +96,8 @@ class ASGIMiddleware:
     ) -> None:
         if inline and (loop is not None or detach_background):
             raise TypeError(
-                "inline=True runs the loop only while a request waits for it: it can neither be a loop= that runs elsewhere, "
-                "nor go on with detach_background. Leave out inline, or the other."
+                "inline=True runs the loop only while a request waits for it: it can neither be a loop= that runs "
+                "elsewhere, nor go on with detach_background. Leave out inline, or the other."
             )
         self.app = app
         self._process_headers = process_headers(os.environ)
@@ -117,8 +117,8 @@ class ASGIMiddleware:
             response_buffer_bytes=response_buffer_bytes,
             grace_timeout=grace_timeout,
         )
-        # The bridge and its requests hold the plan; the engine and its loop never do. When the last of them is gone, so is
-        # the place on the loop. The end of the process has a hook of its own.
+        # The bridge and its requests hold the plan; the engine and its loop never do. When the last of them is gone, so
+        # is the place on the loop. The end of the process has a hook of its own.
         weakref.finalize(self._plan, self._engine.abandon).atexit = False
 
     def __repr__(self) -> str:
@@ -144,7 +144,7 @@ class ASGIMiddleware:
             body = RequestBody(environ)
         except BadRequest:
             return _bad_request(start_response)
-        # ASGI Lifespan 2.0, "Lifespan State": a shallow copy for each request. A bridge further out may have a state too.
+        # ASGI Lifespan 2.0, "Lifespan State": a shallow copy for each request. A bridge further out may have one too.
         scope["state"] = {**scope.get("state", {}), **self._engine.state}
         return _Request(self._plan, host, scope, body).answer(start_response)
 
@@ -160,15 +160,16 @@ class ASGIMiddleware:
         self._engine.start(self._plan.app)
 
     def close(self) -> None:
-        """End what runs, shut the app's lifespan down, and give the loop back. Idempotent; the end of the process does it.
+        """End what runs, shut the app's lifespan down, and give the loop back. Idempotent.
 
-        Requests that run get `BridgeClosed` on the server's side and ``http.disconnect`` on the app's, as do later ones.
+        The end of the process does it too. Requests that run get `BridgeClosed` on the server's side and
+        ``http.disconnect`` on the app's; later ones get `BridgeClosed`.
 
         Raises:
             LifespanFailed: The app's shutdown failed. All is released all the same.
 
-        Threading: any thread but that of its own loop. Waits at most ``shutdown_timeout`` for what runs, and again for the
-        lifespan.
+        Threading: any thread but that of its own loop. Waits at most ``shutdown_timeout`` for what runs, and again for
+        the lifespan.
         """
         self._engine.close()
 
@@ -182,7 +183,7 @@ class ASGIMiddleware:
         self.close()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Plan:
     """What all requests of a bridge share. For the options see `ASGIMiddleware`."""
 
@@ -193,7 +194,7 @@ class _Plan:
     detach_background: bool
     response_buffer_bytes: int
     grace_timeout: float
-    said_dropped: set[str] = field(default_factory=set)
+    said_dropped: set[str] = field(default_factory=set[str])
 
     def say_dropped(self, names: tuple[str, ...]) -> None:
         """Log, once for each name, that the app sent a header that is the server's business."""
@@ -227,8 +228,8 @@ def _bad_request(start_response: StartResponse) -> Iterable[bytes]:
 class _Request:
     """One request.
 
-    Which thread writes an attribute is said at each; what both write is in the hand-off, under its lock. The server thread
-    reads what the loop thread wrote after the hand-off has told it of a head or an end.
+    Which thread writes an attribute is said at each; what both write is in the hand-off, under its lock. The server
+    thread reads what the loop thread wrote after the hand-off has told it of a head or an end.
     """
 
     __slots__ = (
@@ -313,7 +314,7 @@ class _Request:
         write = start_response(head.status, head.headers)
         if not self._over and not body and callable(write):
             # PEP 3333 has servers send the head with the first chunk that is not empty, or at the end: which would be
-            # after close(), and so after the app's background work. The write() of some is no function, against the PEP.
+            # after close(), and so after the app's background work. Some servers have no write(), against the PEP.
             write(b"")
         if self._no_body:
             # No list: of that a server would take the length, and say "Content-Length: 0" (wsgiref does).
@@ -405,7 +406,7 @@ class _Request:
         if no_body(self._method, head.code):
             self._no_body = True
             # A stream without end does not notice that nobody reads it, and would hold the server thread for ever.
-            self._timer = self._host.loop.call_later(self._plan.grace_timeout, self._cut)
+            self._set_timer(self._plan.grace_timeout, self._cut)
         else:
             self._missing = head.content_length
         self._head = head
@@ -462,10 +463,10 @@ class _Request:
             self._log_failure()
         elif self._complete:
             if self._plan.wait_time is not None:
-                self._timer = self._host.loop.call_later(self._plan.wait_time, self._cancel)
+                self._set_timer(self._plan.wait_time, self._cancel)
         elif self._gone is None:
             self._lose_client(ClientDisconnected(reason))
-            self._timer = self._host.loop.call_later(self._plan.grace_timeout, self._cancel)
+            self._set_timer(self._plan.grace_timeout, self._cancel)
 
     def _cut(self) -> None:
         """The app goes on with a response that has no body."""
@@ -474,7 +475,13 @@ class _Request:
             self._complete = True
             self._stream.give(b"", last=True)
             self._wake_receivers()
-            self._timer = self._host.loop.call_later(self._plan.grace_timeout, self._cancel)
+            self._set_timer(self._plan.grace_timeout, self._cancel)
+
+    def _set_timer(self, seconds: float, function: Callable[[], object]) -> None:
+        """Call ``function`` unless the app ends before. One at a time."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._host.loop.call_later(seconds, function)
 
     def give_up(self, error: BaseException) -> None:
         """See `Running`: the bridge is closed, or its loop ends."""

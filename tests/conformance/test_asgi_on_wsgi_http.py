@@ -7,13 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.wsgi_driver import Exchange, Response, call, environ_of
 
 from a2wsgi import AppProtocolError, InvalidHeader
 from a2wsgi.asgi_to_wsgi import ASGIMiddleware
+from support.wsgi_driver import Exchange, Response, call, environ_of
 
 
 def sending(*messages: Any) -> Any:
+    """An app that sends these."""
+
     async def app(scope: Any, receive: Any, send: Any) -> None:
         for message in messages:
             await send(message)
@@ -22,10 +24,12 @@ def sending(*messages: Any) -> Any:
 
 
 def start(status: Any = 200, **others: Any) -> dict[str, Any]:
+    """A head."""
     return {"type": "http.response.start", "status": status, **others}
 
 
 def body(data: Any = b"", **others: Any) -> dict[str, Any]:
+    """A part of a body."""
     return {"type": "http.response.body", "body": data, **others}
 
 
@@ -54,7 +58,7 @@ def answer(request: pytest.FixtureRequest) -> Callable[..., Response]:
     ids=["tuples", "lists", "tuple", "buffers"],
 )
 def test_headers_may_be_any_iterable_of_pairs(answer: Any, headers: Any) -> None:
-    """ASGI HTTP 2.5, "Response Start": headers is an iterable of [name, value]; the server gets a list of tuples of str."""
+    """ASGI HTTP 2.5, "Response Start": headers is an iterable of pairs; the server gets a list of tuples of str."""
     response = answer(sending(start(headers=headers), body()))
     assert response.headers == [("x-a", "1"), ("x-b", "2"), ("Content-Length", "0")]
 

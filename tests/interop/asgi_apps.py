@@ -56,16 +56,19 @@ app = fastapi.FastAPI(lifespan=lifespan)
 
 @app.get("/json")
 async def plain(request: fastapi.Request) -> dict[str, Any]:
+    """Say whether the process that serves is the one that was started up."""
     return {"hello": "world", "started_here": request.state.started_in == os.getpid()}
 
 
 @app.get("/sync")
 def sync() -> dict[str, str]:
+    """Answer from a thread of FastAPI's."""
     return {"hello": "from a thread"}
 
 
 @app.post("/upload")
 async def upload(request: fastapi.Request) -> dict[str, Any]:
+    """Take a body piece by piece."""
     digest, length = hashlib.sha256(), 0
     async for piece in request.stream():
         digest.update(piece)
@@ -133,11 +136,14 @@ async def nothing(name: str, tasks: fastapi.BackgroundTasks) -> fastapi.Response
 
 @app.get("/error")
 async def error() -> None:
+    """Fail before the head."""
     raise ValueError("an error of the app's")
 
 
 @app.get("/break")
 async def break_off() -> StreamingResponse:
+    """Fail in the middle."""
+
     async def make() -> AsyncIterator[bytes]:
         yield b"half"
         await asyncio.sleep(0.01)  # lets it go out

@@ -302,9 +302,11 @@ def test_django_knows_its_mount(client: Client) -> None:
 # -- Endings ------------------------------------------------------------------------------------------------------
 
 
-def test_error_before_the_head_is_answered_500(client: Client) -> None:
-    """What the app raises is the server's to answer."""
+def test_error_before_the_head_is_answered_500(asgi_server: Server, client: Client) -> None:
+    """What the app raises is the server's to answer, and to log."""
+    printed = asgi_server.output_length()
     assert client.get("/fails-before", to("plain")).status == 500
+    until(lambda: "ValueError: before the head" in asgi_server.output(since=printed), "the error is logged")
 
 
 def test_error_after_the_head_breaks_the_response(client: Client) -> None:

@@ -249,7 +249,7 @@ def plain(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
             return fails_after()
         case "/too-long":
             start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "3")])
-            return iter([b"one", b"two"])
+            return iter([b"one and more", b"two"])
         case "/too-short":
             start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "10")])
             return iter([b"one"])

@@ -62,8 +62,8 @@ def finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
 def test_writer_that_parks_is_met_by_take() -> None:
     """A take comes between the look and the wait. Defends `put`: the gate is hung up in the look's own lock.
 
-    1. A writer finds the queue full. 2. Before it waits, the loop takes all there is. 3. The writer waits: its gate must
-    be open.
+    1. A writer finds the queue full. 2. Before it waits, the loop takes all there is. 3. The writer waits: its gate
+    must be open.
     """
 
     async def story() -> None:
@@ -201,9 +201,7 @@ def test_gate_that_opens_as_the_loop_is_closed_is_no_error(monkeypatch: pytest.M
     ],
     ids=["put", "end", "leave"],
 )
-def test_take_that_parks_is_met_by_the_thread(
-    act: Callable[[ToLoop], None], taken: tuple[list[bytes], bool]
-) -> None:
+def test_take_that_parks_is_met_by_the_thread(act: Callable[[ToLoop], None], taken: tuple[list[bytes], bool]) -> None:
     """The thread comes between the look and the wait. Defends `take`: the waiter is left in the look's own lock.
 
     1. A take finds nothing. 2. Before it waits, the thread puts, ends or leaves. 3. The take waits: its waiter must be
@@ -326,8 +324,8 @@ def test_take_that_was_woken_for_nothing_waits_on() -> None:
 def test_chunk_that_was_put_as_the_stream_stops_is_not_given_out() -> None:
     """The stop comes between the chunk and its ring. Defends `stop`: ``self._chunks = []``.
 
-    1. A take waits. 2. The thread has put a chunk and taken the waiter. 3. Before it rings, the stream is stopped. 4. It
-    rings; the take finds the end, and no chunk.
+    1. A take waits. 2. The thread has put a chunk and taken the waiter. 3. Before it rings, the stream is stopped.
+    4. It rings; the take finds the end, and no chunk.
     """
 
     async def story() -> None:
@@ -379,9 +377,14 @@ def test_ring_that_comes_as_the_loop_answers_is_answered() -> None:
         bell, lock = Doorbell(asyncio.get_running_loop()), HookedLock()
         calls: list[int] = []
         second = Signal("the second call")
+
+        def called(number: int) -> None:
+            calls.append(number)
+            second.set()
+
         bell.ring(calls.append, 1)
         bell._lock = lock  # type: ignore[assignment]  # a lock but for its type
-        lock.after = lambda: in_thread(bell.ring, lambda number: (calls.append(number), second.set()), 2).result()
+        lock.after = lambda: in_thread(bell.ring, called, 2).result()
         await second.wait_in_task()
         assert calls == [1, 2]
 
@@ -395,9 +398,14 @@ def test_ring_that_comes_before_the_loop_looks_is_of_this_answer() -> None:
         bell, lock = Doorbell(asyncio.get_running_loop()), HookedLock()
         calls: list[int] = []
         second = Signal("the second call")
+
+        def called(number: int) -> None:
+            calls.append(number)
+            second.set()
+
         bell.ring(calls.append, 1)
         bell._lock = lock  # type: ignore[assignment]  # a lock but for its type
-        lock.before = lambda: in_thread(bell.ring, lambda number: (calls.append(number), second.set()), 2).result()
+        lock.before = lambda: in_thread(bell.ring, called, 2).result()
         await second.wait_in_task()
         assert calls == [1, 2]
 
@@ -517,7 +525,7 @@ def test_watcher_whose_time_is_up_as_the_end_comes_is_told(timeout: float) -> No
 
 
 def test_closed_loop_is_not_told_of_what_a_thread_brings() -> None:
-    """A thread that still writes when its loop was closed raises nothing of the loop's. Defends `ring`: RuntimeError."""
+    """A thread that still writes raises nothing of its closed loop's. Defends `ring` and `wake`: ``RuntimeError``."""
     loop = asyncio.new_event_loop()
     stream = ToLoop(Runtime(loop), 100)
     taking = stream.take()

@@ -37,12 +37,12 @@ def incoming_of(receive: Callable[[], Awaitable[Message]], buffer_bytes: int) ->
     """The incoming side of a request of a client."""
     listener = Listener()
     runtime = Runtime(asyncio.get_running_loop())
-    return Incoming(listener, runtime, receive, buffer_bytes, None, spool=False), listener  # type: ignore[arg-type]
+    return Incoming(listener, runtime, receive, buffer_bytes, None, spool=False), listener
 
 
 async def opened(incoming: Incoming, **environ: str) -> Any:
     """The body of a request whose app runs."""
-    file = await incoming.open(environ)  # type: ignore[arg-type]  # not all keys that an environ has
+    file = await incoming.open(environ)
     incoming.go_on()
     return file
 
@@ -85,9 +85,7 @@ class Stubborn:
 
 
 @pytest.mark.parametrize("message", [body_message(b"cd", more=True), body_message(), DISCONNECT])
-def test_receive_that_swallows_its_cancellation_is_the_last(
-    monkeypatch: pytest.MonkeyPatch, message: Message
-) -> None:
+def test_receive_that_swallows_its_cancellation_is_the_last(monkeypatch: pytest.MonkeyPatch, message: Message) -> None:
     """The request is over though its task is not. Defends `close`: its bound; `_bring` and `_run`: ``_turn``.
 
     1. The task waits in receive(), for more of the body. 2. The request ends, and cancels it: receive() swallows that.
@@ -203,7 +201,7 @@ def test_read_that_asked_before_the_response_ended_is_told() -> None:
 
 
 def test_client_that_seems_to_leave_as_its_response_ends_has_not_left() -> None:
-    """uvicorn's disconnect comes before its last send() returns. Defends `response_ends`: before that send.
+    """The disconnect of uvicorn comes before its last send() returns. Defends `response_ends`: before that send.
 
     1. A watch waits in receive(). 2. The last message is handed to send(), which has the server give http.disconnect to
     receive(). 3. The task hears of it before send() returns: no client left, and the request is counted as answered.

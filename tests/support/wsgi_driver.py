@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from wsgiref.util import is_hop_by_hop
@@ -180,7 +180,7 @@ def call(
     length, raised, where = None, None, "call"
     try:
         exchange.begin()
-        length = len(exchange.iterable) if hasattr(exchange.iterable, "__len__") else None
+        length = len(exchange.iterable) if isinstance(exchange.iterable, Sized) else None
         where = "iteration"
         try:
             while True:
@@ -188,12 +188,12 @@ def call(
                     chunks.append(exchange.next())
                 except StopIteration:
                     break
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again below
             raised = error
         if raised is None:
             where = "close"
         exchange.close()
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - as above
         raised = raised or error
     if raised is not None and (fails is None or not isinstance(raised, fails)):
         raise raised
