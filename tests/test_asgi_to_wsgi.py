@@ -8,6 +8,8 @@ import contextvars
 import gc
 import io
 import logging
+import select
+import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -636,6 +638,32 @@ def test_response_that_is_dropped_counts_as_closed() -> None:
     del exchange
     gc.collect()
     ended.wait()
+
+
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="needs Linux")
+@pytest.mark.parametrize("server", ["gunicorn", "werkzeug", "waitress"])
+def test_client_that_hangs_up_on_a_quiet_response_is_noticed(server: str) -> None:
+    """PAINS E2: where the server lets us see, the app is told within a second, though nothing is sent."""
+    ended = Signal("ended")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(START)
+        assert await receive() == {"type": "http.disconnect"}
+        ended.set()
+
+    ours, clients = socket.socketpair()
+    with ours, clients:
+        gone = Signal("gone")
+        keys = {"waitress.client_disconnected": gone.is_set} if server == "waitress" else {f"{server}.socket": ours}
+        exchange = Exchange(threaded()(app), {**environ_of(), **keys}).begin()
+        assert exchange.next() == b""
+        waiting = InThread(lambda: list(exchange.iterator))
+        clients.close()
+        gone.set()
+        assert waiting.result() == []
+        exchange.close()
+        ended.wait()
 
 
 def test_start_response_that_raises_ends_the_app(bridge: Bridge) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import threading
 from typing import Any
@@ -94,19 +95,21 @@ def test_close_and_the_last_message_at_once() -> None:
 
 def test_failure_as_the_server_gives_up_waiting_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     """1. close() waits wait_time in vain. 2. The app fails. 3. The loop hears that nobody waits: it is logged."""
-    go, failed = Signal("go"), Signal("failed")
+    late, go, failed = Signal("late"), Signal("go"), Signal("failed")
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await hello(scope, receive, send)
-        await go.wait_in_task()
-        failed.set()
+        await asyncio.sleep(0)
+        late.set()
+        go.wait()  # in the loop's own thread: the bell that the server rings is not heard yet
+        asyncio.get_running_loop().call_soon(failed.set)
         raise ValueError("late")
 
     with bridge_of(app, wait_time=0.05) as one:
         exchange = Exchange(one).begin()
-        with Held(one):
-            go.set()  # is heard by the loop before the server thread's bell
-            exchange.close()
+        late.wait()
+        exchange.close()
+        go.set()
         failed.wait()
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
@@ -151,7 +154,7 @@ def test_hundred_senders_and_closers() -> None:
             exchange.close()
 
     with bridge_of(app) as one:
-        servers = [InThread(lambda chunks=chunks: serve(chunks)) for chunks in range(4)]
+        servers = [InThread(functools.partial(serve, chunks)) for chunks in range(4)]
         for server in servers:
             server.result()
         assert call(one).status == "200 OK"

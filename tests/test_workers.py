@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from a2wsgi import _workers
 from a2wsgi._workers import Job, Overloaded, Workers, _Worker
 from support.lockstep import BOUND_SECONDS, Signal
-from support.threads import LyingGate
 
 
 class Task:
@@ -423,28 +421,29 @@ def test_idle_workers_end_and_others_start_when_needed(make: Callable[..., Worke
         assert (workers.alive, workers.busy) == (0, 0)
 
 
-def test_limit_of_1_is_one_thread_that_lasts(make: Callable[..., Workers], monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long it has idled, and though idle workers are told to end, it is there for the next job."""
-    gates: list[LyingGate] = []
-
-    class Worker(_Worker):
-        def __init__(self, workers: Workers, name: str) -> None:
-            super().__init__(workers, name)
-            gates.append(LyingGate(lies=3))
-            gates[-1].acquire()
-            self.gate = gates[-1]  # type: ignore[assignment]  # a lock but for its type
-
-    monkeypatch.setattr(_workers, "_Worker", Worker)
-    monkeypatch.setattr(_workers, "IDLE_SECONDS", 0.001)
+def test_limit_of_1_is_one_thread_that_lasts(make: Callable[..., Workers], idles: deque[Signal]) -> None:
+    """However often its idle time was over, and though idle workers are told to end, it is there for the next job."""
     workers = make(1)
+    workers.idle_seconds = 0.001
+    original, time_is_up = workers.give_up, Signal("the idle time is over")
+
+    def give_up(worker: _Worker) -> bool:
+        ends = original(worker)
+        time_is_up.set()
+        return ends
+
+    workers.give_up = give_up  # type: ignore[method-assign]
     threads = set()
     for _ in range(3):
+        idle = next_idle(idles)
         job = Task()
         workers.submit(job)
-        job.is_done.wait()
+        idle.wait()
+        time_is_up = Signal("the idle time is over")
+        time_is_up.wait()
         workers.end_idle()
         threads.add(job.thread)
-    assert len(threads) == len(gates) == 1
+    assert len(threads) == workers.alive == 1
 
 
 @pytest.mark.parametrize("end", [Workers.end_idle, Workers.retire])

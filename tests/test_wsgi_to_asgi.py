@@ -1210,6 +1210,23 @@ def test_ending_closes_the_iterable_before_its_next_chunk(how: str, caplog: pyte
     assert our_log(caplog) == ([stalled] if how == "stalled" else [])
 
 
+@pytest.mark.usefixtures("quick_timer")
+def test_ending_stops_an_app_that_only_yields_nothing() -> None:
+    """An empty chunk is a sign of life, and no way to run on without a client."""
+    app = Counting(itertools.chain([b"first"], itertools.repeat(b"")))
+
+    async def main() -> None:
+        async def on_send(number: int, _: Message) -> None:
+            if number == 2:
+                client.leave()
+
+        client = Client(on_send=on_send)
+        assert (await answer(WSGIMiddleware(app), client)).body == b"first"
+
+    run(main())
+    assert app.closes == 1
+
+
 @ENDINGS
 @pytest.mark.usefixtures("quick_timer")
 @pytest.mark.parametrize("verb", ["write", "read"])

@@ -6,8 +6,9 @@ and a bridge around an app that has it is taken off. Two bridges never stand one
 
 from __future__ import annotations
 
+import functools
 import inspect
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ._errors import AppInterfaceError
 from ._interface import MARK, interface_of, tell
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from ._interface import Interface
     from ._types import ASGIApp, Receive, Scope, Send, WSGIApp
 
+    Spelt = tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]
     #: A callable that takes an app and gives one, alone or with more arguments for it.
-    Middleware = Callable[..., Any] | tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]
+    Middleware = Callable[..., Any] | Spelt
 
 __all__ = ["chain", "to_asgi", "to_wsgi"]
 
@@ -91,26 +93,40 @@ def chain(app: Any, *middleware: Middleware) -> Any:  # noqa: ANN401 - as above
 
     Threading: any thread.
     """
+    beneath: list[ASGIMiddleware] = []
     for item in reversed(middleware):
-        make, arguments, options = item if isinstance(item, tuple) else (item, (), {})
+        spelt: Spelt = item if isinstance(item, tuple) else (item, (), {})
+        make, arguments, options = spelt
         if not callable(make):
             raise AppInterfaceError(
                 f"{make!r} is no middleware: it cannot be called. Pass a callable that takes an app, or a tuple of "
                 "one, its further arguments and its keyword arguments."
             )
-        app = _under(app, make, arguments, options)
+        app = _under(app, functools.partial(_given, make, arguments, options), _wanted(make), beneath)
     return app
 
 
-def _under(app: Any, make: Callable[..., Any], arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    """What the middleware ``make`` gives around ``app``, by the interface that it wants."""
-    wanted = _wanted(make)
+def _given(make: Callable[..., Any], arguments: Sequence[Any], options: Mapping[str, Any], app: Any) -> Any:  # noqa: ANN401
+    return make(app, *arguments, **options)
+
+
+def _under(app: Any, make: Callable[[Any], Any], wanted: Interface | None, beneath: list[ASGIMiddleware]) -> Any:  # noqa: ANN401
+    """What a middleware gives around ``app``, by the interface that it wants; None if only its result can tell.
+
+    Middleware hides what it wraps. So the bridges to ASGI are noted in ``beneath``, for a bridge further out to pass
+    its server's lifespan on to them.
+    """
     if wanted is None:
-        made = make(app, *arguments, **options)
+        made = make(app)
         wanted = tell(made).interface
         if wanted is None or wanted == tell(app).interface:
             return made
-    return make(_CONVERTERS[wanted](app), *arguments, **options)
+    converted = to_wsgi(app) if wanted == "wsgi" else to_asgi(app)
+    if isinstance(converted, ASGIMiddleware):
+        beneath.append(converted)
+    elif isinstance(converted, WSGIMiddleware):
+        converted.carry_lifespan(beneath)
+    return make(converted)
 
 
 def _wanted(make: Callable[..., Any]) -> Interface | None:
@@ -144,6 +160,3 @@ class _ASGI2:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope)(receive, send)
-
-
-_CONVERTERS: Final[dict[Interface, Callable[[Any], Any]]] = {"wsgi": to_wsgi, "asgi3": to_asgi, "asgi2": to_asgi}

@@ -304,7 +304,7 @@ class ToServer(ToThread):
         limit: How many bytes may be queued before `room` waits.
     """
 
-    __slots__ = ("_asked", "_flush_due", "_host", "_left", "_room_waiters")
+    __slots__ = ("_asked", "_flush_due", "_host", "_hung_up", "_left", "_room_waiters", "hang_up")
 
     def __init__(self, host: Host, limit: int) -> None:
         super().__init__(host, limit)
@@ -314,6 +314,9 @@ class ToServer(ToThread):
         self._asked = False  # the loop wants a part of the request's body
         self._left = False  # the loop is through with the request
         self._room_waiters: list[asyncio.Future[None]] = []
+        # The thread alone uses these.
+        self.hang_up: Callable[[], bool] | None = None  # tells whether the client has left; asked while nothing comes
+        self._hung_up = False
 
     # -- the loop thread ------------------------------------------------------------------------------------------
 
@@ -348,9 +351,7 @@ class ToServer(ToThread):
         """Have the thread fetch a part of the request's body, once it has delivered what is queued."""
         with self._lock:
             self._asked = True
-            gate, self._gate = self._gate, None
-        if gate is not None:
-            gate.release()
+        self.flush_soon()
 
     def leave(self) -> None:
         """Say that the loop is through with the request, and wake the thread. Last call of the loop."""
@@ -388,6 +389,8 @@ class ToServer(ToThread):
     def collect(self) -> tuple[list[bytes], bool]:
         """All that is queued, and whether that was the end; waits until there is something. Nothing: the loop asks.
 
+        A client that hangs up while nothing is queued is the end, too.
+
         Raises:
             BaseException: The error of `stop`, or why the loop does not run any more.
         """
@@ -405,6 +408,8 @@ class ToServer(ToThread):
                 if self._asked:
                     self._asked = False
                     return [], False
+                if self._hung_up:
+                    return [], True
                 gate = self._hang_up_a_gate()
             self._pass(gate)
         if waiters:
@@ -444,6 +449,11 @@ class ToServer(ToThread):
             trouble = self._host.trouble()
             if trouble is not None:
                 self._lose(trouble)
+                return
+            if self.hang_up is not None and self.hang_up():
+                self._hung_up = True
+                with self._lock:
+                    self._gate = None
                 return
 
     def _lose(self, trouble: BaseException) -> None:

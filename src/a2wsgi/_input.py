@@ -15,8 +15,11 @@ Assumes
 
 from __future__ import annotations
 
+import asyncio
 import io
 from typing import TYPE_CHECKING
+
+from ._errors import ClientDisconnected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +27,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ._handoff import ToThread
+    from ._types import Message, Receive
 
-__all__ = ["BodyReader", "WholeBody", "streamed_input"]
+__all__ = ["BodyReader", "PulledBody", "WholeBody", "streamed_input"]
 
 
 class WholeBody(io.BytesIO):
@@ -92,6 +96,45 @@ class BodyReader(io.RawIOBase):
             ask, self._ask = self._ask, None
             ask()
         self._rest = memoryview(b"".join(self._stream.get()))
+
+
+class PulledBody(io.BufferedReader):
+    """A body that is received message by message as it is read: `Body` of 1.x.
+
+    Args:
+        loop: The loop of the request, which must run in another thread.
+        receive: The request's ``receive()``.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Receive) -> None:
+        super().__init__(_Pull(loop, receive))
+
+
+class _Pull(io.RawIOBase):
+    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Receive) -> None:
+        self._loop = loop
+        self._receive = receive
+        self._more = True
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        while self._more and not self._rest:
+            message = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnected("the server sent http.disconnect before the body was complete")
+            self._more = bool(message.get("more_body"))
+            self._rest = memoryview(message.get("body") or b"")
+        view = memoryview(buffer).cast("B")
+        part = self._rest[: len(view)]
+        view[: len(part)] = part
+        self._rest = self._rest[len(part) :]
+        return len(part)
+
+    async def _next(self) -> Message:
+        return await self._receive()
 
 
 def streamed_input(stream: ToThread, ask: Callable[[], object] | None, buffer_bytes: int) -> io.BufferedReader:

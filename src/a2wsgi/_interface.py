@@ -43,7 +43,7 @@ if sys.version_info >= (3, 14):
 else:
     _signature = functools.partial(inspect.signature, follow_wrapped=False)
 
-__all__ = ["MARK", "Interface", "Verdict", "interface_of", "tell"]
+__all__ = ["MARK", "Interface", "Verdict", "first_argument", "interface_of", "tell", "wrong_kind"]
 
 Interface = Literal["wsgi", "asgi3", "asgi2"]
 _INTERFACES: tuple[Interface, ...] = ("wsgi", "asgi3", "asgi2")
@@ -105,6 +105,22 @@ def tell(app: object) -> Verdict:
     if isinstance(verdict, _Refusal):
         raise AppInterfaceError(f"{verdict.what}. {_quietly(_advice, app, _HOLDERS) or verdict.mend}")
     return verdict
+
+
+def first_argument(args: tuple[object, ...], options: dict[str, object]) -> object:
+    """The app among what a bridge's constructor was given; a function that says nothing, if it was given none."""
+    return args[0] if args else options.get("app", _says_nothing)
+
+
+def _says_nothing(*args: object) -> None: ...
+
+
+def wrong_kind(bridge: str, app: object, wanted: str, given: str) -> AppInterfaceError:
+    """The error for an app that a class of a user's own, made for the other kind, was given."""
+    return AppInterfaceError(
+        f"{bridge} wraps {wanted} apps, and {_name(app)} is an {given} app. A subclass cannot become the other bridge. "
+        f"Wrap it in {given}Middleware, or call to_asgi or to_wsgi."
+    )
 
 
 class _Refusal(NamedTuple):

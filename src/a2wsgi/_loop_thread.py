@@ -135,7 +135,8 @@ class GivenHost(Place):
             return None
         return BridgeError(
             f"The event loop that was given as loop= does not run: {self.loop!r}. Nobody will answer the request. "
-            "Run it in a thread of this process (threads do not survive a fork) for as long as requests come, or leave loop= out."
+            "Run it in a thread of this process (threads do not survive a fork) for as long as requests come, or leave "
+            "loop= out."
         )
 
 
@@ -421,7 +422,8 @@ def _dispose(loop: asyncio.AbstractEventLoop) -> None:
         if tasks:
             loop.run_until_complete(asyncio.wait(tasks, timeout=CANCEL_SECONDS))
         loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
+        with contextlib.suppress(RuntimeError):  # it needs a thread, which Python 3.12.0 to 3.12.2 has none of at exit
+            loop.run_until_complete(loop.shutdown_default_executor())
     except (Exception, SystemExit, KeyboardInterrupt):  # of tasks of the app's, at their last gasp
         logger.exception("What an app had left on the event loop did not end well")
     finally:

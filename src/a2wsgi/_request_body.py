@@ -1,4 +1,4 @@
-"""The body of a request, read from ``wsgi.input`` no further than it goes, as ASGI messages.
+"""What a WSGI server shows of the client: the request's body, as ASGI messages, and whether the client is still there.
 
 *Facts*
 
@@ -8,14 +8,21 @@
   ``wsgi.input_terminated``, or where the stream is of a type that has an end. uWSGI gives chunks by a function.
 - RFC 9112 §6.3: a request with neither Content-Length nor Transfer-Encoding has no body; HTTP/2 needs neither.
 - RFC 9110 §10.1.1: the first read may have the server say "100 Continue", so the app asks for it, not we.
+- PEP 3333 has no word for a client that hangs up: a server learns of it when it writes. A response that says nothing for
+  an hour (server-sent events) would hold its thread for an hour. But waitress offers ``waitress.client_disconnected``,
+  and gunicorn and Werkzeug put the socket into the environ: ``poll`` tells of a peer that has closed without reading
+  (``POLLRDHUP`` in Linux's poll(2)), also under TLS. A client that has closed only its sending side looks the same;
+  uvicorn, granian and gunicorn's own ASGI worker take that for gone as well.
 
-The server thread is the only one to call anything here. It waits in ``read()``.
+The server thread is the only one to call anything here. It waits in ``read()`` alone.
 """
 
 from __future__ import annotations
 
 import io
 import logging
+import select
+import sys
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
 
     from ._types import Environ, Message
 
-__all__ = ["RequestBody"]
+__all__ = ["RequestBody", "hang_up_of"]
 
 logger = logging.getLogger("a2wsgi")
 
@@ -122,3 +129,32 @@ def _reader(environ: Environ, *, bounded: bool) -> Callable[[int], bytes] | None
     if environ.get("wsgi.input_terminated") or isinstance(stream, _BOUNDED_TYPES) or name in _BOUNDED_NAMES:
         return read
     return None
+
+
+def hang_up_of(environ: Environ) -> Callable[[], bool] | None:
+    """What tells whether the client of this request has hung up; None where that cannot be told."""
+    told = environ.get("waitress.client_disconnected")
+    if callable(told):
+        return lambda: bool(told())
+    socket = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    if socket is None or not hasattr(select, "POLLRDHUP"):
+        return None
+
+    def hung_up() -> bool:
+        try:
+            poll = _poll()
+            poll.register(socket.fileno(), select.POLLRDHUP)
+            return bool(poll.poll(0))
+        except (OSError, ValueError, AttributeError):  # the socket was closed, or is none
+            return False
+
+    return hung_up
+
+
+def _poll() -> select.poll:
+    """A ``poll`` of the operating system's: gevent's knows no ``POLLRDHUP``, and this one does not wait."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("select"):
+        poll: select.poll = monkey.get_original("select", "poll")()
+        return poll
+    return select.poll()

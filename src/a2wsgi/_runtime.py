@@ -222,8 +222,9 @@ class Interruption:
         assert task is not None  # a coroutine of asyncio's runs in one
         self._task = task
         self.fired = False  # and not taken back
-        # A task that was cancelled and goes on all the same keeps the count.
-        self._before = task.cancelling() if sys.version_info >= (3, 11) else 0
+        self._before = 0  # what the task counts: one that was cancelled, and goes on all the same, keeps the count
+        if sys.version_info >= (3, 11):
+            self._before = task.cancelling()
 
     def fire(self) -> None:
         """Raise ``CancelledError`` where the task waits. Loop thread; once."""

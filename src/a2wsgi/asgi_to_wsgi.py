@@ -31,8 +31,8 @@ from ._engine import Engine, closed_error, fit_for_a_server, is_cancellation
 from ._errors import ClientDisconnected
 from ._handoff import ToServer
 from ._headers import BadRequest, WSGIResponseHead, no_body, response_head_from_asgi
-from ._interface import tell
-from ._request_body import RequestBody
+from ._interface import first_argument, tell, wrong_kind
+from ._request_body import RequestBody, hang_up_of
 from ._runtime import wake_all
 from ._translate import process_headers, scope_from_environ
 
@@ -80,6 +80,16 @@ class ASGIMiddleware:
 
     _a2wsgi_interface_: Final = "wsgi"
 
+    if not TYPE_CHECKING:  # to a type checker, a class makes instances of itself
+
+        def __new__(cls, *args: object, **options: object) -> object:
+            """Make the bridge that the app needs: a `WSGIMiddleware`, if it is of WSGI and no subclass is asked for."""
+            if cls is ASGIMiddleware and tell(first_argument(args, options)).interface == "wsgi":
+                from .wsgi_to_asgi import WSGIMiddleware  # noqa: PLC0415 - each of the two can be the other
+
+                return WSGIMiddleware(*args, **options)
+            return super().__new__(cls)
+
     def __init__(
         self,
         app: AnyASGIApp,
@@ -99,6 +109,8 @@ class ASGIMiddleware:
                 "inline=True runs the loop only while a request waits for it: it can neither be a loop= that runs "
                 "elsewhere, nor go on with detach_background. Leave out inline, or the other."
             )
+        if tell(app).interface == "wsgi":
+            raise wrong_kind(type(self).__name__, app, "ASGI", "WSGI")
         self.app = app
         self._process_headers = process_headers(os.environ)
         self._engine = Engine(
@@ -158,6 +170,18 @@ class ASGIMiddleware:
         Threading: any thread but that of its own loop.
         """
         self._engine.start(self._plan.app)
+
+    def stop(self) -> None:
+        """End as `close` does, but serve again: the next request, or `start`, starts the app up anew. Idempotent.
+
+        For whoever has a lifespan of their own around the bridge: a server, or a bridge further out.
+
+        Raises:
+            LifespanFailed: As of `close`.
+
+        Threading: as of `close`.
+        """
+        self._engine.stop()
 
     def close(self) -> None:
         """End what runs, shut the app's lifespan down, and give the loop back. Idempotent.
@@ -293,6 +317,7 @@ class _Request:
             if ended and self._complete:
                 return self._whole(head, chunks, start_response)
             start_response(head.status, head.headers)
+            self._stream.hang_up = hang_up_of(self._scope["wsgi_environ"])
             return _Response(self, chunks, ended=ended)
         except BaseException:
             self.leave("the request failed on the server's side")

@@ -27,9 +27,9 @@ import sys
 import time
 import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from ._errors import ClientDisconnected, RequestTooLarge, ServerProtocolError
+from ._errors import ClientDisconnected, LifespanFailed, RequestTooLarge, ServerProtocolError
 from ._handoff import Disconnection, ToLoop
 from ._headers import (
     ASGIResponseHead,
@@ -39,6 +39,7 @@ from ._headers import (
     status_line,
 )
 from ._incoming import Incoming
+from ._interface import MARK, first_argument, tell, wrong_kind
 from ._runtime import Interruption, Runtime
 from ._translate import EnvironTemplate, environ_from_scope
 from ._workers import Overloaded, Workers
@@ -115,6 +116,16 @@ class WSGIMiddleware:
 
     _a2wsgi_interface_: Final = "asgi3"
 
+    if not TYPE_CHECKING:  # to a type checker, a class makes instances of itself
+
+        def __new__(cls, *args: object, **options: object) -> object:
+            """Make the bridge that the app needs: an `ASGIMiddleware`, if it is of ASGI and no subclass is asked for."""
+            if cls is WSGIMiddleware and tell(first_argument(args, options)).interface not in {"wsgi", None}:
+                from .asgi_to_wsgi import ASGIMiddleware  # noqa: PLC0415 - each of the two can be the other
+
+                return ASGIMiddleware(*args, **options)
+            return super().__new__(cls)
+
     def __init__(
         self,
         app: WSGIApp,
@@ -132,6 +143,8 @@ class WSGIMiddleware:
         ignore_disconnect: bool = False,
         allow_underscores: bool = False,
     ) -> None:
+        if tell(app).interface not in {"wsgi", None}:
+            raise wrong_kind(type(self).__name__, app, "WSGI", "ASGI")
         workers = _default_workers() if workers is None else workers
         _check_options(
             workers=(workers, 1),
@@ -144,6 +157,8 @@ class WSGIMiddleware:
             shutdown_timeout=(shutdown_timeout, 0),
         )
         self.app = app
+        #: The bridges to ASGI further in, whose apps start up and shut down with this one's server.
+        self._inner: tuple[Startable, ...] = (cast("Startable", app),) if getattr(type(app), MARK, "") == "wsgi" else ()
         self._shutdown_timeout = shutdown_timeout
         self._shared = _Shared(
             workers=Workers(workers, max_queue),
@@ -209,15 +224,38 @@ class WSGIMiddleware:
         runtime = self._shared.runtime_here()
         while True:
             message = await receive()
-            if message["type"] == "lifespan.startup":
-                await send({"type": "lifespan.startup.complete"})
-            elif message["type"] == "lifespan.shutdown":
-                await runtime.drain(self._shutdown_timeout)
-                for request in tuple(runtime.in_flight):
-                    request.give_up("the server shuts down")
-                self._shared.workers.end_idle()
-                await send({"type": "lifespan.shutdown.complete"})
+            phase = message["type"]
+            try:
+                if phase == "lifespan.startup":
+                    for bridge in self._inner:
+                        await runtime.in_thread(bridge.start)
+                elif phase == "lifespan.shutdown":
+                    await runtime.drain(self._shutdown_timeout)
+                    for request in tuple(runtime.in_flight):
+                        request.give_up("the server shuts down")
+                    self._shared.workers.end_idle()
+                    for bridge in self._inner:
+                        await runtime.in_thread(bridge.stop)
+            except LifespanFailed as error:
+                await send({"type": f"{phase}.failed", "message": str(error)})
                 return
+            await send({"type": f"{phase}.complete"})
+            if phase == "lifespan.shutdown":
+                return
+
+    def carry_lifespan(self, bridges: Iterable[Startable]) -> None:
+        """Start and stop these, which are somewhere below the app, with the server. See `chain`."""
+        self._inner = tuple(dict.fromkeys((*self._inner, *bridges)))
+
+
+class Startable(Protocol):
+    """A bridge with a lifespan to drive: an `ASGIMiddleware`, which this module does not import."""
+
+    def start(self) -> None:
+        """Start its app up. Waits."""
+
+    def stop(self) -> None:
+        """Shut its app down; it may be started again. Waits."""
 
 
 @dataclass(eq=False)

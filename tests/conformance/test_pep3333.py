@@ -567,23 +567,53 @@ def test_chunk_is_sent_before_the_next_is_asked_for() -> None:
 # -- Content-Length ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [list, iter])
-def test_length_stops_the_body(kind: Callable[[list[bytes]], Iterable[bytes]]) -> None:
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_length_cuts_a_whole_body(kind: Callable[[list[bytes]], Iterable[bytes]]) -> None:
+    """PEP 3333, "Handling the Content-Length Header": no more is sent than it says."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", "3")])
+        return kind([b"ab", b"cdef", b"gh"])
+
+    assert call(WSGIMiddleware(app)).messages == messages_of(200, [(b"content-length", b"3")], b"abc")
+
+
+def test_length_stops_the_body() -> None:
     """PEP 3333, "Handling the Content-Length Header": no more is sent than it says, and no more asked for."""
-    app = Counting(kind([b"ab", b"cdef", b"gh"]), headers=[("Content-Length", "3")])
+    app = Counting([b"ab", b"cdef", b"gh"], headers=[("Content-Length", "3")])
     response = call(WSGIMiddleware(app))
     assert (response.headers, response.body) == ([(b"content-length", b"3")], b"abc")
     assert response.complete
     assert (app.given, app.closes) == (2, 1)
 
 
+@pytest.mark.parametrize("kind", [list, tuple, iter])
 @pytest.mark.parametrize("chunks", [[b"ab", b"c"], [b"abc"]])
-def test_length_that_is_not_reached_is_an_error(chunks: list[bytes]) -> None:
+def test_length_that_is_not_reached_is_an_error(
+    kind: Callable[[list[bytes]], Iterable[bytes]], chunks: list[bytes]
+) -> None:
     """PEP 3333, "Handling the Content-Length Header": a body that is too short is reported."""
-    app = Counting(chunks, headers=[("Content-Length", "5")])
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", "5")])
+        return kind(chunks)
+
     response = call(WSGIMiddleware(app), fails=AppProtocolError)
     assert not response.complete
     assert "ended 2 bytes before its Content-Length" in str(response.raised)
+
+
+@pytest.mark.parametrize("kind", [list, iter])
+def test_length_without_a_body_leaves_the_answer_to_the_server(
+    kind: Callable[[list[bytes]], Iterable[bytes]],
+) -> None:
+    """PEP 3333, "Handling the Content-Length Header": where nothing of the body came, no head is sent either."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", "5")])
+        return kind([])
+
+    assert call(WSGIMiddleware(app), fails=AppProtocolError).messages == []
 
 
 def test_length_counts_what_is_written() -> None:

@@ -115,6 +115,20 @@ async def endless(name: str) -> StreamingResponse:
     return StreamingResponse(make(), media_type="application/octet-stream")
 
 
+@app.get("/silent/{name}")
+async def silent(name: str) -> EventSourceResponse:
+    """A response that begins, and says nothing until the client hangs up."""
+
+    async def make() -> AsyncIterator[dict[str, str]]:
+        try:
+            yield {"data": "begun"}
+            await asyncio.sleep(60)  # longer than any test waits
+        finally:
+            tell(f"{name}-ended")
+
+    return EventSourceResponse(make(), ping=60)
+
+
 @app.get("/background/{name}")
 async def background(name: str, tasks: fastapi.BackgroundTasks) -> dict[str, str]:
     """Work that goes on until the test has had the response."""

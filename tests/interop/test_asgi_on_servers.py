@@ -232,6 +232,17 @@ def test_client_that_hangs_up_is_noticed(served: Served) -> None:
     served.told(f"{name}-ended")
 
 
+def test_client_that_hangs_up_on_a_quiet_stream_is_noticed(served: Served) -> None:
+    """PAINS E2: as above, though the app says nothing, where the server shows its socket."""
+    if not served.kind.package.startswith("g") or served.kind.options:
+        pytest.skip("The server shows no socket, or runs the app in its only thread")
+    name = unique()
+    with served.client() as client:
+        client.send_head("GET", f"/silent/{name}")
+        read_until(client, b"begun")
+    served.told(f"{name}-ended")
+
+
 @pytest.mark.parametrize("path", ["background", "nothing"])
 def test_background_work_goes_on_after_the_response(served: Served, path: str) -> None:
     """PAINS E6: the client has its whole response before the work is done."""

@@ -24,7 +24,7 @@ from a2wsgi._workers import Job, Overloaded, Workers, _Worker
 from apps import hello
 from support.asgi_driver import Client, answer, call, run
 from support.lockstep import BOUND_SECONDS, Lockstep, Signal
-from support.threads import HookedLock, LyingGate, in_thread
+from support.threads import LyingGate, in_thread
 
 NO_THREAD = "can't start new thread"
 
@@ -341,14 +341,14 @@ def test_job_cannot_be_withdrawn_between_the_queue_and_its_worker(make: Callable
     assert job.runs == 1
 
 
-def test_queue_that_a_withdrawal_empties_under_a_worker_is_empty(make: Callable[..., Workers]) -> None:
+def test_queue_that_a_withdrawal_empties_under_a_worker_is_empty(make: Callable[..., Workers], visits: Visits) -> None:
     """A withdrawal comes as a worker reaches for the job. Defends `_first_job`: ``except IndexError``.
 
     1. A worker comes for a job. 2. It is withdrawn, without the lock, as the worker reaches for it. 3. The worker finds
     nothing, and idles; the next job has it.
     """
     withdrawn: list[bool] = []
-    job = Task()
+    job, last = Task(), Task()
 
     class Jobs(deque[Job]):
         def popleft(self) -> Job:
@@ -357,13 +357,15 @@ def test_queue_that_a_withdrawal_empties_under_a_worker_is_empty(make: Callable[
 
     workers = make(1)
     workers._jobs = Jobs()
+    idle = Signal("the worker idles")
+    visits.after = lambda number, _job: idle.set() if number == 1 else None
     workers.submit(job)
-    last = Task()
+    idle.wait()
+    assert withdrawn == [True]
+    assert (workers.alive, workers.busy, workers.queued) == (1, 0, 0)
     workers.submit(last)
     last.is_done.wait()
-    assert withdrawn[0] is True
     assert (job.runs, last.runs) == (0, 1)
-    assert (workers.alive, workers.busy, workers.queued) == (1, 0, 0)
 
 
 # -- No thread to be had ----------------------------------------------------------------------------------------------
@@ -773,29 +775,6 @@ def test_bridge_answers_in_a_child_of_a_fork_too() -> None:
 
     assert in_fork(child) == 0
     assert call(app).body == b"hello"
-
-
-def test_lock_is_not_held_while_a_gate_is_opened(make: Callable[..., Workers], visits: Visits) -> None:
-    """A worker that is called finds the lock free. Defends `submit`: ``worker.gate.release()`` stands outside.
-
-    1. A worker idles. 2. `submit` calls it. 3. Between the decision and the call the lock is free for everybody.
-    """
-    workers = make(2)
-    idle = Signal("the worker idles")
-    visits.after = lambda number, _job: idle.set() if number == 2 else None
-    workers.submit(Task())
-    idle.wait()
-    lock = HookedLock()
-    workers._lock = lock  # type: ignore[assignment]  # a lock but for its type
-    withdrawn = []
-    job = Task()
-    lock.after = lambda: withdrawn.append(in_thread(workers.withdraw, job).result())
-    workers.submit(job)
-    assert withdrawn == [True]
-    again = Task()
-    workers.submit(again)
-    again.is_done.wait()
-    assert job.runs == 0
 
 
 def test_client_that_left_while_its_request_was_queued_never_meets_the_app(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,16 @@
+"""The import path of a2wsgi 1.x; use ``from a2wsgi import WSGIMiddleware``."""
+
+import sys
+from typing import IO
+
+from ._input import PulledBody as Body
+from ._translate import environ_from_scope
+from ._types import Environ, Scope
+from .wsgi_to_asgi import WSGIMiddleware
+
+__all__ = ["Body", "WSGIMiddleware", "build_environ"]
+
+
+def build_environ(scope: Scope, body: IO[bytes]) -> Environ:
+    """The environ of a scope, with ``body`` as its ``wsgi.input``."""
+    return {**environ_from_scope(scope), "wsgi.input": body, "wsgi.errors": sys.stderr}
