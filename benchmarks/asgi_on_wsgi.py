@@ -20,7 +20,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,14 @@ from a2wsgi.asgi_to_wsgi import ASGIMiddleware
 App = Callable[[Any, Any], Iterable[bytes]]
 
 
-async def hello(scope: Any, receive: Any, send: Any) -> None:
+async def hello(_scope: object, _receive: object, send: Callable[[Any], Awaitable[None]]) -> None:
     """Answer with 13 bytes and a length."""
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"13")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"Hello, world!", "more_body": False})
 
 
-async def stream(scope: Any, receive: Any, send: Any) -> None:
+async def stream(_scope: object, _receive: object, send: Callable[[Any], Awaitable[None]]) -> None:
     """Answer with 100 chunks of 1 KiB."""
     headers = [(b"content-type", b"application/octet-stream")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -79,7 +79,7 @@ def request(app: App) -> tuple[str, int]:
     status = ""
     length = 0
 
-    def start_response(line: str, headers: Any, exc_info: Any = None) -> Any:
+    def start_response(line: str, _headers: object, _exc_info: object = None) -> None:
         nonlocal status
         status = line
 
@@ -113,7 +113,8 @@ class Hop:
     def _start(self, gate: threading.Lock) -> None:
         self._last = self._loop.create_task(self._open(gate))
 
-    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+    def __call__(self, _environ: object, _start_response: object) -> Iterable[bytes]:
+        """Wait for the loop once."""
         gate = threading.Lock()
         gate.acquire()
         if self._task:
@@ -144,7 +145,7 @@ def rate(app: App, requests: int, at_once: int) -> float:
 
 
 def compare(
-    title: str, contenders: dict[str, App], expected: tuple[str, int], requests: int, at_once: int, rounds: int
+    title: str, contenders: dict[str, App], expected: tuple[str, int], *, at_once: int, requests: int, rounds: int
 ) -> None:
     """Run one comparison and print it."""
     rates: dict[str, list[float]] = {name: [] for name in contenders}
@@ -154,15 +155,12 @@ def compare(
             print(f"{title}: {name} FAILS, its response is {got} and not {expected}")
             del rates[name]
     for _ in range(rounds):
-        for name in rates:
-            rates[name].append(rate(contenders[name], requests, at_once))
-    ours = [statistics.median(rates[name]) for name in ("thread", "inline")]
+        for name, values in rates.items():
+            values.append(rate(contenders[name], requests, at_once))
+    medians = {name: statistics.median(values) for name, values in rates.items()}
     print(f"\n{title}, {at_once} at once, median of {rounds} rounds of {requests}")
-    for name, values in rates.items():
-        median = statistics.median(values)
-        ratios = ", ".join(
-            f"{kind} is {own / median:6.2f}" for kind, own in zip(("thread", "inline"), ours, strict=True)
-        )
+    for name, median in medians.items():
+        ratios = ", ".join(f"{ours} is {medians[ours] / median:6.2f}" for ours in ("thread", "inline"))
         print(f"  {name:22} {median:10.0f} requests/s   {ratios} times as fast")
 
 
@@ -173,7 +171,8 @@ def peer(directory: str) -> tuple[str, Callable[[Any], App]]:
         del sys.modules[name]
     sys.path.insert(0, directory)
     module = importlib.import_module("a2wsgi")
-    assert Path(module.__file__ or "").is_relative_to(Path(directory).resolve()), module.__file__
+    if not Path(module.__file__ or "").is_relative_to(Path(directory).resolve()):
+        raise SystemExit(f"{directory} holds no a2wsgi: {module.__file__} was imported")
     for name in [name for name in sys.modules if name.split(".")[0] == "a2wsgi"]:
         del sys.modules[name]
     sys.modules.update(ours)
@@ -198,7 +197,7 @@ def main() -> None:
         if title == "hello":
             contenders |= {"bare hop": Hop(task=False), "bare hop to a task": Hop(task=True)}
         for at_once in (1, 10):
-            compare(title, contenders, expected, requests, at_once, options.rounds)
+            compare(title, contenders, expected, at_once=at_once, requests=requests, rounds=options.rounds)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""The demo: apps of both kinds on one server, to look at in a browser. ``make demo`` runs it; Ctrl-C ends it.
+"""The demo: both directions, to look at in a browser. ``make demo`` runs it; Ctrl-C ends it.
 
-The Flask app is in ``demo_flask.py``, the pages are in ``demo_templates``. The environment variable ``PORT`` chooses
-another port.
+uvicorn serves a Starlette app, and a Flask app through the bridge; on the next port waitress serves a FastAPI app
+through the other. The Flask app is in ``demo_flask.py``, with its pages in ``demo_templates``, the FastAPI app in
+``demo_fastapi.py``. The environment variable ``PORT`` chooses other ports.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -17,14 +19,18 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import demo_fastapi
 import demo_flask
 import uvicorn
+import waitress
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.templating import Jinja2Templates
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from starlette.requests import Request
 
 HOST = "127.0.0.1"
@@ -39,7 +45,14 @@ WHAT_TO_TRY = """
     curl -F file=@README.md http://{address}/flask/upload  a checksum, taken while the file comes in
     curl http://{address}/flask/figures                    what the bridge is doing
 
-  Ctrl-C stops it.
+  A FastAPI app on waitress, through the other:  http://{wsgi_address}/
+
+    curl http://{wsgi_address}/hello                            FastAPI, with what its lifespan has set up
+    curl -N http://{wsgi_address}/ticks                         server-sent events, one a second
+    curl -T README.md -X POST http://{wsgi_address}/upload      a checksum, taken while the file comes in
+    curl http://{wsgi_address}/later                            a background task, after the response
+
+  Ctrl-C stops both.
 """
 
 
@@ -73,11 +86,12 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
         await super().startup(sockets)
-        print(WHAT_TO_TRY.format(address=f"{HOST}:{PORT}"), flush=True)
+        print(WHAT_TO_TRY.format(address=f"{HOST}:{PORT}", wsgi_address=f"{HOST}:{PORT + 1}"), flush=True)
 
     def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ANN401 - as in uvicorn
         """Begin to stop, on Ctrl-C."""
         demo_flask.stopping.set()
+        demo_fastapi.stopping.set()
         super().handle_exit(sig, frame)
 
 
@@ -94,7 +108,18 @@ def serve_asgi(listener: socket.socket) -> None:
 
 
 # -- An ASGI app on a WSGI server ---------------------------------------------------------------------------------
-# Its place is here, on the next port.
+
+
+@contextlib.contextmanager
+def serving_wsgi(listener: socket.socket) -> Iterator[None]:
+    """Serve beside the caller."""
+    server = waitress.create_server(demo_fastapi.application, sockets=[listener])
+    threading.Thread(target=server.run, name="waitress", daemon=True).start()
+    try:
+        yield
+    finally:
+        server.task_dispatcher.shutdown()  # what runs may end
+        demo_fastapi.application.close()  # the lifespan shuts down
 
 
 # -- Both ---------------------------------------------------------------------------------------------------------
@@ -116,8 +141,8 @@ def listen(port: int) -> socket.socket:
 
 def main() -> None:
     """Run the demo."""
-    with listen(PORT) as listener:
-        serve_asgi(listener)
+    with listen(PORT) as asgi_listener, listen(PORT + 1) as wsgi_listener, serving_wsgi(wsgi_listener):
+        serve_asgi(asgi_listener)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,11 @@ from support.servers import Server, free_port, start
 pytestmark = pytest.mark.interop
 
 pytest.importorskip("flask")
+pytest.importorskip("fastapi")
 pytest.importorskip("jinja2")
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
+pytest.importorskip("waitress")
 
 DEMO = Path(__file__).resolve().parent.parent / "examples" / "demo.py"
 SECONDS = 10.0
@@ -55,6 +57,13 @@ def test_demo_answers_on_both_sides_of_the_bridge(demo: Server) -> None:
 def test_demo_shows_a_page(demo: Server, path: str) -> None:
     """Each page that the menu names is there, and is marked in it."""
     assert f'href="{path}" aria-current="page"' in get(demo, path).decode()
+
+
+def test_demo_serves_fastapi_on_the_next_port(demo: Server) -> None:
+    """waitress serves the FastAPI app beside it, started up by its lifespan."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{demo.port + 1}/hello", timeout=SECONDS) as response:
+        answer = json.load(response)
+    assert (answer["hello"], answer["thread"]) == ("from FastAPI", "a2wsgi-loop")
 
 
 def test_demo_takes_the_checksum_of_an_upload(demo: Server) -> None:

@@ -747,14 +747,19 @@ def test_close_waits_no_longer_than_a_second_for_a_receive() -> None:
     assert module.RECEIVE_END_SECONDS == 1.0
 
 
-def test_close_ends_a_task_on_a_closed_loop() -> None:
+@pytest.mark.parametrize("waits_for", ["room", "receive"])
+def test_close_ends_a_task_on_a_closed_loop(waits_for: str) -> None:
     """A request that is dropped with its loop ends without an error."""
     loop = asyncio.new_event_loop()
 
     async def begin() -> tuple[Story, Any]:
-        it = Story(Client(b"ab", b"cd", b"ef"), 1)
+        it = Story(Client(b"ab", complete=False), 1)
         file = await it.open()
-        await rounds()
+        if waits_for == "receive":
+            await it.read(file, 2)
+            await it.client.hungry.wait_in_task()
+        else:
+            await rounds()
         return it, file
 
     it, file = loop.run_until_complete(begin())

@@ -224,14 +224,26 @@ def test_workers_are_never_more_than_the_limit(make: Callable[..., Workers]) -> 
     let_go(jobs[0], jobs[2], waiting)
 
 
-def test_quick_jobs_are_run_by_few_workers(make: Callable[..., Workers]) -> None:
-    """Of fifty that come in at once and end at once most are run by a worker that has just run another."""
+def test_quick_jobs_are_run_by_one_worker_in_a_row(
+    make: Callable[..., Workers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of fifty that come in at once a worker runs one after the other while the next is still on its way."""
+    there, over, original = Signal("all jobs are submitted"), Signal("all jobs have run"), Workers.next_job
+
+    def next_job(self: Workers, worker: _Worker, through_with: Job | None) -> Job | None:
+        (there if worker.name == "a2wsgi-worker-1" else over).wait()
+        return original(self, worker, through_with)
+
+    monkeypatch.setattr(Workers, "next_job", next_job)
     workers = make()
     jobs = [Task() for _ in range(50)]
     submit(workers, *jobs)
+    there.set()
     for job in jobs:
         job.is_done.wait()
-    assert workers.alive < 25
+    assert workers.alive == 2
+    assert len({job.thread for job in jobs}) == 1
+    over.set()
 
 
 def test_the_worker_that_idled_last_is_called_first(make: Callable[..., Workers], idles: deque[Signal]) -> None:
@@ -439,9 +451,10 @@ def test_limit_of_1_is_one_thread_that_lasts(make: Callable[..., Workers], idles
         job = Task()
         workers.submit(job)
         idle.wait()
-        time_is_up = Signal("the idle time is over")
-        time_is_up.wait()
-        workers.end_idle()
+        for end in (bool, workers.end_idle):
+            end()
+            time_is_up = Signal("the idle time is over")
+            time_is_up.wait()
         threads.add(job.thread)
     assert len(threads) == workers.alive == 1
 

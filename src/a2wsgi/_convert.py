@@ -95,7 +95,8 @@ def chain(app: Any, *middleware: Middleware) -> Any:  # noqa: ANN401 - as above
     """
     beneath: list[ASGIMiddleware] = []
     for item in reversed(middleware):
-        spelt: Spelt = item if isinstance(item, tuple) else (item, (), {})
+        # pyright: ignore below, as it takes a callable for a possible tuple of unknown members
+        spelt: Spelt = item if isinstance(item, tuple) else (item, (), {})  # pyright: ignore[reportUnknownVariableType]
         make, arguments, options = spelt
         if not callable(make):
             raise AppInterfaceError(

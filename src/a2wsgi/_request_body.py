@@ -8,8 +8,8 @@
   ``wsgi.input_terminated``, or where the stream is of a type that has an end. uWSGI gives chunks by a function.
 - RFC 9112 §6.3: a request with neither Content-Length nor Transfer-Encoding has no body; HTTP/2 needs neither.
 - RFC 9110 §10.1.1: the first read may have the server say "100 Continue", so the app asks for it, not we.
-- PEP 3333 has no word for a client that hangs up: a server learns of it when it writes. A response that says nothing for
-  an hour (server-sent events) would hold its thread for an hour. But waitress offers ``waitress.client_disconnected``,
+- PEP 3333 has no word for a client that hangs up: a server learns of it when it writes. A response that says nothing
+  for an hour (server-sent events) would hold its thread for an hour. But waitress has ``waitress.client_disconnected``,
   and gunicorn and Werkzeug put the socket into the environ: ``poll`` tells of a peer that has closed without reading
   (``POLLRDHUP`` in Linux's poll(2)), also under TLS. A client that has closed only its sending side looks the same;
   uvicorn, granian and gunicorn's own ASGI worker take that for gone as well.

@@ -83,7 +83,7 @@ class ASGIMiddleware:
     if not TYPE_CHECKING:  # to a type checker, a class makes instances of itself
 
         def __new__(cls, *args: object, **options: object) -> object:
-            """Make the bridge that the app needs: a `WSGIMiddleware`, if it is of WSGI and no subclass is asked for."""
+            """Make the bridge that the app needs, which for a WSGI app is a `WSGIMiddleware`, unless in a subclass."""
             if cls is ASGIMiddleware and tell(first_argument(args, options)).interface == "wsgi":
                 from .wsgi_to_asgi import WSGIMiddleware  # noqa: PLC0415 - each of the two can be the other
 
@@ -317,7 +317,7 @@ class _Request:
             if ended and self._complete:
                 return self._whole(head, chunks, start_response)
             start_response(head.status, head.headers)
-            self._stream.hang_up = hang_up_of(self._scope["wsgi_environ"])
+            self._stream.hang_up = hang_up_of(self._scope.get("wsgi_environ", {}))
             return _Response(self, chunks, ended=ended)
         except BaseException:
             self.leave("the request failed on the server's side")
@@ -365,8 +365,9 @@ class _Request:
         self._wake_receivers()
 
     def _wake_receivers(self) -> None:
-        receivers, self._receivers = self._receivers, []
-        wake_all(receivers)
+        if self._receivers:
+            receivers, self._receivers = self._receivers, []
+            wake_all(receivers)
 
     async def receive(self) -> Message:
         """ASGI's ``receive()``. Several tasks may wait in it, while others send.

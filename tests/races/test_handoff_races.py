@@ -363,6 +363,30 @@ def test_chunk_that_is_put_after_its_thread_was_stopped_is_not_kept() -> None:
     in_story(story)
 
 
+def test_stream_that_a_finalizer_stops_within_a_put_is_stopped() -> None:
+    """The collector ends a request on the thread that writes. Defends the stream's ``RLock``.
+
+    1. A thread has added a chunk, and has the lock. 2. The collector runs, finds the request's coroutine, and that
+    stops the stream. 3. The chunk is dropped, and the next write raises.
+    """
+
+    async def story() -> None:
+        stream = ToLoop(here(), 100)
+
+        class Chunks(list[bytes]):
+            def append(self, chunk: bytes) -> None:
+                super().append(chunk)
+                stream.stop(Stopped)
+
+        stream._chunks = Chunks()
+        await in_thread(stream.put, b"a").result_in_task()
+        with pytest.raises(Stopped):
+            stream.put(b"b")
+        assert await stream.take() == ([], True)
+
+    in_story(story)
+
+
 # -- ring against answer ----------------------------------------------------------------------------------------------
 
 
@@ -497,10 +521,13 @@ def test_two_ends_open_a_gate_once() -> None:
     disconnected = Disconnection()
 
     class Gates(list[threading.Lock]):
+        others = 1
+
         def pop(self, *args: Any) -> threading.Lock:
-            gate = super().pop(*args)
-            disconnected.finish()
-            return gate
+            if self.others:
+                self.others -= 1
+                disconnected.finish()
+            return super().pop(*args)
 
         def append(self, gate: threading.Lock) -> None:
             super().append(gate)
@@ -508,6 +535,24 @@ def test_two_ends_open_a_gate_once() -> None:
 
     disconnected._gates = Gates()
     assert in_thread(disconnected.wait).result() is True
+
+
+def test_watcher_that_is_woken_finds_that_the_client_has_left() -> None:
+    """It looks as soon as its gate is open. Defends `set`: the client has left before the gates are opened."""
+    disconnected, seen = Disconnection(), list[bool]()
+
+    class Gates(list[threading.Lock]):
+        def pop(self, *args: Any) -> threading.Lock:
+            seen.append(disconnected.is_set())
+            return super().pop(*args)
+
+        def append(self, gate: threading.Lock) -> None:
+            super().append(gate)
+            disconnected.set()
+
+    disconnected._gates = Gates()
+    assert in_thread(disconnected.wait).result() is True
+    assert seen == [True]
 
 
 @pytest.mark.parametrize("timeout", [0, 0.001])
