@@ -168,7 +168,7 @@ def test_wake_up_is_not_lost_as_the_loop_changes_how_it_waits() -> None:
         left, right = socket.socketpair()
         with left, right:
             left.setblocking(False)
-            right.send(b"x")
+            asyncio.get_running_loop().call_soon(right.send, b"x")  # once somebody waits for it
             assert await asyncio.get_running_loop().sock_recv(left, 1) == b"x"
             await asyncio.to_thread(int)
             await hello(scope, receive, send)

@@ -121,21 +121,19 @@ class Workers:
             with self._lock:
                 self.retired = True
                 idle, self._idle = self._idle, []
-            for worker in idle:
-                worker.gate.release()
+            _open_gates(idle)
 
     def retire(self) -> None:
         """End each worker as soon as it has nothing to do, without waiting for it. A later `submit` starts anew.
 
         For a finalizer, which the garbage collector may run on a thread that holds the lock, so this takes it only if
-        it is free. If it is not, who holds it sees ``retired`` before it idles.
+        it is free. If it is not, the next worker to see ``retired`` sends the others home.
         """
         self.retired = True
         if self._lock.acquire(blocking=False):
             idle, self._idle = self._idle, []
             self._lock.release()
-            for worker in idle:
-                worker.gate.release()
+            _open_gates(idle)
 
     @property
     def alive(self) -> int:
@@ -183,7 +181,7 @@ class Workers:
             worker: Who asks.
             through_with: The job that it has run; None if it was called up.
         """
-        another = None
+        others: list[_Worker] = []
         with self._lock:
             if through_with is None:
                 self._called_up = False
@@ -195,15 +193,16 @@ class Workers:
                 if self._jobs:
                     with contextlib.suppress(RuntimeError):  # no thread to be had: we come to them ourselves
                         another = self._call_up()
+                        others = [] if another is None else [another]
             elif self.retired:
                 worker.ended = True
                 self._alive -= 1
+                others, self._idle = self._idle, []
             else:
                 self._idle.append(worker)
         if through_with is not None:
             through_with.done()
-        if another is not None:
-            another.gate.release()
+        _open_gates(others)
         return job
 
     def _first_job(self) -> Job | None:
@@ -222,7 +221,16 @@ class Workers:
                 return False
             self._idle.remove(worker)
             self._alive -= 1
-            return True
+            others: list[_Worker] = []
+            if self.retired:
+                others, self._idle = self._idle, []
+        _open_gates(others)
+        return True
+
+
+def _open_gates(workers: list[_Worker]) -> None:
+    for worker in workers:
+        worker.gate.release()
 
 
 class _Worker(threading.Thread):

@@ -634,6 +634,57 @@ def test_worker_that_goes_idle_as_the_others_are_retired_ends(make: Callable[...
     assert workers.alive == 0
 
 
+@pytest.mark.parametrize("meets", ["an idle worker", "a busy worker"])
+def test_workers_that_are_parked_as_a_retirement_finds_the_lock_taken_end(
+    make: Callable[..., Workers], visits: Visits, meets: str
+) -> None:
+    """Nobody opens their gates then. Defends `next_job` and `give_up`: who ends on retirement sees the others off.
+
+    1. One worker is parked; another comes for a job, or goes idle, and has the lock. 2. `retire` cannot have it. 3. The
+    worker sees ``retired``, at once or when its job is over, and ends: the one that is parked must end too.
+    """
+    workers = make(2)
+    workers.idle_seconds = 3600
+    both, idle = threading.Barrier(2), Signal("one worker idles")
+    go = Signal("the second worker's job ends")
+
+    def work() -> None:
+        both.wait(BOUND_SECONDS)
+        go.wait()
+
+    jobs = [Task(lambda: both.wait(BOUND_SECONDS)), Task(work)]
+    visits.after = lambda _number, job: None if job else idle.set()
+    for job in jobs:
+        workers.submit(job)
+    idle.wait()
+
+    class Idle(list[Any]):
+        def append(self, worker: object) -> None:
+            in_thread(workers.retire).result()
+            super().append(worker)
+
+    class Jobs(deque[Job]):
+        def popleft(self) -> Job:
+            if self:
+                in_thread(workers.retire).result()
+            return super().popleft()
+
+    if meets == "an idle worker":
+        workers._idle = Idle(workers._idle)
+    else:
+        workers._jobs = Jobs()
+        jobs.append(Task())
+        with workers._lock:  # submitted as by one who calls nobody: the worker that is busy comes to it
+            workers._jobs.append(jobs[-1])
+    go.set()
+    for job in jobs[:2]:
+        job.is_done.wait()
+        assert job.thread is not None
+        job.thread.join(BOUND_SECONDS)
+        assert not job.thread.is_alive()
+    assert workers.alive == 0
+
+
 class _App:
     def __init__(self, bridge: WSGIMiddleware) -> None:
         self.bridge = bridge
