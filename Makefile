@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV ?= .venv
 # Passed to pytest: make test TESTARGS='-x -k headers'
 TESTARGS ?=
+# How many tests run at a time; 0 runs them in pytest's own process, as a debugger wants. Arbitrary: the tests that start
+# servers wait more than they compute.
+TESTJOBS ?= 3
 # The dependency group that `make test` installs: CI takes `test-core` for the interpreters besides the default one.
 TESTGROUP ?= test
 
@@ -23,7 +26,7 @@ demo: $(VENV)/.installed-demo ## Run examples/demo.py
 	@trap : INT; $(PY) examples/demo.py || [ $$? -eq 130 ]
 
 test: $(VENV)/.installed-$(TESTGROUP) ## Run the tests (TESTARGS='...' goes to pytest)
-	$(PY) -m pytest $(TESTARGS)
+	$(PY) -m pytest -n $(TESTJOBS) --dist worksteal $(TESTARGS)
 
 check: lint types docs test ## Run all that CI runs on one interpreter: lint, types, docs, tests
 

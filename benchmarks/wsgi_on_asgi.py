@@ -1,4 +1,4 @@
-"""How fast WSGI on ASGI is, in process: ours, a2wsgi 1.10.10, uvicorn's own bridge, and a bare hop to a thread and back.
+"""How fast WSGI on ASGI is, in process: ours, a2wsgi 1.10.10, uvicorn's own bridge, and a bare hop to a thread.
 
 Each contender answers the same requests from the same app object, with the same number of threads, in rounds that are
 interleaved, so that a machine that slows down slows all of them. What is printed is the median of each contender's
@@ -124,7 +124,9 @@ async def rate(app: App, requests: int, at_once: int) -> float:
     return requests / (time.perf_counter() - begin)
 
 
-async def compare(title: str, contenders: dict[str, App], expected: tuple[int, int], requests: int, at_once: int, rounds: int) -> None:
+async def compare(
+    title: str, contenders: dict[str, App], expected: tuple[int, int], requests: int, at_once: int, rounds: int
+) -> None:
     """Run one comparison and print it."""
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     failing = set()
@@ -173,7 +175,10 @@ async def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     makers = {"a2wsgi": lambda app: WSGIMiddleware(app, workers=WORKERS), **peers(options.peer)}
-    for title, app, expected, requests in (("hello", hello, (200, 13), 1500), ("100 chunks of 1 KiB", stream, (200, 102_400), 150)):
+    for title, app, expected, requests in (
+        ("hello", hello, (200, 13), 1500),
+        ("100 chunks of 1 KiB", stream, (200, 102_400), 150),
+    ):
         contenders = {name: make(app) for name, make in makers.items()}
         for at_once in (1, 50):
             floor = {"bare hop": Hop()} if title == "hello" else {}

@@ -9,7 +9,6 @@ import io
 import itertools
 import logging
 import threading
-import time
 import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -1245,20 +1244,3 @@ def test_uvloop_runs_the_bridge(uvloop: Any) -> None:
     finally:
         loop.close()
     assert app.closes == 1
-
-
-def test_waiting_costs_no_processor_time() -> None:
-    """A request that waits for its app and its client uses no processor beside the timer."""
-
-    async def main() -> float:
-        app = Waiting()
-        task = asyncio.ensure_future(answer(WSGIMiddleware(app)))
-        await app.entered.wait_in_task()
-        before = time.process_time()
-        await asyncio.sleep(0.2)
-        used = time.process_time() - before
-        app.let.set()
-        await task
-        return used
-
-    assert run(main()) < 0.15

@@ -415,6 +415,20 @@ def test_spool_closes_its_file_when_the_request_is_cancelled() -> None:
     run(main())
 
 
+def test_spool_file_that_cannot_be_closed_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full says so again when the file is closed: the worker lives, and the response is whole."""
+
+    class Full(io.BytesIO):
+        def close(self) -> None:
+            super().close()
+            raise OSError("No space left on device")
+
+    monkeypatch.setattr(_incoming.tempfile, "TemporaryFile", Full)
+    bridge = WSGIMiddleware(echo.app, workers=1, request_buffer_bytes=0, spool_request=True)
+    for _ in range(2):
+        assert call(bridge, Client(b"abc"), http_scope("POST")).messages == echoed(b"abc")
+
+
 @pytest.mark.parametrize(
     ("parts", "headers", "options", "length", "encoding"),
     [
@@ -1611,6 +1625,51 @@ def test_interrupted_send_leaves_no_cancellation_behind(how: str) -> None:
         if sys.version_info >= (3, 11):
             assert task.cancelling() == 0
         await asyncio.sleep(0)  # a cancellation that was left behind would be raised here
+        assert bridge.statistics().stalled == 1
+
+    run(main())
+
+
+@pytest.mark.usefixtures("quick_timer")
+def test_interruption_is_known_in_a_task_that_survived_a_cancellation() -> None:
+    """A task that was cancelled once and went on all the same has its stalled request end quietly."""
+
+    async def survivor(bridge: WSGIMiddleware, client: Client) -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            await answer(bridge, client)
+
+    async def main() -> None:
+        async def on_send(_: int, __: Message) -> None:
+            await asyncio.get_running_loop().create_future()
+
+        bridge = WSGIMiddleware(hello.app, send_timeout=0.05)
+        task = asyncio.ensure_future(survivor(bridge, Client(on_send=on_send)))
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+        assert bridge.statistics().stalled == 1
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="3.10 does not count cancellations")
+@pytest.mark.usefixtures("quick_timer")
+def test_cancellation_is_not_taken_for_an_interruption() -> None:
+    """A server that cancels a request at the moment in which it is given up has its cancellation."""
+
+    async def main() -> None:
+        async def on_send(_: int, __: Message) -> None:
+            forever = asyncio.get_running_loop().create_future()
+            # 1. The bridge interrupts send(). 2. The server cancels, too. 3. The task gets one CancelledError for both.
+            forever.add_done_callback(lambda _: task.cancel())
+            await forever
+
+        bridge = WSGIMiddleware(hello.app, send_timeout=0.05)
+        task = asyncio.ensure_future(answer(bridge, Client(on_send=on_send), fails=asyncio.CancelledError))
+        await asyncio.wait((task,))
+        assert task.cancelled() or type(task.result().raised) is asyncio.CancelledError
         assert bridge.statistics().stalled == 1
 
     run(main())

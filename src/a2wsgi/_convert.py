@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ._errors import AppInterfaceError
 from ._interface import MARK, interface_of, tell
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     Middleware = Callable[..., Any] | Spelt
 
 __all__ = ["chain", "to_asgi", "to_wsgi"]
+
+_BRIDGES = (WSGIMiddleware, ASGIMiddleware)
+_NO_OPTIONS: Mapping[str, Any] = {}
 
 
 def to_asgi(app: Any, /, **options: Any) -> ASGIApp:  # noqa: ANN401 - any app; see interface_of
@@ -45,11 +48,8 @@ def to_asgi(app: Any, /, **options: Any) -> ASGIApp:  # noqa: ANN401 - any app; 
     Threading: any thread.
     """
     _check_options(WSGIMiddleware, options)
-    app = _taken_off(app, ASGIMiddleware)
-    interface = interface_of(app)
-    if interface == "wsgi":
-        return WSGIMiddleware(app, **options)
-    return _ASGI2(app) if interface == "asgi2" else app
+    inside, interface = _taken_off(app, "asgi3")
+    return _as_asgi(inside, interface, options)
 
 
 def to_wsgi(app: Any, /, **options: Any) -> WSGIApp:  # noqa: ANN401 - as above
@@ -69,8 +69,8 @@ def to_wsgi(app: Any, /, **options: Any) -> WSGIApp:  # noqa: ANN401 - as above
     Threading: any thread.
     """
     _check_options(ASGIMiddleware, options)
-    app = _taken_off(app, WSGIMiddleware)
-    return app if interface_of(app) == "wsgi" else ASGIMiddleware(app, **options)
+    inside, interface = _taken_off(app, "wsgi")
+    return _as_wsgi(inside, interface, options)
 
 
 def chain(app: Any, *middleware: Middleware) -> Any:  # noqa: ANN401 - as above
@@ -83,7 +83,8 @@ def chain(app: Any, *middleware: Middleware) -> Any:  # noqa: ANN401 - as above
         app: A WSGI, ASGI 3 or ASGI 2 app.
         middleware: Callables that take an app and return one, the outermost first; or tuples of such a callable, a
             sequence of arguments to follow the app, and a mapping of keyword arguments. What a class wants is told by
-            its ``__call__``; what a function wants by that of the app which it returns, so one may be called twice.
+            its ``__call__``; what a function wants by the app that it returns, so it may be called twice. An app of
+            ``*args`` counts as one of the kind of what is beneath it.
 
     Returns:
         The app that the outermost gave, whose interface `interface_of` tells.
@@ -93,59 +94,128 @@ def chain(app: Any, *middleware: Middleware) -> Any:  # noqa: ANN401 - as above
 
     Threading: any thread.
     """
-    beneath: list[ASGIMiddleware] = []
+    stack = _Stack(app)
     for item in reversed(middleware):
-        # pyright: ignore below, as it takes a callable for a possible tuple of unknown members
-        spelt: Spelt = item if isinstance(item, tuple) else (item, (), {})  # pyright: ignore[reportUnknownVariableType]
-        make, arguments, options = spelt
-        if not callable(make):
-            raise AppInterfaceError(
-                f"{make!r} is no middleware: it cannot be called. Pass a callable that takes an app, or a tuple of "
-                "one, its further arguments and its keyword arguments."
-            )
-        app = _under(app, functools.partial(_given, make, arguments, options), _wanted(make), beneath)
-    return app
+        stack.cover(item)
+    return stack.app
 
 
-def _given(make: Callable[..., Any], arguments: Sequence[Any], options: Mapping[str, Any], app: Any) -> Any:  # noqa: ANN401
-    return make(app, *arguments, **options)
+class _Stack:
+    """An app under the middleware so far."""
 
+    def __init__(self, app: Any) -> None:  # noqa: ANN401 - as above
+        self.app = app
+        # Kept besides: what is around the app may be silent.
+        self._interface: Interface | None = tell(app).interface
+        # Middleware hides what it wraps. So the bridges to ASGI are kept in sight, for those further out to pass their
+        # server's lifespan on to them.
+        self._beneath: list[ASGIMiddleware] = []
 
-def _under(app: Any, make: Callable[[Any], Any], wanted: Interface | None, beneath: list[ASGIMiddleware]) -> Any:  # noqa: ANN401
-    """What a middleware gives around ``app``, by the interface that it wants; None if only its result can tell.
+    def cover(self, item: Middleware) -> None:
+        """Put one middleware around it."""
+        make, arguments, options = _spelt(item)
 
-    Middleware hides what it wraps. So the bridges to ASGI are noted in ``beneath``, for a bridge further out to pass
-    its server's lifespan on to them.
-    """
-    if wanted is None:
-        made = make(app)
-        wanted = tell(made).interface
-        if wanted is None or wanted == tell(app).interface:
+        def cover(app: Any) -> Any:  # noqa: ANN401 - as above
+            return make(app, *arguments, **options)
+
+        wanted = _wanted(make)
+        made = self._cover_by_result(make, cover) if wanted is None else cover(self._converted(wanted))
+        self._interface = _told(make, made) or self._interface
+        self._note(made)
+        self.app = made
+
+    def _cover_by_result(self, make: Callable[..., Any], cover: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - as above
+        """What ``cover`` gives for the app as it is, or else for the app by the interface that the result has."""
+        try:
+            made = cover(self.app)
+        except AppInterfaceError:  # of a bridge that it makes, of a user's own class: those take one kind
+            return cover(self._converted("asgi3" if self._interface == "wsgi" else "wsgi"))
+        if isinstance(made, _BRIDGES):
             return made
-    converted = to_wsgi(app) if wanted == "wsgi" else to_asgi(app)
-    if isinstance(converted, ASGIMiddleware):
-        beneath.append(converted)
-    elif isinstance(converted, WSGIMiddleware):
-        converted.carry_lifespan(beneath)
-    return make(converted)
+        wanted = _told(make, made)
+        return made if wanted is None or wanted == self._interface else cover(self._converted(wanted))
+
+    def _converted(self, wanted: Interface) -> Any:  # noqa: ANN401 - as above
+        """The app by an interface."""
+        inside, has = _taken_off(self.app, wanted, self._interface)
+        if inside is not self.app and self.app in self._beneath:
+            self._beneath.remove(self.app)
+        if has == wanted:
+            converted = inside
+        elif wanted == "wsgi":
+            converted = _as_wsgi(inside, has)
+        else:
+            converted = _as_asgi(inside, has)
+            if wanted == "asgi2":
+                converted = functools.partial(functools.partial, converted)  # scope, then receive and send
+        self._note(converted)
+        return converted
+
+    def _note(self, app: object) -> None:
+        if isinstance(app, ASGIMiddleware):
+            self._beneath.append(app)
+        elif isinstance(app, WSGIMiddleware):
+            app.carry_lifespan(self._beneath)
+
+
+def _spelt(item: Middleware) -> Spelt:
+    """A middleware with its arguments."""
+    # A user may pass a tuple of anything, and what is no tuple is to be told apart from a callable.
+    spelt: tuple[Any, ...] = cast("tuple[Any, ...]", item) if isinstance(item, tuple) else (item, (), {})
+    match spelt:
+        case (make, arguments, options) if callable(make):
+            return make, arguments, options
+        case _:
+            raise AppInterfaceError(
+                f"{_name(spelt if isinstance(item, tuple) else item)} is no middleware. Pass a callable that takes an app, or a tuple of such a callable, a "
+                "sequence of further arguments and a mapping of keyword arguments."
+            )
+
+
+def _name(thing: object) -> str:
+    named = thing if isinstance(thing, type) or inspect.isroutine(thing) else type(thing)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _told(make: Callable[..., Any], made: object) -> Interface | None:
+    """The interface of what a middleware returned; None if it is silent."""
+    try:
+        return tell(made).interface
+    except AppInterfaceError as error:
+        raise AppInterfaceError(f"The middleware {_name(make)} returned what is no app. {error}") from None
 
 
 def _wanted(make: Callable[..., Any]) -> Interface | None:
     """The interface that a middleware wants of the app beneath it; None if only its result can tell."""
-    if not inspect.isclass(make):
+    while isinstance(make, functools.partial):
+        make = make.func
+    if not inspect.isclass(make) or make in _BRIDGES:
         return None
-    if issubclass(make, WSGIMiddleware | ASGIMiddleware):
+    if issubclass(make, _BRIDGES):
         return "wsgi" if getattr(make, MARK) == "asgi3" else "asgi3"  # a bridge wants what it is not
     # A bound method stands for an instance: the same arguments, and no instance made of a class that is not known.
-    call = make.__dict__.get("__call__") or getattr(make, "__call__", None)  # noqa: B004 - the instances' one is meant
+    call = next((vars(base)["__call__"] for base in make.__mro__ if "__call__" in vars(base)), None)
     return tell(call.__get__(object())).interface if inspect.isfunction(call) else None
 
 
-def _taken_off(app: Any, kind: type[WSGIMiddleware | ASGIMiddleware]) -> Any:  # noqa: ANN401 - as above
-    """The app inside the bridges of exactly this kind: one of a user's own class may do more than bridge."""
-    while type(app) is kind:
-        app = app.app
-    return app
+def _as_asgi(app: Any, interface: Interface, options: Mapping[str, Any] = _NO_OPTIONS) -> ASGIApp:  # noqa: ANN401
+    if interface == "wsgi":
+        return WSGIMiddleware(app, **options)
+    return _ASGI2(app) if interface == "asgi2" else app
+
+
+def _as_wsgi(app: Any, interface: Interface, options: Mapping[str, Any] = _NO_OPTIONS) -> WSGIApp:  # noqa: ANN401
+    return app if interface == "wsgi" else ASGIMiddleware(app, **options)
+
+
+def _taken_off(app: Any, wanted: Interface, known: Interface | None = None) -> tuple[Any, Interface]:  # noqa: ANN401
+    """The app, without a bridge around one of the ``wanted`` kind; and its interface, if it is not ``known``."""
+    # Of exactly this class: one of a user's own may do more than bridge.
+    if wanted == "wsgi" and type(app) is WSGIMiddleware:
+        return app.app, tell(app.app).interface or "wsgi"
+    if wanted != "wsgi" and type(app) is ASGIMiddleware:
+        return app.app, tell(app.app).interface or "asgi3"
+    return app, known or interface_of(app)
 
 
 def _check_options(bridge: type[WSGIMiddleware | ASGIMiddleware], options: Mapping[str, Any]) -> None:

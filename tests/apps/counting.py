@@ -43,11 +43,11 @@ class Counting:
         self.calls = 0
         self.given = 0
         self.closes = 0
-        self.threads: set[int] = set()
+        self.threads: set[threading.Thread] = set()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         self.calls += 1
-        self.threads.add(threading.get_ident())
+        self.threads.add(threading.current_thread())
         start_response(self.status, self.headers)
         self.started.set()
         return _Iterable(self)
@@ -62,7 +62,7 @@ class _Iterable:
         return self
 
     def __next__(self) -> bytes:
-        self.app.threads.add(threading.get_ident())
+        self.app.threads.add(threading.current_thread())
         chunk = next(self.chunks)
         if isinstance(chunk, BaseException):
             raise chunk
@@ -70,7 +70,7 @@ class _Iterable:
         return chunk if isinstance(chunk, bytes) else chunk()
 
     def close(self) -> None:
-        self.app.threads.add(threading.get_ident())
+        self.app.threads.add(threading.current_thread())
         self.app.closes += 1
         self.app.closed.set()
         if self.app.close_error is not None:

@@ -21,10 +21,10 @@ class Waiting:
     def __init__(self) -> None:
         self.entered = Signal("the app was entered")
         self.let = Signal("the app was let go")
-        self.threads: list[int] = []
+        self.threads: list[threading.Thread] = []
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        self.threads.append(threading.get_ident())
+        self.threads.append(threading.current_thread())
         self.entered.set()
         self.let.wait()
         start_response("200 OK", [])

@@ -480,7 +480,7 @@ def test_write_refuses_what_is_not_bytes() -> None:
 # -- The iterable -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("returned", [None, 5, object()], ids=repr)
+@pytest.mark.parametrize("returned", [None, 5, object()], ids=["none", "number", "object"])
 def test_iterable_that_is_none_is_an_error(returned: Any) -> None:
     """PEP 3333, "The Application/Framework Side": the app returns an iterable."""
 

@@ -1,0 +1,447 @@
+"""Either class name takes either kind of app; `to_asgi` and `to_wsgi` make a bridge only where one is needed."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+import a2wsgi
+from a2wsgi import AppInterfaceError, ASGIMiddleware, Interface, WSGIMiddleware, interface_of, to_asgi, to_wsgi
+from a2wsgi.asgi_typing import Receive, Scope, Send
+from a2wsgi.wsgi_typing import Environ, StartResponse
+from support import asgi_driver, wsgi_driver
+
+HELLO = b"Hello, /there?a=1"
+#: No two classes of one, as types are to a checker: which of them comes out is the test.
+EITHER: list[Any] = [WSGIMiddleware, ASGIMiddleware]
+
+
+def wsgi_app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"Hello, {environ['PATH_INFO']}?{environ['QUERY_STRING']}".encode()]
+
+
+async def asgi_app(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        raise RuntimeError("unknown")
+    body = f"Hello, {scope['path']}?{scope['query_string'].decode()}".encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def asgi2_app(scope: Scope) -> Callable[[Receive, Send], Any]:
+    async def instance(receive: Receive, send: Send) -> None:
+        await asgi_app(scope, receive, send)
+
+    return instance
+
+
+def silent_app(*args: Any) -> Any:
+    """WSGI for two arguments, ASGI 3 for three; nothing shows it."""
+    return wsgi_app(*args) if len(args) == len(("environ", "start_response")) else asgi_app(*args)
+
+
+# -- Real frameworks --------------------------------------------------------------------------------------------------
+
+
+def flask_app() -> Any:
+    flask = pytest.importorskip("flask")
+    app = flask.Flask("shop")
+    app.add_url_rule("/there", view_func=lambda: f"Hello, {flask.request.path}?{flask.request.query_string.decode()}")
+    return app
+
+
+def starlette_app() -> Any:
+    pytest.importorskip("starlette")
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+
+    async def there(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(f"Hello, {request.url.path}?{request.url.query}")
+
+    return Starlette(routes=[Route("/there", there)])
+
+
+def fastapi_app() -> Any:
+    pytest.importorskip("fastapi")
+    from fastapi import FastAPI, Request
+    from fastapi.responses import PlainTextResponse
+
+    app = FastAPI()
+
+    @app.get("/there", response_class=PlainTextResponse)
+    async def there(request: Request) -> str:
+        return f"Hello, {request.url.path}?{request.url.query}"
+
+    return app
+
+
+def configure_django() -> None:
+    """Set Django up, unless a test before has: there is one setup a process, so the URLs are swapped in by each."""
+    django = pytest.importorskip("django")
+    from django.conf import settings
+
+    if not settings.configured:
+        settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY="x", USE_TZ=True, LOGGING_CONFIG=None, MIDDLEWARE=[])  # noqa: S106
+        django.setup()
+
+
+def django_urls() -> tuple[Any, ...]:
+    from django.http import HttpRequest, HttpResponse
+    from django.urls import path
+
+    def there(request: HttpRequest) -> Any:
+        return HttpResponse(f"Hello, {request.path}?{request.META['QUERY_STRING']}", content_type="text/plain")
+
+    return (path("there", there),)
+
+
+def django_wsgi_app() -> Any:
+    configure_django()
+    from django.core.wsgi import get_wsgi_application
+
+    return get_wsgi_application()
+
+
+def django_asgi_app() -> Any:
+    configure_django()
+    from django.core.asgi import get_asgi_application
+
+    return get_asgi_application()
+
+
+WSGI_APPS: list[Callable[[], Any]] = [lambda: wsgi_app, flask_app, django_wsgi_app]
+ASGI_APPS: list[Callable[[], Any]] = [lambda: asgi_app, starlette_app, fastapi_app, django_asgi_app]
+NAMES = ["function", "flask", "django"]
+ASGI_NAMES = ["function", "starlette", "fastapi", "django"]
+
+
+@pytest.fixture(autouse=True)
+def _urls_of_django(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have Django answer as the other apps do."""
+    if "django" not in request.node.name:
+        return
+    configure_django()
+    from django.test.utils import override_settings
+    from django.urls import clear_url_caches
+
+    settings = override_settings(ROOT_URLCONF=django_urls())
+    settings.enable()
+    request.addfinalizer(clear_url_caches)
+    request.addfinalizer(settings.disable)
+    clear_url_caches()
+
+
+def over_asgi(app: Any) -> tuple[int, bytes]:
+    """What an ASGI app answers to the request that all apps here know."""
+    response = asgi_driver.call(app, asgi_driver.Client(strict=False), asgi_driver.http_scope(target="/there?a=1"))
+    return response.status, b"".join(message.get("body", b"") for message in response.messages[1:])
+
+
+def over_wsgi(app: Any) -> tuple[str | None, bytes]:
+    """What a WSGI app answers to it."""
+    response = wsgi_driver.call(app, wsgi_driver.environ_of(path="/there", QUERY_STRING="a=1"))
+    return response.status, response.body
+
+
+# -- The table of both names ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bridge", EITHER)
+@pytest.mark.parametrize("make", WSGI_APPS, ids=NAMES)
+def test_wsgi_app_becomes_an_asgi_app_under_either_name(bridge: Any, make: Callable[[], Any]) -> None:
+    """It is a `WSGIMiddleware`, whose ``__call__`` is a coroutine function: so servers know it for ASGI 3."""
+    app = bridge(make())
+    assert type(app) is WSGIMiddleware
+    assert interface_of(app) == "asgi3"
+    assert inspect.iscoroutinefunction(app.__call__)
+    assert over_asgi(app) == (200, HELLO)
+
+
+@pytest.mark.parametrize("bridge", EITHER)
+@pytest.mark.parametrize("make", ASGI_APPS, ids=ASGI_NAMES)
+def test_asgi_app_becomes_a_wsgi_app_under_either_name(bridge: Any, make: Callable[[], Any]) -> None:
+    """It is an `ASGIMiddleware`, whose ``__call__`` is no coroutine function."""
+    app = bridge(make())
+    assert type(app) is ASGIMiddleware
+    assert interface_of(app) == "wsgi"
+    assert not inspect.iscoroutinefunction(app.__call__)
+    with app:
+        assert over_wsgi(app) == ("200 OK", HELLO)
+
+
+@pytest.mark.parametrize("bridge", EITHER)
+def test_asgi_2_app_becomes_a_wsgi_app_under_either_name(bridge: Any) -> None:
+    """The double callable is called as such."""
+    with bridge(asgi2_app) as app:
+        assert type(app) is ASGIMiddleware
+        assert over_wsgi(app) == ("200 OK", HELLO)
+
+
+@pytest.mark.parametrize("bridge", EITHER)
+def test_app_may_be_passed_by_its_name(bridge: Any) -> None:
+    """``app=`` is as good as the first place, for both kinds."""
+    wrapped, served = bridge(app=wsgi_app, workers=2), bridge(app=asgi_app, wait_time=1.0)
+    assert (type(wrapped), wrapped.app) == (WSGIMiddleware, wsgi_app)
+    assert (type(served), served.app) == (ASGIMiddleware, asgi_app)
+
+
+@pytest.mark.parametrize("bridge", EITHER)
+def test_options_of_1_10_10_may_be_passed_by_their_place(bridge: Any) -> None:
+    """They are those of the bridge that comes out."""
+    assert type(bridge(wsgi_app, 3, 10)) is WSGIMiddleware
+    assert type(bridge(asgi_app, 1.5, None)) is ASGIMiddleware
+
+
+@pytest.mark.parametrize("bridge", EITHER)
+def test_option_of_the_other_direction_is_a_type_error(bridge: Any) -> None:
+    """Whatever the name, the app decides what the options are."""
+    with pytest.raises(TypeError, match="wait_time"):
+        bridge(wsgi_app, wait_time=1.0)
+    with pytest.raises(TypeError, match="workers"):
+        bridge(asgi_app, workers=1)
+    with pytest.raises(TypeError, match="nonsense"):
+        bridge(asgi_app, nonsense=1)
+
+
+@pytest.mark.parametrize("bridge", EITHER)
+def test_bridge_without_an_app_is_a_type_error(bridge: Any) -> None:
+    """Python's own words say that ``app`` is missing."""
+    with pytest.raises(TypeError, match="'app'"):
+        bridge()
+
+
+def test_silent_app_goes_by_the_name_of_the_class() -> None:
+    """As in 1.10.10: what a signature of ``*args`` does not say, the user has said."""
+    wrapped, served = WSGIMiddleware(silent_app), ASGIMiddleware(silent_app)
+    assert type(wrapped) is WSGIMiddleware
+    assert over_asgi(wrapped) == (200, HELLO)
+    with served:
+        assert type(served) is ASGIMiddleware
+        assert over_wsgi(served) == ("200 OK", HELLO)
+
+
+@pytest.mark.parametrize("bridge", EITHER)
+@pytest.mark.parametrize(
+    ("thing", "message"),
+    [
+        (None, "None is not an app. "),
+        ("shop:app", "'shop:app' is a string, not an app. "),
+        (json, "json is a module, not an app. "),
+        (dict, "builtins.dict is a class, and only its instances may be apps. "),
+        (lambda: None, "takes (), and servers give "),
+    ],
+    ids=["None", "str", "module", "class", "factory"],
+)
+def test_what_is_no_app_is_refused_by_either_name(bridge: Any, thing: Any, message: str) -> None:
+    """At once, with the words of `interface_of`; and so by `to_asgi` and `to_wsgi`."""
+    for convert in (bridge, to_asgi, to_wsgi):
+        with pytest.raises(AppInterfaceError) as told:
+            convert(thing)
+        assert message in str(told.value)
+
+
+@pytest.mark.parametrize("bridge", EITHER)
+def test_constructors_never_unwrap(bridge: Any) -> None:
+    """A bridge is an app of the other kind: its bridge is one more, and not the app inside."""
+    pair, other_pair = bridge(ASGIMiddleware(asgi_app)), bridge(WSGIMiddleware(wsgi_app))
+    assert (type(pair), type(pair.app), pair.app.app) == (WSGIMiddleware, ASGIMiddleware, asgi_app)
+    assert (type(other_pair), type(other_pair.app), other_pair.app.app) == (ASGIMiddleware, WSGIMiddleware, wsgi_app)
+
+
+# -- Subclasses -------------------------------------------------------------------------------------------------------
+
+
+class Counted(WSGIMiddleware):
+    """As users write it: another constructor, and a call of the one that is inherited."""
+
+    def __init__(self, name: str, *, of: Any) -> None:
+        super().__init__(of, workers=3)
+        self.name = name
+        self.calls = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.calls += 1
+        await super().__call__(scope, receive, send)
+
+
+class Named(ASGIMiddleware):
+    """The same of the other direction."""
+
+    def __init__(self, name: str, *, of: Any) -> None:
+        super().__init__(of, wait_time=1.0)
+        self.name = name
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        environ["PATH_INFO"] = "/there"
+        return super().__call__(environ, start_response)
+
+
+def test_subclass_may_have_any_constructor_and_call_what_it_inherits() -> None:
+    """The kind of the app is looked at where the constructor of ours is called, and nowhere before."""
+    counted = Counted("a", of=wsgi_app)
+    assert over_asgi(counted) == (200, HELLO)
+    assert (type(counted), counted.calls, counted.name, counted.app) == (Counted, 1, "a", wsgi_app)
+    with Named("b", of=asgi_app) as named:
+        assert wsgi_driver.call(named, wsgi_driver.environ_of(path="/x", QUERY_STRING="a=1")).body == HELLO
+        assert (type(named), named.name, named.app) == (Named, "b", asgi_app)
+
+
+def test_subclass_without_a_constructor_takes_what_the_bridge_takes() -> None:
+    """Its instances are of the subclass."""
+    subclass = type("Plain", (WSGIMiddleware,), {})
+    app = subclass(wsgi_app, 2, request_buffer_bytes=1)
+    assert type(app) is subclass
+    assert over_asgi(app) == (200, HELLO)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: Counted("a", of=asgi_app),
+            f"Counted wraps WSGI apps, and {__name__}.asgi_app is an ASGI app. A subclass cannot become the other "
+            "bridge. Wrap it in ASGIMiddleware, or call to_asgi or to_wsgi.",
+        ),
+        (
+            lambda: Counted("a", of=asgi2_app),
+            f"Counted wraps WSGI apps, and {__name__}.asgi2_app is an ASGI app. A subclass cannot become the other "
+            "bridge. Wrap it in ASGIMiddleware, or call to_asgi or to_wsgi.",
+        ),
+        (
+            lambda: Named("b", of=wsgi_app),
+            f"Named wraps ASGI apps, and {__name__}.wsgi_app is an WSGI app. A subclass cannot become the other "
+            "bridge. Wrap it in WSGIMiddleware, or call to_asgi or to_wsgi.",
+        ),
+    ],
+    ids=["asgi3", "asgi2", "wsgi"],
+)
+def test_subclass_refuses_the_wrong_kind(make: Callable[[], Any], message: str) -> None:
+    """It cannot become the other bridge, so it says what can."""
+    with pytest.raises(AppInterfaceError) as told:
+        make()
+    assert str(told.value).replace("an WSGI", "a WSGI") == message.replace("an WSGI", "a WSGI")
+
+
+# -- to_asgi and to_wsgi ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", ASGI_APPS, ids=ASGI_NAMES)
+def test_to_asgi_leaves_an_asgi_app_as_it_is(make: Callable[[], Any]) -> None:
+    """The very same object: no bridge costs nothing."""
+    app = make()
+    assert to_asgi(app) is app
+
+
+@pytest.mark.parametrize("make", WSGI_APPS, ids=NAMES)
+def test_to_wsgi_leaves_a_wsgi_app_as_it_is(make: Callable[[], Any]) -> None:
+    """As above."""
+    app = make()
+    assert to_wsgi(app) is app
+
+
+@pytest.mark.parametrize("make", WSGI_APPS, ids=NAMES)
+def test_to_asgi_bridges_a_wsgi_app(make: Callable[[], Any]) -> None:
+    """With the options that it is given."""
+    app: Any = to_asgi(make(), workers=1)
+    assert type(app) is WSGIMiddleware
+    assert over_asgi(app) == (200, HELLO)
+    assert app.statistics().workers == 1
+
+
+@pytest.mark.parametrize("make", ASGI_APPS, ids=ASGI_NAMES)
+def test_to_wsgi_bridges_an_asgi_app(make: Callable[[], Any]) -> None:
+    """With the options that it is given."""
+    app: Any = to_wsgi(make(), inline=True)
+    with app:
+        assert type(app) is ASGIMiddleware
+        assert over_wsgi(app) == ("200 OK", HELLO)
+
+
+def test_to_asgi_adapts_an_asgi_2_app() -> None:
+    """ASGI, "Legacy Applications": no thread is needed for it, so it gets no bridge."""
+    app = to_asgi(asgi2_app)
+    assert not isinstance(app, WSGIMiddleware | ASGIMiddleware)
+    assert interface_of(app) == "asgi3"
+    assert over_asgi(app) == (200, HELLO)
+    assert to_asgi(app) is app
+
+
+def test_bridge_around_the_wanted_kind_is_taken_off() -> None:
+    """One that only leads away from what is wanted, and back by a second, is none."""
+    assert to_wsgi(WSGIMiddleware(wsgi_app)) is wsgi_app
+    assert to_asgi(ASGIMiddleware(asgi_app)) is asgi_app
+    assert over_asgi(to_asgi(ASGIMiddleware(asgi2_app))) == (200, HELLO)
+
+
+def test_bridge_around_a_bridge_is_taken_off_alone() -> None:
+    """What is inside has the wanted interface, and stays as it is."""
+    inner, other_inner = WSGIMiddleware(wsgi_app), ASGIMiddleware(asgi_app)
+    assert to_asgi(ASGIMiddleware(inner)) is inner
+    assert to_wsgi(WSGIMiddleware(other_inner)) is other_inner
+
+
+def test_bridge_around_a_silent_app_has_said_of_what_kind_that_is() -> None:
+    """So it can be taken off, though `interface_of` would not tell the app inside."""
+    assert to_wsgi(WSGIMiddleware(silent_app)) is silent_app
+    assert to_asgi(ASGIMiddleware(silent_app)) is silent_app
+
+
+def test_subclass_of_a_bridge_is_never_taken_off() -> None:
+    """It may do more than bridge: it is bridged as any other app."""
+    counted, named = Counted("a", of=wsgi_app), Named("b", of=asgi_app)
+    assert to_asgi(counted) is counted
+    assert to_wsgi(named) is named
+    around, other_around = to_wsgi(counted), to_asgi(named)
+    assert isinstance(around, ASGIMiddleware)
+    assert isinstance(other_around, WSGIMiddleware)
+    assert (around.app, other_around.app) == (counted, named)
+
+
+@pytest.mark.parametrize("app", [wsgi_app, asgi_app, WSGIMiddleware(wsgi_app), ASGIMiddleware(asgi_app)])
+def test_options_are_checked_whether_a_bridge_is_made_or_not(app: Any) -> None:
+    """A typing error in an option is found before the day on which the app's kind changes."""
+    with pytest.raises(TypeError, match="wait_time"):
+        to_asgi(app, wait_time=1.0)
+    with pytest.raises(TypeError, match="workers"):
+        to_wsgi(app, workers=1)
+    with pytest.raises(TypeError, match="multiple values"):
+        to_asgi(app, **{"app": wsgi_app})
+
+
+def test_wrong_value_of_an_option_is_the_bridge_s_to_refuse() -> None:
+    """As its constructor does."""
+    with pytest.raises(ValueError, match="workers is 0"):
+        to_asgi(wsgi_app, workers=0)
+
+
+@pytest.mark.parametrize("convert", [to_asgi, to_wsgi])
+def test_silent_app_is_refused_with_both_names(convert: Callable[[Any], Any]) -> None:
+    """There is no class name to decide, so the error tells of both."""
+    with pytest.raises(AppInterfaceError) as told:
+        convert(silent_app)
+    assert str(told.value) == (
+        f"{__name__}.silent_app is not async and takes (*args), which may be WSGI or ASGI. Wrap it in the class that "
+        "says it: WSGIMiddleware for a WSGI app, ASGIMiddleware for an ASGI app."
+    )
+
+
+@pytest.mark.parametrize("app", [wsgi_app, asgi_app, asgi2_app])
+def test_converting_again_changes_nothing(app: Any) -> None:
+    """Whatever the way, an app ends under one bridge or none."""
+    there_and_back: list[tuple[Interface, Any]] = [("asgi3", to_asgi(to_wsgi(app))), ("wsgi", to_wsgi(to_asgi(app)))]
+    for interface, converted in there_and_back:
+        assert interface_of(converted) == interface
+        assert not isinstance(getattr(converted, "app", None), WSGIMiddleware | ASGIMiddleware)
+
+
+def test_public_names_are_those_that_the_package_says() -> None:
+    """Each can be imported from ``a2wsgi``, and is documented."""
+    for name in a2wsgi.__all__:
+        assert name == "__version__" or name == "Interface" or getattr(a2wsgi, name).__doc__
