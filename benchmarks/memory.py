@@ -89,11 +89,11 @@ def serve(kind: str, port: int) -> None:
     if kind == "native":
         asgi_app: Any = native_app
     elif kind == "uvicorn":
-        from uvicorn.middleware.wsgi import _WSGIMiddleware  # noqa: PLC0415 - the process has one bridge only
+        from uvicorn.middleware.wsgi import _WSGIMiddleware
 
         asgi_app = _WSGIMiddleware(wsgi_app)
     else:
-        from a2wsgi import WSGIMiddleware  # noqa: PLC0415 - ours, or what PYTHONPATH has instead
+        from a2wsgi import WSGIMiddleware
 
         asgi_app = WSGIMiddleware(wsgi_app)
     uvicorn.run(asgi_app, port=port, lifespan="off", log_level="error")

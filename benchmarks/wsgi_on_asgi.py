@@ -98,13 +98,15 @@ class Hop:
     """The floor: a thread that waits is called and answers, and nothing else."""
 
     def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[asyncio.Future[None]] = queue.SimpleQueue()
-        threading.Thread(target=self._run, daemon=True).start()
+        self._calls: queue.SimpleQueue[asyncio.Future[None] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._run).start()
 
     def _run(self) -> None:
-        while True:
-            waiter = self._calls.get()
+        while (waiter := self._calls.get()) is not None:
             waiter.get_loop().call_soon_threadsafe(waiter.set_result, None)
+
+    def close(self) -> None:
+        self._calls.put(None)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         waiter = asyncio.get_running_loop().create_future()
@@ -125,7 +127,7 @@ async def rate(app: App, requests: int, at_once: int) -> float:
 
 
 async def compare(
-    title: str, contenders: dict[str, App], expected: tuple[int, int], requests: int, at_once: int, rounds: int
+    title: str, contenders: dict[str, App], expected: tuple[int, int], *, requests: int, at_once: int, rounds: int
 ) -> None:
     """Run one comparison and print it."""
     rates: dict[str, list[float]] = {name: [] for name in contenders}
@@ -180,9 +182,12 @@ async def main() -> None:
         ("100 chunks of 1 KiB", stream, (200, 102_400), 150),
     ):
         contenders = {name: make(app) for name, make in makers.items()}
+        hop = Hop()
+        if title == "hello":
+            contenders["bare hop"] = hop
         for at_once in (1, 50):
-            floor = {"bare hop": Hop()} if title == "hello" else {}
-            await compare(title, {**contenders, **floor}, expected, requests, at_once, options.rounds)
+            await compare(title, contenders, expected, requests=requests, at_once=at_once, rounds=options.rounds)
+        hop.close()
 
 
 if __name__ == "__main__":

@@ -70,14 +70,14 @@ def starlette_app() -> Any:
 
 def fastapi_app() -> Any:
     pytest.importorskip("fastapi")
-    from fastapi import FastAPI, Request
+    from fastapi import FastAPI
     from fastapi.responses import PlainTextResponse
 
     app = FastAPI()
 
     @app.get("/there", response_class=PlainTextResponse)
-    async def there(request: Request) -> str:
-        return f"Hello, {request.url.path}?{request.url.query}"
+    async def there(a: int) -> str:
+        return f"Hello, /there?a={a}"
 
     return app
 
@@ -88,7 +88,7 @@ def configure_django() -> None:
     from django.conf import settings
 
     if not settings.configured:
-        settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY="x", USE_TZ=True, LOGGING_CONFIG=None, MIDDLEWARE=[])  # noqa: S106
+        settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY="x", USE_TZ=True, LOGGING_CONFIG=None, MIDDLEWARE=[])
         django.setup()
 
 
@@ -316,7 +316,7 @@ def test_subclass_without_a_constructor_takes_what_the_bridge_takes() -> None:
         ),
         (
             lambda: Named("b", of=wsgi_app),
-            f"Named wraps ASGI apps, and {__name__}.wsgi_app is an WSGI app. A subclass cannot become the other "
+            f"Named wraps ASGI apps, and {__name__}.wsgi_app is a WSGI app. A subclass cannot become the other "
             "bridge. Wrap it in WSGIMiddleware, or call to_asgi or to_wsgi.",
         ),
     ],
@@ -326,7 +326,7 @@ def test_subclass_refuses_the_wrong_kind(make: Callable[[], Any], message: str) 
     """It cannot become the other bridge, so it says what can."""
     with pytest.raises(AppInterfaceError) as told:
         make()
-    assert str(told.value).replace("an WSGI", "a WSGI") == message.replace("an WSGI", "a WSGI")
+    assert str(told.value) == message
 
 
 # -- to_asgi and to_wsgi ----------------------------------------------------------------------------------------------
@@ -444,4 +444,4 @@ def test_converting_again_changes_nothing(app: Any) -> None:
 def test_public_names_are_those_that_the_package_says() -> None:
     """Each can be imported from ``a2wsgi``, and is documented."""
     for name in a2wsgi.__all__:
-        assert name == "__version__" or name == "Interface" or getattr(a2wsgi, name).__doc__
+        assert name in {"__version__", "Interface"} or getattr(a2wsgi, name).__doc__

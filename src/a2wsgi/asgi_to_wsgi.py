@@ -83,7 +83,7 @@ class ASGIMiddleware:
     if not TYPE_CHECKING:  # to a type checker, a class makes instances of itself
 
         def __new__(cls, *args: object, **options: object) -> object:
-            """Make the bridge that the app needs, which for a WSGI app is a `WSGIMiddleware`, unless in a subclass."""
+            """Make the bridge that the app needs: for a WSGI app a `WSGIMiddleware`, but not in a subclass."""
             if cls is ASGIMiddleware and tell(first_argument(args, options)).interface == "wsgi":
                 from .wsgi_to_asgi import WSGIMiddleware  # noqa: PLC0415 - each of the two can be the other
 

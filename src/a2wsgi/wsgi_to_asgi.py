@@ -119,7 +119,7 @@ class WSGIMiddleware:
     if not TYPE_CHECKING:  # to a type checker, a class makes instances of itself
 
         def __new__(cls, *args: object, **options: object) -> object:
-            """Make the bridge that the app needs, which for an ASGI app is an `ASGIMiddleware`, unless in a subclass."""
+            """Make the bridge that the app needs: for an ASGI app an `ASGIMiddleware`, but not in a subclass."""
             if cls is WSGIMiddleware and tell(first_argument(args, options)).interface not in {"wsgi", None}:
                 from .asgi_to_wsgi import ASGIMiddleware  # noqa: PLC0415 - each of the two can be the other
 
