@@ -284,9 +284,12 @@ def test_real_middleware_does_its_work_in_any_order(app: Any, order: tuple[Calla
     if cors in order:
         expected |= {b"access-control-allow-origin": b"*"}
     if gzip_ in order:
-        expected |= {b"content-encoding": b"gzip", b"vary": b"Accept-Encoding"}
+        expected |= {b"content-encoding": b"gzip"}
         body = gzip.decompress(body)
     fields.pop(b"content-length", None)
+    # Starlette joins what varies in the order of its middleware.
+    vary = {name for name in fields.pop(b"vary", b"").split(b", ") if name}
+    assert vary == {name for make, name in ((cors, b"Origin"), (gzip_, b"Accept-Encoding")) if make in order}
     assert fields == expected
     told = json.loads(body)
     assert told == {
@@ -299,12 +302,7 @@ def test_real_middleware_does_its_work_in_any_order(app: Any, order: tuple[Calla
         "text": TEXT,
     }
     if dispatcher in order:
-        assert b"other" in (
-            answer(stack, "/other/x")[2],
-            gzip.decompress(answer(stack, "/other/x")[2])
-            if gzip_ in order and order[0] is gzip_ and False
-            else b"other",
-        )
+        assert answer(stack, "/other/x")[2] == b"other"  # too short to be worth compressing
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(("whitenoise", "gzip", "proxy_fix"))), ids="-".join)
@@ -330,12 +328,6 @@ def test_whitenoise_serves_its_files_in_any_order(app: Any, order: tuple[str, ..
 
 
 # -- What a middleware wants ------------------------------------------------------------------------------------------
-
-
-class Calls:
-    """A middleware by hand that counts how often it is made."""
-
-    made: list[Any] = []  # noqa: RUF012  # cleared by the test that reads it
 
 
 def test_class_is_made_once_and_function_at_most_twice() -> None:
@@ -371,7 +363,7 @@ def test_call_of_a_class_may_be_inherited() -> None:
     class Through(BaseHTTPMiddleware):
         async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
             response = await call_next(request)
-            response.headers["x-through"] = "base"
+            response.headers.append("x-through", "base")
             return response
 
     stack = chain(wsgi_app, Through, wsgi_tag)
@@ -419,8 +411,8 @@ def test_asgi_2_middleware_gets_an_asgi_2_app() -> None:
 def test_silent_middleware_is_of_the_kind_of_what_is_beneath_it(app: Any) -> None:
     """It passes on what it is called with, so its own silence says nothing against it."""
     stack = chain(app, wsgi_tag, silent_tag, asgi_tag, silent_tag, silent_tag)
-    assert bridges(stack) == ([WSGIMiddleware] if app is wsgi_app else [WSGIMiddleware, ASGIMiddleware])
-    status, headers, _ = answer(asgi_tag(stack))
+    assert bridges(stack) == ([ASGIMiddleware, WSGIMiddleware] if app is wsgi_app else [ASGIMiddleware])
+    status, headers, _ = answer(chain(stack, asgi_tag))
     assert status == 200
     assert [value for name, value in headers if name == b"x-through"] == [b"asgi", b"asgi", b"wsgi"]
 
@@ -593,8 +585,6 @@ def test_lifespan_and_state_reach_the_innermost_app(middleware: tuple[Any, ...])
     """It starts with the server and not at the first request, once, and ends with the server."""
     inner = Inner()
     stack = chain(inner, *middleware)
-    if middleware[0] is asgi_deaf:
-        stack = stack  # the outermost bridge is beneath it: nothing of ours hears the server
 
     async def main() -> list[Any]:
         async with Server(stack) as server:
@@ -631,21 +621,18 @@ def test_failure_of_the_innermost_lifespan_reaches_the_server(phase: str) -> Non
 
 
 def test_bridge_that_cannot_start_is_a_failed_startup() -> None:
-    """Whatever the reason: here its own loop is closed."""
-    loop = asyncio.new_event_loop()
-    stack = chain(Inner(), asgi_tag, (ASGIMiddleware, (), {"loop": loop}))
-    loop.close()
+    """Whatever the reason: here it was closed."""
+    bridge = ASGIMiddleware(Inner())
+    stack = chain(bridge, asgi_tag, wsgi_tag)
+    bridge.close()
 
     async def main() -> Any:
-        async with Server(to_asgi(wsgi_tag(stack))), Server(chain(stack, wsgi_tag, asgi_tag)) as server:
+        async with Server(stack) as server:
             return await server.says("startup")
 
-    with pytest.raises(BaseException):  # noqa: B017, PT011
-        raise main_result(main)
-
-
-def main_result(main: Callable[[], Any]) -> BaseException:
-    return RuntimeError(main)
+    answer = asgi_driver.run(main())
+    assert answer["type"] == "lifespan.startup.failed"
+    assert answer["message"].startswith("The bridge was closed: ")
 
 
 def test_lifespan_failure_of_one_app_ends_those_that_had_started() -> None:
@@ -689,20 +676,20 @@ def test_wsgi_server_starts_the_innermost_app_at_the_first_request() -> None:
     """A WSGI server has no lifespan, so the outermost bridge drives it, down to the innermost."""
     inner = Inner()
     stack = chain(inner, wsgi_tag, asgi_tag, wsgi_tag, asgi_tag)
-    outermost: Any = to_wsgi(stack)
-    with outermost:
-        assert inner.events == ["startup"]
-        assert wsgi_driver.call(outermost).status == "204 No Content"
-        assert inner.scopes[0]["state"] == {"pool": "of the innermost", "seen": True}
+    assert inner.events == []
+    assert wsgi_driver.call(stack).status == "204 No Content"
+    assert inner.events == ["startup"]
+    assert inner.scopes[0]["state"] == {"pool": "of the innermost", "seen": True}
+    close(stack)
     assert inner.events == ["startup", "shutdown"]
 
 
 def test_failed_startup_of_the_innermost_app_reaches_a_wsgi_server() -> None:
     """As the error of the first request."""
-    outermost: Any = to_wsgi(chain(Inner(refuses="startup"), wsgi_tag, asgi_tag, wsgi_tag, asgi_tag))
-    raised = wsgi_driver.call(outermost, fails=LifespanFailed).raised
-    assert "no database" in str(raised)
-    outermost.close()
+    stack = chain(Inner(refuses="startup"), wsgi_tag, asgi_tag, wsgi_tag, asgi_tag)
+    raised = wsgi_driver.call(stack, fails=LifespanFailed).raised
+    assert str(raised) == "The app's lifespan startup failed: no database"
+    close(stack)
 
 
 @pytest.mark.parametrize("middleware", MIXED[:3], ids=range(3))
@@ -771,7 +758,7 @@ def test_what_lies_between_may_change_the_request() -> None:
     headers = [*HEADERS, (b"x-forwarded-prefix", b"/shop")]
     asgi_driver.call(stack, scope=asgi_driver.http_scope(target="/a", headers=headers))
     (seen,) = inner.scopes
-    assert (seen["client"], seen["root_path"], seen["path"]) == (("203.0.113.9", 0), "/shop", "/shop/a")
+    assert (seen["client"], seen["root_path"], seen["path"]) == (("203.0.113.9", 54321), "/shop", "/shop/a")
     got: Mapping[bytes, bytes] = dict(seen["headers"])
     assert (got[b"x-tag"], got[b"x-new"]) == (b"three", b"new")
     assert [value for name, value in seen["headers"] if name == b"cookie"] == [b"a=1", b"b=2"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from a2wsgi import _runtime
+from a2wsgi import MissingCapability, _runtime
 from a2wsgi._runtime import Doorbell, Host, Interruption, Runtime, wake, wake_all
 from support.asgi_driver import run
 from support.lockstep import BOUND_SECONDS, Lockstep, Signal
@@ -478,7 +478,7 @@ def test_current_loop_is_the_one_that_runs() -> None:
         assert Runtime.current_loop() is asyncio.get_running_loop()
 
     run(story())
-    with pytest.raises(RuntimeError):
+    with pytest.raises(MissingCapability, match="asyncio"):
         Runtime.current_loop()
 
 

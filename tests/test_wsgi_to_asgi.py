@@ -11,6 +11,7 @@ import itertools
 import logging
 import os
 import sys
+import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -423,7 +424,7 @@ def test_spool_file_that_cannot_be_closed_harms_nobody(monkeypatch: pytest.Monke
             super().close()
             raise OSError("No space left on device")
 
-    monkeypatch.setattr(_incoming.tempfile, "TemporaryFile", Full)
+    monkeypatch.setattr(tempfile, "TemporaryFile", Full)
     bridge = WSGIMiddleware(echo.app, workers=1, request_buffer_bytes=0, spool_request=True)
     for _ in range(2):
         assert call(bridge, Client(b"abc"), http_scope("POST")).messages == echoed(b"abc")

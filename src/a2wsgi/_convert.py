@@ -110,6 +110,7 @@ class _Stack:
         # Middleware hides what it wraps. So the bridges to ASGI are kept in sight, for those further out to pass their
         # server's lifespan on to them.
         self._beneath: list[ASGIMiddleware] = []
+        self._note(app)
 
     def cover(self, item: Middleware) -> None:
         """Put one middleware around it."""
@@ -152,7 +153,7 @@ class _Stack:
         return converted
 
     def _note(self, app: object) -> None:
-        if isinstance(app, ASGIMiddleware):
+        if isinstance(app, ASGIMiddleware) and app not in self._beneath:
             self._beneath.append(app)
         elif isinstance(app, WSGIMiddleware):
             app.carry_lifespan(self._beneath)

@@ -26,6 +26,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ._errors import MissingCapability
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
@@ -126,8 +128,18 @@ class Runtime:
 
     @staticmethod
     def current_loop() -> asyncio.AbstractEventLoop:
-        """The loop that runs in this thread; `RuntimeError` where none of asyncio's does."""
-        return asyncio.get_running_loop()
+        """The loop that runs in this thread.
+
+        Raises:
+            MissingCapability: None of asyncio's does.
+        """
+        try:
+            return asyncio.get_running_loop()
+        except RuntimeError:
+            raise MissingCapability(
+                "The bridge was called where no event loop of asyncio runs, which it needs: by trio, say. Serve it with "
+                "asyncio or uvloop (hypercorn: --worker-class asyncio)."
+            ) from None
 
     def is_live(self) -> bool:
         """Whether the loop may run: it is not closed, and not of a process that this one was forked of."""

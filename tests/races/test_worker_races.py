@@ -272,7 +272,7 @@ def test_called_worker_that_finds_nothing_lets_another_be_called(make: Callable[
 
 
 def test_called_worker_calls_the_next_when_others_are_idle(make: Callable[..., Workers], visits: Visits) -> None:
-    """Jobs that wait and workers that idle come together. Defends `next_job`: ``another.gate.release()``.
+    """Jobs that wait and workers that idle come together. Defends `next_job`: ``_open_gates(others)``.
 
     1. Two workers idle. 2. Two jobs that need each other are submitted: the second calls nobody, one is on its way.
     3. That one sees the second job and has to open the other worker's gate.
