@@ -85,8 +85,8 @@ def asgi() -> Iterator[Callable[..., Any]]:
         return made[-1]
 
     yield make
-    for pair in made:
-        pair.app.close()
+    while made:
+        made.pop().app.close()
 
 
 @pytest.fixture
@@ -99,8 +99,8 @@ def wsgi() -> Iterator[Callable[..., Any]]:
         return made[-1]
 
     yield make
-    for pair in made:
-        pair.close()
+    while made:
+        made.pop().close()
 
 
 # -- Responses --------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from ._errors import MissingCapability
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["Doorbell", "Host", "Interruption", "Runtime", "Visited", "wake", "wake_all"]
+__all__ = ["Doorbell", "Host", "Interruption", "Runtime", "Runtimes", "Visited", "wake", "wake_all"]
 
 #: How often the timer visits the requests in flight. A client that left is to be noticed within a second, also by a
 #: request that sends nothing; arbitrary below that.
@@ -137,8 +137,8 @@ class Runtime:
             return asyncio.get_running_loop()
         except RuntimeError:
             raise MissingCapability(
-                "The bridge was called where no event loop of asyncio runs, which it needs: by trio, say. Serve it with "
-                "asyncio or uvloop (hypercorn: --worker-class asyncio)."
+                "The bridge was called where no event loop of asyncio runs, which it needs: by trio, say. Serve it "
+                "with asyncio or uvloop (hypercorn: --worker-class asyncio)."
             ) from None
 
     def is_live(self) -> bool:
@@ -219,6 +219,37 @@ class Host(Runtime):
     def trouble(self) -> BaseException | None:
         """Why the loop will do nothing any more; None while it runs. Any thread."""
         raise NotImplementedError
+
+
+class Runtimes:
+    """The loops that one bridge has been called on: nearly always one.
+
+    Threading: any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: list[Runtime] = []  # replaced under _lock, never changed
+        self._last: Runtime | None = None  # the one of the last call is most likely that of the next
+
+    def here(self) -> Runtime:
+        """That of the running loop. Loop thread."""
+        loop = Runtime.current_loop()
+        runtime = self._last
+        if runtime is None or runtime.loop is not loop:
+            with self._lock:
+                live = self.live()
+                runtime = next((known for known in live if known.loop is loop), None)
+                if runtime is None:
+                    runtime = Runtime(loop)
+                    live = [*live, runtime]
+                self._known = live
+                self._last = runtime
+        return runtime
+
+    def live(self) -> list[Runtime]:
+        """Those whose loop may still run here."""
+        return [runtime for runtime in self._known if runtime.is_live()]
 
 
 class Interruption:

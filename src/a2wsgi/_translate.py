@@ -37,7 +37,7 @@ _TARGET_SAFE = "".join(map(chr, range(0x21, 0x7F)))
 # RFC 9112 §3.2.2: what comes before the path of a request target in absolute form.
 _ABSOLUTE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?]*")
 # RFC 9110 §7.2: Host = uri-host [ ":" port ]
-_HOST = re.compile(r"([^:\s/@]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
+_HOST = re.compile(r"([^:\s/@,]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
 # How a Unix socket's name begins, and a host's never: a path, an abstract name, the usual spelling of the latter.
 _SOCKET = ("/", "\0", "@")
 

@@ -71,6 +71,8 @@ def iterator_of(returned: object) -> Iterator[bytes]:
     try:
         return iter(cast("Iterable[bytes]", returned))
     except TypeError:
+        if hasattr(returned, "__iter__"):
+            raise  # its own
         raise AppProtocolError(
             f"The WSGI app returned {type(returned).__name__}, which is not iterable. PEP 3333 wants an iterable of "
             "bytes. Return a list, as in [body]."

@@ -40,13 +40,13 @@ from ._headers import (
 )
 from ._incoming import Incoming
 from ._interface import MARK, first_argument, tell, wrong_kind
-from ._runtime import Interruption, Runtime
+from ._runtime import Interruption, Runtimes
 from ._translate import EnvironTemplate, environ_from_scope
 from ._workers import Overloaded, Workers
 from ._wsgi_faults import as_bytes, fit_for_a_loop, is_of_an_ending, iterator_of, no_head, second_head, too_short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sized
 
     from ._types import ExceptionInfo, Message, Receive, Scope, Send, WSGIApp
 
@@ -213,7 +213,7 @@ class WSGIMiddleware:
             workers=workers.alive,
             busy=workers.busy,
             queued=workers.queued,
-            in_flight=sum(len(runtime.in_flight) for runtime in shared.live_runtimes()),
+            in_flight=sum(len(runtime.in_flight) for runtime in shared.runtimes.live()),
             shed=workers.shed,
             disconnected=shared.disconnected,
             stalled=shared.stalled,
@@ -221,7 +221,7 @@ class WSGIMiddleware:
 
     async def _answer_lifespan(self, receive: Receive, send: Send) -> None:
         """Answer the lifespan protocol. At shutdown running requests may end; those that do not are given up."""
-        runtime = self._shared.runtime_here()
+        runtime = self._shared.runtimes.here()
         while True:
             message = await receive()
             phase = message["type"]
@@ -273,26 +273,8 @@ class _Shared:
     ignore_disconnect: bool
     disconnected: int = 0  # written on a loop thread
     stalled: int = 0  # as above
-    runtimes: list[Runtime] = field(default_factory=list["Runtime"])
-    last_runtime: Runtime | None = None  # of the loop that called last: nearly always the next one's too
+    runtimes: Runtimes = field(default_factory=Runtimes)
     said_dropped: set[str] = field(default_factory=set[str])
-
-    def runtime_here(self) -> Runtime:
-        """The runtime of the running loop. Loop thread."""
-        loop = Runtime.current_loop()
-        runtime = self.last_runtime
-        if runtime is None or runtime.loop is not loop:
-            self.runtimes = self.live_runtimes()
-            runtime = next((known for known in self.runtimes if known.loop is loop), None)
-            if runtime is None:
-                runtime = Runtime(loop)
-                self.runtimes.append(runtime)
-            self.last_runtime = runtime
-        return runtime
-
-    def live_runtimes(self) -> list[Runtime]:
-        """The runtimes whose loop may still run here: not closed, and not of a process that this one was forked of."""
-        return [known for known in self.runtimes if known.is_live()]
 
     def say_dropped(self, names: Iterable[str]) -> None:
         """Log hop-by-hop headers that the app sets, each once. Any thread."""
@@ -351,7 +333,7 @@ class _Request:
         self._app = app
         self._shared = shared
         self._workers = shared.workers
-        self._runtime = runtime = shared.runtime_here()
+        self._runtime = runtime = shared.runtimes.here()
         self._scope = scope
         self._send = send
         self._incoming = Incoming(
@@ -499,8 +481,12 @@ class _Request:
     def _write_each(self, iterable: Iterable[bytes]) -> None:
         """Write what the app yields, and ask it for no more than is wanted."""
         self._output.check()
+        # PEP 3333, "Handling the Content-Length Header": one chunk is the whole body, and its length the body's.
+        single = not self._committed and hasattr(iterable, "__len__") and len(cast("Sized", iterable)) == 1
         for chunk in iterator_of(iterable):
             if chunk:
+                if single:
+                    self._length = len(chunk)
                 self._write(chunk)
             else:
                 # PEP 3333, "The start_response() Callable": headers wait for the first chunk that is not empty.

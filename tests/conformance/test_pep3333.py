@@ -480,6 +480,38 @@ def test_write_refuses_what_is_not_bytes() -> None:
 # -- The iterable -----------------------------------------------------------------------------------------------------
 
 
+def test_iterable_of_one_chunk_says_its_length_first() -> None:
+    """PEP 3333, "Handling the Content-Length Header": of an iterable whose len() is 1 the chunk's is the length."""
+
+    class One:
+        def __len__(self) -> int:
+            return 1
+
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"hello"
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return One()
+
+    assert call(WSGIMiddleware(app)).headers == [(b"content-length", b"5")]
+
+
+def test_iterable_whose_own_iter_raises_fails_with_that() -> None:
+    """PEP 3333, "Error Handling": a TypeError of the app's own is not taken for a missing ``__iter__``."""
+
+    class Broken:
+        def __iter__(self) -> Iterator[bytes]:
+            raise TypeError("mine")
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return Broken()
+
+    with pytest.raises(TypeError, match=r"^mine$"):
+        call(WSGIMiddleware(app))
+
+
 @pytest.mark.parametrize("returned", [None, 5, object()], ids=["none", "number", "object"])
 def test_iterable_that_is_none_is_an_error(returned: Any) -> None:
     """PEP 3333, "The Application/Framework Side": the app returns an iterable."""

@@ -222,7 +222,7 @@ def test_client_that_seems_to_leave_as_its_response_ends_has_not_left() -> None:
         client = Client(on_send=on_send, disconnects_when_complete=True)
         answering = asyncio.ensure_future(answer(bridge, client))
         while client.receives < 2:
-            for runtime in bridge._shared.runtimes:
+            for runtime in bridge._shared.runtimes.live():
                 runtime._tick()
             await asyncio.sleep(0)
         go.set()
