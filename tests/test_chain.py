@@ -32,7 +32,7 @@ from a2wsgi.wsgi_typing import Environ, StartResponse
 from support import asgi_driver, wsgi_driver
 
 TEXT = "The quick brown fox jumps over the lazy dog. " * 40
-#: As a client sends them, by way of a proxy: cookies in two headers, a header that is repeated, an address to be trusted.
+#: As a client sends them, by way of a proxy: two headers of cookies, one that is repeated, an address to be trusted.
 HEADERS = [
     (b"host", b"shop.example"),
     (b"accept-encoding", b"gzip"),
@@ -152,6 +152,7 @@ def answer(app: Any, target: str = "/there?a=1", method: str = "GET", body: byte
 
 @pytest.fixture(params=["wsgi", "asgi"])
 def app(request: pytest.FixtureRequest) -> Any:
+    """An app of each kind."""
     return {"wsgi": wsgi_app, "asgi": asgi_app}[request.param]
 
 
@@ -215,12 +216,14 @@ def test_outermost_is_named_first() -> None:
 
 
 def proxy_fix() -> Any:
+    """Werkzeug's: takes the client's address from a proxy's header."""
     from werkzeug.middleware.proxy_fix import ProxyFix
 
     return (ProxyFix, (), {"x_for": 1})
 
 
 def dispatcher() -> Any:
+    """Werkzeug's: has another app at a path."""
     from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
     def other(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -231,18 +234,21 @@ def dispatcher() -> Any:
 
 
 def cors() -> Any:
+    """Starlette's."""
     from starlette.middleware.cors import CORSMiddleware
 
     return (CORSMiddleware, (), {"allow_origins": ["*"]})
 
 
 def gzip_() -> Any:
+    """Starlette's."""
     from starlette.middleware.gzip import GZipMiddleware
 
     return GZipMiddleware
 
 
 def session() -> Any:
+    """Starlette's."""
     pytest.importorskip("itsdangerous")
     from starlette.middleware.sessions import SessionMiddleware
 
@@ -250,6 +256,7 @@ def session() -> Any:
 
 
 def trusted_host() -> Any:
+    """Starlette's, as a partial."""
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     return functools.partial(TrustedHostMiddleware, allowed_hosts=["shop.example"])
@@ -455,7 +462,8 @@ def test_app_that_has_a_bridge_already_keeps_or_loses_it() -> None:
     assert bridges(chain(ASGIMiddleware(asgi_app), wsgi_tag)) == [ASGIMiddleware]
 
 
-def no_app(app: Any) -> None: ...
+def no_app(app: Any) -> None:
+    """What forgets to return."""
 
 
 @pytest.mark.parametrize(
@@ -551,7 +559,7 @@ class Server:
         self._outbox: asyncio.Queue[Any] = asyncio.Queue()
         self.state: dict[str, Any] = {}
 
-    async def __aenter__(self) -> Server:
+    async def __aenter__(self) -> Server:  # noqa: PYI034  # nobody subclasses it
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         self._task = asyncio.ensure_future(self._app(scope, self._inbox.get, self._outbox.put))
         return self

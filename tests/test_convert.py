@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -21,11 +21,13 @@ EITHER: list[Any] = [WSGIMiddleware, ASGIMiddleware]
 
 
 def wsgi_app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Tells its path and query."""
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [f"Hello, {environ['PATH_INFO']}?{environ['QUERY_STRING']}".encode()]
 
 
 async def asgi_app(scope: Scope, receive: Receive, send: Send) -> None:
+    """The same."""
     if scope["type"] == "lifespan":
         raise RuntimeError("unknown")
     body = f"Hello, {scope['path']}?{scope['query_string'].decode()}".encode()
@@ -34,6 +36,8 @@ async def asgi_app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def asgi2_app(scope: Scope) -> Callable[[Receive, Send], Any]:
+    """The same."""
+
     async def instance(receive: Receive, send: Send) -> None:
         await asgi_app(scope, receive, send)
 
@@ -49,6 +53,7 @@ def silent_app(*args: Any) -> Any:
 
 
 def flask_app() -> Any:
+    """The same, by Flask."""
     flask = pytest.importorskip("flask")
     app = flask.Flask("shop")
     app.add_url_rule("/there", view_func=lambda: f"Hello, {flask.request.path}?{flask.request.query_string.decode()}")
@@ -56,6 +61,7 @@ def flask_app() -> Any:
 
 
 def starlette_app() -> Any:
+    """The same, by Starlette."""
     pytest.importorskip("starlette")
     from starlette.applications import Starlette
     from starlette.requests import Request
@@ -69,6 +75,7 @@ def starlette_app() -> Any:
 
 
 def fastapi_app() -> Any:
+    """The same, by FastAPI."""
     pytest.importorskip("fastapi")
     from fastapi import FastAPI
     from fastapi.responses import PlainTextResponse
@@ -93,16 +100,18 @@ def configure_django() -> None:
 
 
 def django_urls() -> tuple[Any, ...]:
+    """Those of Django's app."""
     from django.http import HttpRequest, HttpResponse
     from django.urls import path
 
     def there(request: HttpRequest) -> Any:
-        return HttpResponse(f"Hello, {request.path}?{request.META['QUERY_STRING']}", content_type="text/plain")
+        return HttpResponse(f"Hello, {request.path}?{request.META['QUERY_STRING']}".encode(), content_type="text/plain")
 
     return (path("there", there),)
 
 
 def django_wsgi_app() -> Any:
+    """The same, by Django."""
     configure_django()
     from django.core.wsgi import get_wsgi_application
 
@@ -110,6 +119,7 @@ def django_wsgi_app() -> Any:
 
 
 def django_asgi_app() -> Any:
+    """The same, by Django."""
     configure_django()
     from django.core.asgi import get_asgi_application
 
@@ -123,18 +133,18 @@ ASGI_NAMES = ["function", "starlette", "fastapi", "django"]
 
 
 @pytest.fixture(autouse=True)
-def _urls_of_django(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _urls_of_django(request: pytest.FixtureRequest) -> Iterator[None]:
     """Have Django answer as the other apps do."""
     if "django" not in request.node.name:
+        yield
         return
     configure_django()
     from django.test.utils import override_settings
     from django.urls import clear_url_caches
 
-    settings = override_settings(ROOT_URLCONF=django_urls())
-    settings.enable()
-    request.addfinalizer(clear_url_caches)
-    request.addfinalizer(settings.disable)
+    clear_url_caches()
+    with override_settings(ROOT_URLCONF=django_urls()):
+        yield
     clear_url_caches()
 
 
@@ -157,7 +167,7 @@ def over_wsgi(app: Any) -> tuple[str | None, bytes]:
 @pytest.mark.parametrize("make", WSGI_APPS, ids=NAMES)
 def test_wsgi_app_becomes_an_asgi_app_under_either_name(bridge: Any, make: Callable[[], Any]) -> None:
     """It is a `WSGIMiddleware`, whose ``__call__`` is a coroutine function: so servers know it for ASGI 3."""
-    app = bridge(make())
+    app: Any = bridge(make())
     assert type(app) is WSGIMiddleware
     assert interface_of(app) == "asgi3"
     assert inspect.iscoroutinefunction(app.__call__)
@@ -168,7 +178,7 @@ def test_wsgi_app_becomes_an_asgi_app_under_either_name(bridge: Any, make: Calla
 @pytest.mark.parametrize("make", ASGI_APPS, ids=ASGI_NAMES)
 def test_asgi_app_becomes_a_wsgi_app_under_either_name(bridge: Any, make: Callable[[], Any]) -> None:
     """It is an `ASGIMiddleware`, whose ``__call__`` is no coroutine function."""
-    app = bridge(make())
+    app: Any = bridge(make())
     assert type(app) is ASGIMiddleware
     assert interface_of(app) == "wsgi"
     assert not inspect.iscoroutinefunction(app.__call__)
@@ -219,7 +229,8 @@ def test_bridge_without_an_app_is_a_type_error(bridge: Any) -> None:
 
 def test_silent_app_goes_by_the_name_of_the_class() -> None:
     """As in 1.10.10: what a signature of ``*args`` does not say, the user has said."""
-    wrapped, served = WSGIMiddleware(silent_app), ASGIMiddleware(silent_app)
+    wrapped: Any = WSGIMiddleware(silent_app)
+    served: Any = ASGIMiddleware(silent_app)
     assert type(wrapped) is WSGIMiddleware
     assert over_asgi(wrapped) == (200, HELLO)
     with served:
@@ -306,18 +317,24 @@ def test_subclass_without_a_constructor_takes_what_the_bridge_takes() -> None:
     [
         (
             lambda: Counted("a", of=asgi_app),
-            f"Counted wraps WSGI apps, and {__name__}.asgi_app is an ASGI app. A subclass cannot become the other "
-            "bridge. Wrap it in ASGIMiddleware, or call to_asgi or to_wsgi.",
+            (
+                f"Counted wraps WSGI apps, and {__name__}.asgi_app is an ASGI app. A subclass cannot become the other "
+                "bridge. Wrap it in ASGIMiddleware, or call to_asgi or to_wsgi."
+            ),
         ),
         (
             lambda: Counted("a", of=asgi2_app),
-            f"Counted wraps WSGI apps, and {__name__}.asgi2_app is an ASGI app. A subclass cannot become the other "
-            "bridge. Wrap it in ASGIMiddleware, or call to_asgi or to_wsgi.",
+            (
+                f"Counted wraps WSGI apps, and {__name__}.asgi2_app is an ASGI app. A subclass cannot become the other "
+                "bridge. Wrap it in ASGIMiddleware, or call to_asgi or to_wsgi."
+            ),
         ),
         (
             lambda: Named("b", of=wsgi_app),
-            f"Named wraps ASGI apps, and {__name__}.wsgi_app is a WSGI app. A subclass cannot become the other "
-            "bridge. Wrap it in WSGIMiddleware, or call to_asgi or to_wsgi.",
+            (
+                f"Named wraps ASGI apps, and {__name__}.wsgi_app is a WSGI app. A subclass cannot become the other "
+                "bridge. Wrap it in WSGIMiddleware, or call to_asgi or to_wsgi."
+            ),
         ),
     ],
     ids=["asgi3", "asgi2", "wsgi"],
@@ -407,12 +424,16 @@ def test_subclass_of_a_bridge_is_never_taken_off() -> None:
 @pytest.mark.parametrize("app", [wsgi_app, asgi_app, WSGIMiddleware(wsgi_app), ASGIMiddleware(asgi_app)])
 def test_options_are_checked_whether_a_bridge_is_made_or_not(app: Any) -> None:
     """A typing error in an option is found before the day on which the app's kind changes."""
+    # Any: type checkers know of these, too.
+    wait_time: Any = {"wait_time": 1.0}
+    workers: Any = {"workers": 1}
+    another_app: Any = {"app": wsgi_app}
     with pytest.raises(TypeError, match="wait_time"):
-        to_asgi(app, wait_time=1.0)
+        to_asgi(app, **wait_time)
     with pytest.raises(TypeError, match="workers"):
-        to_wsgi(app, workers=1)
+        to_wsgi(app, **workers)
     with pytest.raises(TypeError, match="multiple values"):
-        to_asgi(app, **{"app": wsgi_app})
+        to_asgi(app, **another_app)
 
 
 def test_wrong_value_of_an_option_is_the_bridge_s_to_refuse() -> None:

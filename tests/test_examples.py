@@ -60,7 +60,7 @@ def test_demo_shows_a_page(demo: Server, path: str) -> None:
 
 
 def test_demo_serves_fastapi_on_the_next_port(demo: Server) -> None:
-    """waitress serves the FastAPI app beside it, started up by its lifespan."""
+    """The FastAPI app is there beside it, started up by its lifespan."""
     with urllib.request.urlopen(f"http://127.0.0.1:{demo.port + 1}/hello", timeout=SECONDS) as response:
         answer = json.load(response)
     assert (answer["hello"], answer["thread"]) == ("from FastAPI", "a2wsgi-loop")

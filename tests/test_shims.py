@@ -17,7 +17,7 @@ from a2wsgi.wsgi_typing import Environ, StartResponse
 from support import asgi_driver, wsgi_driver
 from support.lockstep import Signal
 
-#: The public names of 1.10.10, by module, besides those of ``typing``; those of the typing modules are tested elsewhere.
+#: The public names of 1.10.10, by module; those of the typing modules are tested elsewhere.
 NAMES = {
     "a2wsgi": {"WSGIMiddleware", "ASGIMiddleware", "__version__"},
     "a2wsgi.wsgi": {"WSGIMiddleware", "Body", "build_environ"},
@@ -26,11 +26,13 @@ NAMES = {
 
 
 def wsgi_app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Gives back the body after a greeting."""
     start_response("200 OK", [("content-type", "text/plain; charset=utf-8")])
     return [b"Hello, ", environ["wsgi.input"].read()]
 
 
 async def asgi_app(scope: Scope, receive: Receive, send: Send) -> None:
+    """The same."""
     if scope["type"] == "lifespan":
         raise RuntimeError("unknown")
     body = (await receive())["body"]

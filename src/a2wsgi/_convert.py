@@ -18,8 +18,10 @@ from .wsgi_to_asgi import WSGIMiddleware
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from typing_extensions import Unpack
+
     from ._interface import Interface
-    from ._types import ASGIApp, Receive, Scope, Send, WSGIApp
+    from ._types import ASGIApp, Receive, Scope, Send, ToASGIOptions, ToWSGIOptions, WSGIApp
 
     Spelt = tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]
     #: A callable that takes an app and gives one, alone or with more arguments for it.
@@ -31,7 +33,7 @@ _BRIDGES = (WSGIMiddleware, ASGIMiddleware)
 _NO_OPTIONS: Mapping[str, Any] = {}
 
 
-def to_asgi(app: Any, /, **options: Any) -> ASGIApp:  # noqa: ANN401 - any app; see interface_of
+def to_asgi(app: Any, /, **options: Unpack[ToASGIOptions]) -> ASGIApp:  # noqa: ANN401 - any app; see interface_of
     """An ASGI 3 app that does what ``app`` does.
 
     Args:
@@ -52,7 +54,7 @@ def to_asgi(app: Any, /, **options: Any) -> ASGIApp:  # noqa: ANN401 - any app; 
     return _as_asgi(inside, interface, options)
 
 
-def to_wsgi(app: Any, /, **options: Any) -> WSGIApp:  # noqa: ANN401 - as above
+def to_wsgi(app: Any, /, **options: Unpack[ToWSGIOptions]) -> WSGIApp:  # noqa: ANN401 - as above
     """A WSGI app that does what ``app`` does.
 
     Args:
@@ -159,21 +161,23 @@ class _Stack:
             app.carry_lifespan(self._beneath)
 
 
-def _spelt(item: Middleware) -> Spelt:
+def _spelt(item: object) -> Spelt:
     """A middleware with its arguments."""
-    # A user may pass a tuple of anything, and what is no tuple is to be told apart from a callable.
-    spelt: tuple[Any, ...] = cast("tuple[Any, ...]", item) if isinstance(item, tuple) else (item, (), {})
-    match spelt:
-        case (make, arguments, options) if callable(make):
-            return make, arguments, options
-        case _:
-            raise AppInterfaceError(
-                f"{_name(spelt if isinstance(item, tuple) else item)} is no middleware. Pass a callable that takes an app, or a tuple of such a callable, a "
-                "sequence of further arguments and a mapping of keyword arguments."
-            )
+    name = _name(item)
+    if isinstance(item, tuple):
+        parts = cast("Sequence[Any]", item)
+        if len(parts) == 3 and callable(parts[0]):
+            return cast("Spelt", item)
+    elif callable(item):
+        return item, (), {}
+    raise AppInterfaceError(
+        f"{name} is no middleware. Pass a callable that takes an app, or a tuple of such a callable, a sequence "
+        "of further arguments and a mapping of keyword arguments."
+    )
 
 
 def _name(thing: object) -> str:
+    """For messages; never the ``repr``, which may raise or be long."""
     named = thing if isinstance(thing, type) or inspect.isroutine(thing) else type(thing)
     return f"{named.__module__}.{named.__qualname__}"
 
@@ -201,12 +205,14 @@ def _wanted(make: Callable[..., Any]) -> Interface | None:
 
 def _as_asgi(app: Any, interface: Interface, options: Mapping[str, Any] = _NO_OPTIONS) -> ASGIApp:  # noqa: ANN401
     if interface == "wsgi":
-        return WSGIMiddleware(app, **options)
+        bridge: ASGIApp = WSGIMiddleware(app, **options)
+        return bridge
     return _ASGI2(app) if interface == "asgi2" else app
 
 
 def _as_wsgi(app: Any, interface: Interface, options: Mapping[str, Any] = _NO_OPTIONS) -> WSGIApp:  # noqa: ANN401
-    return app if interface == "wsgi" else ASGIMiddleware(app, **options)
+    served: WSGIApp = app if interface == "wsgi" else ASGIMiddleware(app, **options)
+    return served
 
 
 def _taken_off(app: Any, wanted: Interface, known: Interface | None = None) -> tuple[Any, Interface]:  # noqa: ANN401

@@ -303,7 +303,7 @@ def test_server_starts_and_ends_in_good_order(name: str, tmp_path: Path) -> None
         for _ in range(10):
             with served.client() as client:
                 assert client.get("/json", [("Connection", "close")]).status == 200
-                # A signal that wsgiref gets while it is still in a request is lost: it takes any exception for the app's.
+                # A signal that wsgiref gets while it is in a request is lost: it takes any exception for the app's.
                 assert client.is_over()
         pids = {line.split()[1] for line in served.lifespan()}
         assert sorted(served.lifespan()) == sorted(f"startup {pid}" for pid in pids)
