@@ -66,7 +66,7 @@ def bridge(request: pytest.FixtureRequest) -> Iterator[Bridge]:
         kind = {"loop": loop}
 
     def make(app: Any, **options: Any) -> ASGIMiddleware:
-        bridge = ASGIMiddleware(app, **{"lifespan": False, **kind, **options})
+        bridge: ASGIMiddleware = ASGIMiddleware(app, **{"lifespan": False, **kind, **options})
         made.append(bridge)
         return bridge
 

@@ -24,7 +24,8 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
 
 def bridge_of(app: Any, **options: Any) -> ASGIMiddleware:
     """A bridge with a thread, without lifespan, that has served."""
-    return ASGIMiddleware(app, **{"lifespan": False, **options})
+    bridge: ASGIMiddleware = ASGIMiddleware(app, **{"lifespan": False, **options})
+    return bridge
 
 
 class Held:

@@ -71,12 +71,14 @@ def _site() -> Any:
     import django.conf
     from django.core.wsgi import get_wsgi_application
     from django.http import HttpResponse
-    from django.urls import path
+    from django.urls import clear_url_caches, path
 
     urls: Any = types.ModuleType("mysite.urls")
     urls.urlpatterns = [path("", lambda request: HttpResponse(b"hello"))]
-    if not django.conf.settings.configured:
-        django.conf.settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=urls, SECRET_KEY="none", DEBUG=True)
+    if not django.conf.settings.configured:  # by a test of another file: there is one Django a process
+        django.conf.settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY="none", DEBUG=True)
+    django.conf.settings.ROOT_URLCONF = urls
+    clear_url_caches()
     return get_wsgi_application()
 
 

@@ -35,6 +35,9 @@ class Listener:
     def body_too_large(self, limit: int) -> None:
         self.told.append(limit)
 
+    def receive_raised(self, error: Exception) -> None:
+        self.told.append(error)
+
 
 class Story:
     """One request's incoming side.

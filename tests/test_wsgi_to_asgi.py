@@ -129,7 +129,7 @@ def test_positional_options_are_those_of_1_10_10() -> None:
     """``workers`` and ``send_queue_size`` may be positional, what is new may not."""
     assert call(WSGIMiddleware(hello.app, 3, 5)).messages == HELLO
     with pytest.raises(TypeError):
-        WSGIMiddleware(hello.app, 3, 5, 7)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        WSGIMiddleware(hello.app, 3, 5, 7)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 
 
 def test_constructor_starts_nothing() -> None:
@@ -165,7 +165,7 @@ def test_websocket_is_refused_before_its_handshake(caplog: pytest.LogCaptureFixt
     caplog.set_level(logging.INFO, "a2wsgi")
     client = Client(messages=[{"type": "websocket.connect"}])
     response = call(WSGIMiddleware(hello.app), client, {"type": "websocket", "path": "/ws"})
-    assert response.messages == [{"type": "websocket.close", "code": 1000, "reason": ""}]
+    assert response.messages == [{"type": "websocket.close", "code": 1008, "reason": ""}]
     assert our_log(caplog) == [("INFO", "403 to a WebSocket at '/ws': a WSGI app cannot take it")]
 
 

@@ -468,15 +468,19 @@ class Disconnection:
     It has no lock: hardly any request is watched, and each has one of these. A watcher first leaves its gate, then
     looks; `finish` first says that it is over, then opens the gates: so one of them always sees the other.
 
-    Threading: any thread may call `is_set` and `wait`.
+    A bridge further in is told as well, by `tell`: it waits elsewhere.
+
+    Threading: any thread may call `is_set`, `wait` and `tell`.
     """
 
-    __slots__ = ("_gates", "_happened", "_over")
+    __slots__ = ("_error", "_gates", "_happened", "_over", "_told")
 
     def __init__(self) -> None:
         self._happened = False
         self._over = False
         self._gates: list[threading.Lock] = []  # of the threads that wait; its append, pop and remove are atomic
+        self._error: Callable[[], BaseException] | None = None  # what `give_up` was given
+        self._told: list[Callable[[BaseException], object]] = []  # as the gates
 
     def is_set(self) -> bool:
         """Whether the client has left, or the request was given up for another reason."""
@@ -497,13 +501,34 @@ class Disconnection:
             self._gates.remove(gate)
         return self._happened
 
+    def tell(self, callback: Callable[[BaseException], object]) -> None:
+        """Have ``callback`` called once, with an error for the app, if the request is given up. It must not wait."""
+        self._told.append(callback)
+        if self._error is not None:
+            self._call_told(self._error)
+
     def set(self) -> None:
         """Say that the client has left. Any thread."""
         self._happened = True
-        self.finish()
+        self._open_gates()
+
+    def give_up(self, error: Callable[[], BaseException]) -> None:
+        """Say that the request is given up, with what its app gets. Any thread."""
+        self._error = error
+        self.set()
+        self._call_told(error)
 
     def finish(self) -> None:
-        """Say that the request is over: nobody waits any more. Any thread."""
+        """Say that the request is over: nobody waits any more, nor is told. Any thread."""
+        self._open_gates()
+        self._told.clear()  # they know of the environ, which knows of this
+
+    def _call_told(self, error: Callable[[], BaseException]) -> None:
+        while self._told:
+            with contextlib.suppress(IndexError):  # as below
+                self._told.pop()(error())
+
+    def _open_gates(self) -> None:
         self._over = True
         while self._gates:
             with contextlib.suppress(IndexError):  # its thread, or another finish(), was quicker

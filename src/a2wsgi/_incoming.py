@@ -54,6 +54,9 @@ class Listener(Protocol):
     def body_too_large(self, limit: int) -> None:
         """The body has grown past ``limit`` while the app runs."""
 
+    def receive_raised(self, error: Exception) -> None:
+        """The server's ``receive()`` raised, or that of a middleware, which is to hear of it."""
+
 
 class _Nobody:
     """Listens when the request is over."""
@@ -61,6 +64,8 @@ class _Nobody:
     def client_left(self, reason: str) -> None: ...
 
     def body_too_large(self, limit: int) -> None: ...
+
+    def receive_raised(self, error: Exception) -> None: ...
 
 
 _nobody = _Nobody()
@@ -195,6 +200,11 @@ class Incoming:
         if self._limit is not None and length > self._limit:
             raise RequestTooLarge(self._limit)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether any of the body has come."""
+        return self._received > 0
+
     async def _spool_rest(self, chunks: list[bytes]) -> BinaryIO:
         """Move what was read to a temporary file, and the rest of the body after it."""
         file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by discard()
@@ -283,8 +293,11 @@ class Incoming:
             self._stop_stream(functools.partial(RequestTooLarge, error.limit))
             self._listener.body_too_large(error.limit)
             self._cut_off("its body was too large")
-        except Exception as error:  # noqa: BLE001 - a server tells in its own way that it lost the client
+        except OSError as error:  # aiohttp-asgi tells so that it lost the client
             self._hear_no_more()
+            self._cut_off(f"receive() raised {error!r}")
+        except Exception as error:  # noqa: BLE001 - a middleware that refuses the body, say: raised again by the request
+            self._listener.receive_raised(error)
             self._cut_off(f"receive() raised {error!r}")
         except BaseException:  # this task was cancelled, by close() or by a server that ends
             self._hear_no_more()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from ._errors import ClientDisconnected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from typing_extensions import Buffer
 
@@ -39,6 +39,22 @@ class WholeBody(io.BytesIO):
 
     # io.BytesIO's own stops at the hint, the one of every other file past it.
     readlines = io.IOBase.readlines  # type: ignore[assignment]  # that it takes None, too, typeshed says of one only
+
+    def writable(self) -> bool:
+        """False, as of ``io.BufferedReader``."""
+        return False
+
+    def write(self, buffer: Buffer, /) -> int:  # noqa: ARG002 - refused whatever it is
+        """Refuse."""
+        raise io.UnsupportedOperation("write")
+
+    def writelines(self, lines: Iterable[Buffer], /) -> None:  # noqa: ARG002 - as above
+        """Refuse."""
+        raise io.UnsupportedOperation("write")
+
+    def truncate(self, size: int | None = None, /) -> int:  # noqa: ARG002 - as above
+        """Refuse."""
+        raise io.UnsupportedOperation("truncate")
 
     def peek(self, size: int = 0, /) -> bytes:  # noqa: ARG002 - io.BufferedReader gives what it has, whatever the size
         """Some of what follows, without reading it."""

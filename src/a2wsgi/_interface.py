@@ -118,8 +118,8 @@ def _says_nothing(*args: object) -> None: ...
 def wrong_kind(bridge: str, app: object, wanted: str, given: str) -> AppInterfaceError:
     """The error for an app that a class of a user's own, made for the other kind, was given."""
     return AppInterfaceError(
-        f"{bridge} wraps {wanted} apps, and {_name(app)} is an {given} app. A subclass cannot become the other bridge. "
-        f"Wrap it in {given}Middleware, or call to_asgi or to_wsgi."
+        f"{bridge} wraps {wanted} apps, and {_name(app)} is {'an' if given == 'ASGI' else 'a'} {given} app. A subclass "
+        f"cannot become the other bridge. Wrap it in {given}Middleware, or call to_asgi or to_wsgi."
     )
 
 

@@ -169,8 +169,9 @@ class Lifespan:
 
 
 def _refused(what: str, message: Message) -> LifespanFailed:
-    text = str(message.get("message") or "")
-    return LifespanFailed(f"The app's lifespan {what} failed: {text or '(it gave no message)'}")
+    said = f"The app's lifespan {what} failed: "  # once, where the app is a bridge as well
+    text = str(message.get("message") or "(it gave no message)")
+    return LifespanFailed(said + text.removeprefix(said))
 
 
 def _failed(what: str, error: BaseException) -> LifespanFailed:

@@ -114,7 +114,8 @@ def _reader(environ: Environ, *, bounded: bool) -> Callable[[int], bytes] | None
     stream = environ.get("wsgi.input")
     if stream is None:
         return None
-    read: Callable[[int], bytes] = stream.read
+    # Python's own gives with read(n) nothing before n bytes are there: a bridge further out has it, and wsgiref.
+    read: Callable[[int], bytes] = stream.read1 if type(stream) is io.BufferedReader else stream.read
     if bounded:
         return read
     encoding = environ.get("HTTP_TRANSFER_ENCODING")

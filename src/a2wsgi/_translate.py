@@ -190,6 +190,10 @@ def environ_from_scope(scope: Scope, template: EnvironTemplate = _DEFAULT_TEMPLA
         _settle_length(environ)
 
     server, client = get("server"), get("client")
+    if type(server) is not tuple:
+        server = _settle_pair(scope, "server")
+    if type(client) is not tuple:
+        client = _settle_pair(scope, "client")
     if server and type(server[1]) is int and server[1] > 0 and server[0]:
         environ["SERVER_NAME"], environ["SERVER_PORT"] = server[0], str(server[1])
     else:
@@ -201,6 +205,14 @@ def environ_from_scope(scope: Scope, template: EnvironTemplate = _DEFAULT_TEMPLA
     if "wsgi_environ" in scope:
         _take_back_environ(environ, scope)
     return environ
+
+
+def _settle_pair(scope: Scope, key: str) -> Any:  # noqa: ANN401  # as the scope's
+    """Return an address of the scope; one that can be read only once becomes a tuple in it."""
+    pair = scope.get(key)
+    if pair is not None and not isinstance(pair, tuple | list):
+        scope[key] = pair = tuple(pair)
+    return pair
 
 
 def _wsgi_path(path: str, raw_path: str | bytes | None) -> tuple[str, str]:

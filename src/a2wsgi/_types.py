@@ -318,6 +318,50 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+# The options of the bridges, by name.
+
+
+class WSGIMiddlewareOptions(TypedDict, total=False):
+    """Those of `WSGIMiddleware` that are keyword-only."""
+
+    request_buffer_bytes: int
+    response_buffer_bytes: int
+    spool_request: bool
+    max_request_bytes: int | None
+    max_queue: int | None
+    send_timeout: float | None
+    shutdown_timeout: float
+    script_name: str | None
+    ignore_disconnect: bool
+    allow_underscores: bool
+
+
+class ToASGIOptions(WSGIMiddlewareOptions, total=False):
+    """All of `WSGIMiddleware`."""
+
+    workers: int | None
+    send_queue_size: int | None
+
+
+class ASGIMiddlewareOptions(TypedDict, total=False):
+    """Those of `ASGIMiddleware` that are keyword-only."""
+
+    detach_background: bool
+    inline: bool
+    lifespan: bool
+    response_buffer_bytes: int
+    grace_timeout: float
+    startup_timeout: float
+    shutdown_timeout: float
+
+
+class ToWSGIOptions(ASGIMiddlewareOptions, total=False):
+    """All of `ASGIMiddleware`."""
+
+    wait_time: float | None
+    loop: Any  # asyncio.AbstractEventLoop | None, which is not imported for type hints alone
+
+
 ASGI2Instance: TypeAlias = Callable[[Receive, Send], Awaitable[None]]
 # ASGI, "Legacy Applications": the double callable of ASGI 2.
 ASGI2App: TypeAlias = Callable[[Scope], ASGI2Instance]

@@ -31,9 +31,13 @@ def no_head() -> AppProtocolError:
     )
 
 
+class _SecondHeadError(AppProtocolError, AssertionError):
+    """Also an AssertionError, which wsgiref and others raise here, and apps may expect."""
+
+
 def second_head() -> AppProtocolError:
     """The app said a second head without an error to excuse it."""
-    return AppProtocolError(
+    return _SecondHeadError(
         "The WSGI app called start_response() a second time without exc_info. PEP 3333 allows one head a response. "
         "Pass exc_info=sys.exc_info() to replace it by an error's."
     )

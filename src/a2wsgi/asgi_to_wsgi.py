@@ -24,12 +24,12 @@ import logging
 import os
 import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast, overload
 
 from . import _asgi_faults as faults
 from ._engine import Engine, closed_error, fit_for_a_server, is_cancellation
 from ._errors import ClientDisconnected
-from ._handoff import ToServer
+from ._handoff import Disconnection, ToServer
 from ._headers import BadRequest, WSGIResponseHead, no_body, response_head_from_asgi
 from ._interface import first_argument, tell, wrong_kind
 from ._request_body import RequestBody, hang_up_of
@@ -41,58 +41,40 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
     from ._loop_thread import Place
-    from ._types import AnyASGIApp, ASGI2App, ASGIApp, Environ, Message, Receive, Scope, Send, StartResponse
+    from ._types import (
+        AnyASGIApp,
+        AnyWSGIApp,
+        ASGI2App,
+        ASGIApp,
+        ASGIMiddlewareOptions,
+        Environ,
+        Message,
+        Receive,
+        Scope,
+        Send,
+        StartResponse,
+        WSGIMiddlewareOptions,
+    )
+    from .wsgi_to_asgi import WSGIMiddleware
 
 __all__ = ["ASGIMiddleware"]
 
 logger = logging.getLogger("a2wsgi")
 
+MYPY = False  # mypy takes the name for true
 
-class ASGIMiddleware:
-    """Runs an ASGI app on a WSGI server: wraps an ASGI app, is a WSGI app.
 
-    Args:
-        app: The ASGI 3 or ASGI 2 app.
-        wait_time: For how many seconds ``close()`` of the response waits for work that the app goes on with after its
-            last message (background tasks), before it is cancelled. The client has its whole response by then. None
-            waits until it ends.
-        loop: The event loop to run the app on; it must run in another thread for as long as requests come. None takes
-            the loop that all bridges of the process share, in a thread of its own.
-        detach_background: Do not wait for such work: it goes on on the loop, at most for ``wait_time``.
-        inline: Run the app's loop in the server's thread while that waits for the response. No other thread is needed,
-            and it is several times faster; requests run one at a time, and between requests nothing runs. For servers
-            with one request at a time: gunicorn's sync worker, uWSGI without threads.
-        lifespan: Send the app ``lifespan`` events: startup before its first request in each process, shutdown at the
-            process's end or at `close`.
-        response_buffer_bytes: How much of a response is queued before the app's ``send()`` waits for the server.
-        grace_timeout: For how many seconds an app may go on whose response the server has closed early, before it is
-            cancelled.
-        startup_timeout: For how many seconds the lifespan's startup may keep requests waiting.
-        shutdown_timeout: For how many seconds `close` waits for what still runs, and then for the lifespan's shutdown.
-
-    Threading: built anywhere, forked anywhere, called on any thread but that of its own loop, on many at once.
-
-    Spec: PEP 3333; ASGI 3.0, HTTP 2.5, lifespan 2.0.
-    """
+class _ASGIBridge:
+    """What `ASGIMiddleware` is, once it has looked at its app."""
 
     _a2wsgi_interface_: Final = "wsgi"
 
-    if not TYPE_CHECKING:  # to a type checker, a class makes instances of itself
-
-        def __new__(cls, *args: object, **options: object) -> object:
-            """Make the bridge that the app needs: for a WSGI app a `WSGIMiddleware`, but not in a subclass."""
-            if cls is ASGIMiddleware and tell(first_argument(args, options)).interface == "wsgi":
-                from .wsgi_to_asgi import WSGIMiddleware  # noqa: PLC0415 - each of the two can be the other
-
-                return WSGIMiddleware(*args, **options)
-            return super().__new__(cls)
-
     def __init__(
         self,
-        app: AnyASGIApp,
+        app: AnyASGIApp | ASGI2App,
         wait_time: float | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
         *,
@@ -207,6 +189,67 @@ class ASGIMiddleware:
         self.close()
 
 
+class ASGIMiddleware(_ASGIBridge):
+    """Runs an ASGI app on a WSGI server: wraps an ASGI app, is a WSGI app.
+
+    Args:
+        app: The ASGI 3 or ASGI 2 app.
+        wait_time: For how many seconds ``close()`` of the response waits for work that the app goes on with after its
+            last message (background tasks), before it is cancelled. The client has its whole response by then. None
+            waits until it ends.
+        loop: The event loop to run the app on; it must run in another thread for as long as requests come. None takes
+            the loop that all bridges of the process share, in a thread of its own.
+        detach_background: Do not wait for such work: it goes on on the loop, at most for ``wait_time``.
+        inline: Run the app's loop in the server's thread while that waits for the response. No other thread is needed,
+            and it is several times faster; requests run one at a time, and between requests nothing runs. For servers
+            with one request at a time: gunicorn's sync worker, uWSGI without threads.
+        lifespan: Send the app ``lifespan`` events: startup before its first request in each process, shutdown at the
+            process's end or at `close`.
+        response_buffer_bytes: How much of a response is queued before the app's ``send()`` waits for the server.
+        grace_timeout: For how many seconds an app may go on whose response the server has closed early, before it is
+            cancelled.
+        startup_timeout: For how many seconds the lifespan's startup may keep requests waiting.
+        shutdown_timeout: For how many seconds `close` waits for what still runs, and then for the lifespan's shutdown.
+
+    Threading: built anywhere, forked anywhere, called on any thread but that of its own loop, on many at once.
+
+    Spec: PEP 3333; ASGI 3.0, HTTP 2.5, lifespan 2.0.
+    """
+
+    # The overloads say which bridge comes out; mypy goes by them since __init__ stands in another class. The last is
+    # for subclasses with a constructor of their own, which pyright checks against these, too. With it, mypy would make
+    # Any of each call with an app whose types have an Any.
+    @overload
+    def __new__(  # type: ignore[misc]  # it gives the other bridge
+        cls,
+        app: AnyWSGIApp,
+        workers: int | None = None,
+        send_queue_size: int | None = None,
+        **options: Unpack[WSGIMiddlewareOptions],
+    ) -> WSGIMiddleware: ...
+    @overload
+    def __new__(
+        cls,
+        app: AnyASGIApp | ASGI2App,
+        wait_time: float | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+        **options: Unpack[ASGIMiddlewareOptions],
+    ) -> Self: ...
+
+    if not MYPY:
+
+        @overload
+        def __new__(cls, *args: Any, **options: Any) -> Self: ...  # noqa: ANN401 - whatever it takes
+
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        """Make the bridge that the app needs: for a WSGI app a `WSGIMiddleware`, but not in a subclass."""
+        if cls is ASGIMiddleware and tell(first_argument(args, options)).interface == "wsgi":
+            from .wsgi_to_asgi import WSGIMiddleware  # noqa: PLC0415 - each of the two can be the other
+
+            return WSGIMiddleware(*args, **options)
+        return super().__new__(cls)
+
+
 @dataclass(frozen=True, eq=False)
 class _Plan:
     """What all requests of a bridge share. For the options see `ASGIMiddleware`."""
@@ -231,11 +274,11 @@ class _Plan:
             )
 
 
-def _as_asgi3(app: AnyASGIApp) -> ASGIApp:
+def _as_asgi3(app: AnyASGIApp | ASGI2App) -> ASGIApp:
     """The app, with an adapter if it is of ASGI 2 (ASGI, "Legacy Applications")."""
     if tell(app).interface != "asgi2":
-        return app
-    double = cast("ASGI2App", app)  # AnyASGIApp is typed as what it nearly always is
+        return cast("ASGIApp", app)
+    double = cast("ASGI2App", app)
 
     async def asgi3(scope: Scope, receive: Receive, send: Send) -> None:
         await double(scope)(receive, send)
@@ -308,6 +351,9 @@ class _Request:
         """Run the app until its response begins, and give that to the server."""
         if not self._host.doorbell.ring(_Request._begin, self):
             raise closed_error()
+        outer = self._scope.get("wsgi_environ", {}).get("a2wsgi.disconnected")
+        if isinstance(outer, Disconnection):  # of a bridge further out: it ends the request, and PEP 3333 has no word
+            outer.tell(self._outer_gave_up)
         try:
             chunks, ended = self.next_chunks()
             head = self._head
@@ -319,8 +365,10 @@ class _Request:
             start_response(head.status, head.headers)
             self._stream.hang_up = hang_up_of(self._scope.get("wsgi_environ", {}))
             return _Response(self, chunks, ended=ended)
-        except BaseException:
+        except BaseException as error:
             self.leave("the request failed on the server's side")
+            if not self._over and isinstance(error, Exception):  # not the end of the server's thread
+                self._host.see_out(self._stream, self._plan.grace_timeout)
             raise
 
     def next_chunks(self) -> tuple[list[bytes], bool]:
@@ -492,6 +540,16 @@ class _Request:
                 self._set_timer(self._plan.wait_time, self._cancel)
         elif self._gone is None:
             self._lose_client(ClientDisconnected(reason))
+            self._set_timer(self._plan.grace_timeout, self._cancel)
+
+    def _outer_gave_up(self, error: BaseException) -> None:
+        """The bridge further out has ended the request. Any thread; must not wait, as an inline loop's bell does."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed
+            self._host.loop.call_soon_threadsafe(self._lose_client_with_grace, error)
+
+    def _lose_client_with_grace(self, error: BaseException) -> None:
+        if not self._complete and not self._over and self._gone is None:
+            self._lose_client(error)
             self._set_timer(self._plan.grace_timeout, self._cancel)
 
     def _cut(self) -> None:

@@ -18,6 +18,7 @@ The hand-off between the threads is `_handoff`; the worker threads are `_workers
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import enum
 import functools
@@ -27,9 +28,9 @@ import sys
 import time
 import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, overload
 
-from ._errors import ClientDisconnected, LifespanFailed, RequestTooLarge, ServerProtocolError
+from ._errors import BridgeError, ClientDisconnected, RequestTooLarge, ServerProtocolError
 from ._handoff import Disconnection, ToLoop
 from ._headers import (
     ASGIResponseHead,
@@ -46,13 +47,32 @@ from ._workers import Overloaded, Workers
 from ._wsgi_faults import as_bytes, fit_for_a_loop, is_of_an_ending, iterator_of, no_head, second_head, too_short
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable, Iterable, Sized
 
-    from ._types import ExceptionInfo, Message, Receive, Scope, Send, WSGIApp
+    from typing_extensions import Self, Unpack
+
+    from ._runtime import Runtime
+    from ._types import (
+        AnyASGIApp,
+        AnyWSGIApp,
+        ASGI2App,
+        ASGIMiddlewareOptions,
+        ExceptionInfo,
+        Message,
+        Receive,
+        Scope,
+        Send,
+        WSGIApp,
+        WSGIMiddlewareOptions,
+    )
+    from .asgi_to_wsgi import ASGIMiddleware
 
 __all__ = ["Statistics", "WSGIMiddleware"]
 
 logger = logging.getLogger("a2wsgi")
+
+MYPY = False  # mypy takes the name for true
 
 #: anyio's figure for the threads of a process; 1.10.10 had 10.
 DEFAULT_WORKERS: Final = 40
@@ -78,53 +98,10 @@ class Statistics:
     """Requests given up because the client took nothing for ``send_timeout``, since the bridge was made."""
 
 
-class WSGIMiddleware:
-    """Runs a WSGI app on an ASGI server: wraps a WSGI app, is an ASGI 3 app.
-
-    Args:
-        app: The WSGI app.
-        workers: How many threads may run the app at a time. None takes the environment variable ``A2WSGI_WORKERS``, or
-            40. They start on demand and end after 10 s without work. With 1 it is always the same thread, and
-            ``wsgi.multithread`` is false.
-        send_queue_size: How many chunks of a response may be queued, on top of the bound in bytes; None sets no bound.
-        request_buffer_bytes: How much of a request's body is read before a worker is taken, and held while the app does
-            not read. 0 starts the app at once.
-        response_buffer_bytes: How much of a response is queued before the app waits for the client.
-        spool_request: Read the whole body before the app starts, past the buffer into a temporary file: no slow
-            upload ever holds a worker.
-        max_request_bytes: Answer 413 to a longer body; None sets no limit.
-        max_queue: How many requests may wait for a worker before others are answered 503; None sets no limit, 0 lets
-            none wait.
-        send_timeout: For how many seconds a client may take nothing of its response before it is given up; None is for
-            ever.
-        shutdown_timeout: For how many seconds the server's shutdown waits for running requests.
-        script_name: The prefix under which the app is mounted, as a decoded path. None takes the server's ``root_path``
-            or, where that is empty, the process's environment variable ``SCRIPT_NAME``.
-        ignore_disconnect: Run the app to its end though the client has left: some servers report a client that only
-            closed its sending side as gone.
-        allow_underscores: Keep request headers whose name has an underscore. Behind a proxy that does not drop them
-            a client can then forge the twin with a hyphen.
-
-    Threading: built anywhere, forked anywhere, called on any event loop, on several too. The app is called on the
-    bridge's own worker threads.
-
-    Cancellation: a cancelled request does not wait for the app; the app's next read or write raises
-    `ClientDisconnected`, and its iterable is closed.
-
-    Spec: PEP 3333; ASGI 3.0, HTTP 2.5, lifespan 2.0.
-    """
+class _WSGIBridge:
+    """What `WSGIMiddleware` is, once it has looked at its app."""
 
     _a2wsgi_interface_: Final = "asgi3"
-
-    if not TYPE_CHECKING:  # to a type checker, a class makes instances of itself
-
-        def __new__(cls, *args: object, **options: object) -> object:
-            """Make the bridge that the app needs: for an ASGI app an `ASGIMiddleware`, but not in a subclass."""
-            if cls is WSGIMiddleware and tell(first_argument(args, options)).interface not in {"wsgi", None}:
-                from .asgi_to_wsgi import ASGIMiddleware  # noqa: PLC0415 - each of the two can be the other
-
-                return ASGIMiddleware(*args, **options)
-            return super().__new__(cls)
 
     def __init__(
         self,
@@ -227,25 +204,114 @@ class WSGIMiddleware:
             phase = message["type"]
             try:
                 if phase == "lifespan.startup":
-                    for bridge in self._inner:
-                        await runtime.in_thread(bridge.start)
+                    await self._start_inner(runtime)
                 elif phase == "lifespan.shutdown":
                     await runtime.drain(self._shutdown_timeout)
                     for request in tuple(runtime.in_flight):
                         request.give_up("the server shuts down")
                     self._shared.workers.end_idle()
-                    for bridge in self._inner:
-                        await runtime.in_thread(bridge.stop)
-            except LifespanFailed as error:
+                    await self._stop_inner(runtime)
+            except BridgeError as error:  # LifespanFailed, and what else a bridge says when it cannot start
                 await send({"type": f"{phase}.failed", "message": str(error)})
                 return
             await send({"type": f"{phase}.complete"})
             if phase == "lifespan.shutdown":
                 return
 
+    async def _start_inner(self, runtime: Runtime) -> None:
+        """Start the bridges further in, the innermost first; all or none."""
+        try:
+            for bridge in self._inner:
+                await runtime.in_thread(bridge.start)
+        except BaseException:
+            with contextlib.suppress(BridgeError):  # the first error is the one to tell
+                await self._stop_inner(runtime)
+            raise
+
+    async def _stop_inner(self, runtime: Runtime) -> None:
+        """Stop the bridges further in, the innermost last; each, whatever another raises."""
+        errors: list[BridgeError] = []
+        for bridge in reversed(self._inner):
+            try:
+                await runtime.in_thread(bridge.stop)
+            except BridgeError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
     def carry_lifespan(self, bridges: Iterable[Startable]) -> None:
         """Start and stop these, which are somewhere below the app, with the server. See `chain`."""
         self._inner = tuple(dict.fromkeys((*self._inner, *bridges)))
+
+
+class WSGIMiddleware(_WSGIBridge):
+    """Runs a WSGI app on an ASGI server: wraps a WSGI app, is an ASGI 3 app.
+
+    Args:
+        app: The WSGI app.
+        workers: How many threads may run the app at a time. None takes the environment variable ``A2WSGI_WORKERS``, or
+            40. They start on demand and end after 10 s without work. With 1 it is always the same thread, and
+            ``wsgi.multithread`` is false.
+        send_queue_size: How many chunks of a response may be queued, on top of the bound in bytes; None sets no bound.
+        request_buffer_bytes: How much of a request's body is read before a worker is taken, and held while the app does
+            not read. 0 starts the app at once.
+        response_buffer_bytes: How much of a response is queued before the app waits for the client.
+        spool_request: Read the whole body before the app starts, past the buffer into a temporary file: no slow
+            upload ever holds a worker.
+        max_request_bytes: Answer 413 to a longer body; None sets no limit.
+        max_queue: How many requests may wait for a worker before others are answered 503; None sets no limit, 0 lets
+            none wait.
+        send_timeout: For how many seconds a client may take nothing of its response before it is given up; None is for
+            ever.
+        shutdown_timeout: For how many seconds the server's shutdown waits for running requests.
+        script_name: The prefix under which the app is mounted, as a decoded path. None takes the server's ``root_path``
+            or, where that is empty, the process's environment variable ``SCRIPT_NAME``.
+        ignore_disconnect: Run the app to its end though the client has left: some servers report a client that only
+            closed its sending side as gone.
+        allow_underscores: Keep request headers whose name has an underscore. Behind a proxy that does not drop them
+            a client can then forge the twin with a hyphen.
+
+    Threading: built anywhere, forked anywhere, called on any event loop, on several too. The app is called on the
+    bridge's own worker threads.
+
+    Cancellation: a cancelled request does not wait for the app; the app's next read or write raises
+    `ClientDisconnected`, and its iterable is closed.
+
+    Spec: PEP 3333; ASGI 3.0, HTTP 2.5, lifespan 2.0.
+    """
+
+    # The overloads say which bridge comes out; mypy goes by them since __init__ stands in another class. The last is
+    # for subclasses with a constructor of their own, which pyright checks against these, too. With it, mypy would make
+    # Any of each call with an app whose types have an Any.
+    @overload
+    def __new__(
+        cls,
+        app: AnyWSGIApp,
+        workers: int | None = None,
+        send_queue_size: int | None = None,
+        **options: Unpack[WSGIMiddlewareOptions],
+    ) -> Self: ...
+    @overload
+    def __new__(  # type: ignore[misc]  # it gives the other bridge
+        cls,
+        app: AnyASGIApp | ASGI2App,
+        wait_time: float | None = None,
+        loop: AbstractEventLoop | None = None,
+        **options: Unpack[ASGIMiddlewareOptions],
+    ) -> ASGIMiddleware: ...
+
+    if not MYPY:
+
+        @overload
+        def __new__(cls, *args: Any, **options: Any) -> Self: ...  # noqa: ANN401 - whatever it takes
+
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        """Make the bridge that the app needs: for an ASGI app an `ASGIMiddleware`, but not in a subclass."""
+        if cls is WSGIMiddleware and tell(first_argument(args, options)).interface not in {"wsgi", None}:
+            from .asgi_to_wsgi import ASGIMiddleware  # noqa: PLC0415 - each of the two can be the other
+
+            return ASGIMiddleware(*args, **options)
+        return super().__new__(cls)
 
 
 class Startable(Protocol):
@@ -293,6 +359,7 @@ class _Ending(enum.Enum):
     FAILED = enum.auto()  # the app raised, or broke the protocol
     CLIENT_LEFT = enum.auto()
     SEND_FAILED = enum.auto()
+    RECEIVE_FAILED = enum.auto()
     CANCELLED = enum.auto()
     STALLED = enum.auto()
     TOO_LARGE = enum.auto()
@@ -317,6 +384,7 @@ class _Request:
         "_length",
         "_method",
         "_output",
+        "_receive_error",
         "_remaining",
         "_runtime",
         "_scope",
@@ -348,6 +416,7 @@ class _Request:
         self._sends = 0  # odd while in send(): so the timer sees whether one takes long, without a clock a message
         self._seen_sends = 0
         self._seen_sends_at = 0.0
+        self._receive_error: Exception | None = None
         self._interruption = Interruption()  # of this task, in send()
         # The worker thread's, until it has ended the output; the loop thread's from then on:
         self._head: ASGIResponseHead | None = None  # what start_response() said last
@@ -397,6 +466,8 @@ class _Request:
             logger.info("413 to a request: %s", error)
             await self._refuse(413)
             return False
+        if self._ending is not None and not self._incoming.has_begun:
+            return False  # the client left before it had sent anything
         environ["wsgi.errors"] = sys.stderr
         environ["a2wsgi.disconnected"] = self._disconnected
         self._context = contextvars.copy_context()
@@ -654,6 +725,11 @@ class _Request:
         if not self._head_sent:
             self._end(_Ending.TOO_LARGE, functools.partial(RequestTooLarge, limit))
 
+    def receive_raised(self, error: Exception) -> None:
+        """The server, or a middleware above us, raised in receive(): it is to have it back."""
+        if self._end(_Ending.RECEIVE_FAILED, functools.partial(ClientDisconnected, f"receive() raised {error!r}")):
+            self._receive_error = error
+
     def give_up(self, reason: str) -> None:
         """End the request, whatever it does."""
         self._end(_Ending.GIVEN_UP, functools.partial(ClientDisconnected, reason))
@@ -663,7 +739,7 @@ class _Request:
         if self._ending is not None:
             return False
         self._ending = ending
-        self._disconnected.set()
+        self._disconnected.give_up(error)
         self._output.stop(error)
         self._incoming.stop(error)
         if self._submitted_at and self._workers.withdraw(self):
@@ -676,6 +752,8 @@ class _Request:
     def _conclude(self) -> None:
         """Raise what the server is to know of, now that the worker is through."""
         failure, self._failure = self._failure, None
+        if self._receive_error is not None:
+            raise self._receive_error
         if failure is None:
             return
         try:
@@ -704,7 +782,7 @@ async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
     """ASGI WebSocket, "Close": sent before the handshake is accepted, it has the server answer 403."""
     await receive()  # websocket.connect
     logger.info("403 to a WebSocket at %r: a WSGI app cannot take it", scope.get("path"))
-    await send({"type": "websocket.close", "code": 1000, "reason": ""})
+    await send({"type": "websocket.close", "code": 1008, "reason": ""})
 
 
 def _default_workers() -> int:

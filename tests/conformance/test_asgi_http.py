@@ -265,3 +265,59 @@ def test_response_is_whole_for_a_client_that_waits() -> None:
     """ASGI HTTP 2.5, "Response Body": messages are joined, and none of the body is lost."""
     body = [b"%d," % number for number in range(2000)]
     assert call(WSGIMiddleware(Counting(body))).body == b"".join(body)
+
+
+def test_receive_that_raises_in_the_midst_of_the_body_is_heard_by_who_raised() -> None:
+    """ASGI HTTP, "Request": what a middleware's receive() raises while the app reads is raised to it again."""
+    refused = ValueError("too much")
+    reads: list[type[BaseException]] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            environ["wsgi.input"].read()
+        except ClientDisconnected as error:
+            reads.append(type(error))
+            raise
+        return []
+
+    async def receive() -> Message:
+        raise refused
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    async def story() -> None:
+        with pytest.raises(ValueError, match="too much") as raised:
+            await WSGIMiddleware(app, request_buffer_bytes=0)(http_scope("POST"), receive, send)
+        assert raised.value is refused
+
+    run(story())
+    assert reads == [ClientDisconnected]
+
+
+def test_client_that_left_before_it_sent_anything_never_enters_the_app() -> None:
+    """ASGI HTTP, "Disconnect": as the first message it means that nobody asks."""
+    entered: list[object] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        entered.append(environ)
+        return []
+
+    assert call(WSGIMiddleware(app), Client(messages=[{"type": "http.disconnect"}]), http_scope("POST")).messages == []
+    assert entered == []
+
+
+def test_address_that_can_be_read_once_is_read_once() -> None:
+    """Members of a scope may be one-shot iterators (Falcon), and stay readable for whoever is further in."""
+    seen: list[Environ] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        seen.append(environ)
+        start_response("204 No Content", [])
+        return []
+
+    call(WSGIMiddleware(app), None, {**http_scope(), "server": iter(("h", 1)), "client": iter(("c", 2))})
+    (environ,) = seen
+    names = ("SERVER_NAME", "SERVER_PORT", "REMOTE_ADDR", "REMOTE_PORT")
+    assert [environ[name] for name in names] == ["h", "1", "c", "2"]
+    assert (environ["asgi.scope"]["server"], environ["asgi.scope"]["client"]) == (("h", 1), ("c", 2))

@@ -32,6 +32,9 @@ class Listener:
     def body_too_large(self, limit: int) -> None:
         self.told.append(limit)
 
+    def receive_raised(self, error: Exception) -> None:
+        self.told.append(error)
+
 
 def incoming_of(receive: Callable[[], Awaitable[Message]], buffer_bytes: int) -> tuple[Incoming, Listener]:
     """The incoming side of a request of a client."""
