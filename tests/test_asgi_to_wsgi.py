@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import errno
 import gc
 import io
 import logging
@@ -919,3 +920,101 @@ def test_request_leaves_nothing_to_the_garbage_collector(bridge: Bridge) -> None
         assert [ref() for ref in environs] == [None] * 3
     finally:
         gc.enable()
+
+
+# -- What is refused --------------------------------------------------------------------------------------------------
+
+
+def test_first_call_on_the_own_loop_is_an_error() -> None:
+    """DESIGN 5.8: a bridge that has not started yet is not waited for on the very thread that would start it."""
+    inner = ASGIMiddleware(hello)
+    refused: list[BaseException] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            inner(environ_of(), lambda *_: lambda _: None)
+        except BridgeError as error:
+            refused.append(error)
+        await hello(scope, receive, send)
+
+    outer = ASGIMiddleware(app, lifespan=False)
+    assert call(outer) == HELLO
+    assert len(refused) == 1
+    assert call(inner) == HELLO  # and it starts for who may wait
+    inner.close()
+    outer.close()
+
+
+def test_first_call_on_a_given_loop_that_runs_here_is_an_error() -> None:
+    """DESIGN 5.8: it would wait for the loop that waits for it."""
+
+    async def story() -> None:
+        bridge = ASGIMiddleware(hello, loop=asyncio.get_running_loop())
+        with pytest.raises(BridgeError, match="its own event loop"):
+            bridge(environ_of(), lambda *_: lambda _: None)
+
+    asyncio.run(story())
+
+
+def test_app_that_returns_because_its_client_left_has_not_broken_asgi(bridge: Bridge) -> None:
+    """DESIGN 5.2, PAINS H5: the server gets `ClientDisconnected`, with the number by which servers know it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] == "http.request":
+            pass
+
+    environ = {**environ_of("POST"), "CONTENT_LENGTH": "100", "wsgi.input": io.BytesIO(b"0123456789")}
+    with pytest.raises(ClientDisconnected) as raised:
+        bridge(app)(environ, lambda *_: lambda _: None)
+    assert raised.value.errno == errno.ECONNRESET
+
+
+def test_bridge_on_a_closed_loop_says_so() -> None:
+    """DESIGN 5.1: a given loop that ended is the reason, not a close() that nobody called."""
+    loop = asyncio.new_event_loop()
+    loop.close()
+    with pytest.raises(BridgeError, match="given as loop= does not run"):
+        ASGIMiddleware(hello, loop=loop)(environ_of(), lambda *_: lambda _: None)
+
+
+@pytest.mark.parametrize("message", [None, "x", {}])
+def test_message_that_is_none_is_an_error_of_the_app(bridge: Bridge, message: Any) -> None:
+    """DESIGN 5.3: it is raised inside the app's own send(), which may go on."""
+    errors: list[type[BaseException]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await send(message)
+        except AppProtocolError as error:
+            errors.append(type(error))
+        await hello(scope, receive, send)
+
+    assert call(bridge(app)) == HELLO
+    assert errors == [AppProtocolError]
+
+
+def test_inline_requests_run_one_at_a_time() -> None:
+    """DESIGN 5.7: the next begins when the last has its response."""
+    log: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        log.append("in")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        log.append("out")
+        await hello(scope, receive, send)
+
+    bridge = ASGIMiddleware(app, lifespan=False, inline=True)
+    gate = threading.Barrier(6)
+
+    def request() -> None:
+        gate.wait(BOUND_SECONDS)
+        call(bridge)
+
+    threads = [threading.Thread(target=request) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(BOUND_SECONDS)
+    bridge.close()
+    assert log == ["in", "out"] * 6

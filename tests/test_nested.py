@@ -140,8 +140,9 @@ def test_every_method_and_status_is_the_same_through_a_pair(
         start_response(f"{status} Named", [("x-method", environ["REQUEST_METHOD"])])
         return [b"body"]
 
-    has_body = method != "HEAD" and status not in {204, 304}
-    headers = [(b"x-method", method.encode()), *([(b"content-length", b"4")] if has_body else [])]
+    has_length = status not in {204, 304}
+    has_body = method != "HEAD" and has_length
+    headers = [(b"x-method", method.encode()), *([(b"content-length", b"4")] if has_length else [])]
     answer = asgi_driver.call(asgi(Inner(app)), scope=asgi_driver.http_scope(method))
     assert answer.messages == asgi_driver.messages_of(status, headers, b"body" if has_body else b"")
 

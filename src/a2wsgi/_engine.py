@@ -61,7 +61,18 @@ class _Startup:
 
     def __init__(self) -> None:
         self.over = threading.Event()
+        self.place: Place | None = None  # where it goes on; whoever waits for it must not be that loop's thread
         self.error: BaseException | None = None  # written before `over` is set
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is over, at most ``seconds``. False if it is not.
+
+        Raises:
+            BridgeError: The calling thread runs the loop on which the app starts up.
+        """
+        if self.place is not None:
+            self.place.refuse_own_thread()
+        return self.over.wait(seconds)
 
 
 class Engine:
@@ -142,7 +153,7 @@ class Engine:
                     startup = self._startup = _Startup()
             if mine:
                 self._start_up(startup, app)
-            elif not startup.over.wait(self._startup_timeout + CANCEL_SECONDS):
+            elif not startup.wait(self._startup_timeout + CANCEL_SECONDS):
                 raise LifespanFailed(
                     "The app's startup, which another request waits for, took longer than "
                     f"startup_timeout={self._startup_timeout} s. Make it quicker, or raise startup_timeout."
@@ -158,7 +169,8 @@ class Engine:
         place: Place | None = None
         started = False
         try:
-            place = self._find_place()
+            place = startup.place = self._find_place()
+            place.refuse_own_thread()
             if self._drives_lifespan:
                 place.run(lambda: self._start_lifespan(app))
             started = True
@@ -205,7 +217,7 @@ class Engine:
             self._closed = True
             startup = self._startup
         if startup is not None:
-            startup.over.wait(self._startup_timeout + CANCEL_SECONDS)
+            startup.wait(self._startup_timeout + CANCEL_SECONDS)
         self.stop()
 
     def stop(self) -> None:

@@ -21,6 +21,8 @@ a cookie or an authorization.
 
 from __future__ import annotations
 
+import errno
+
 __all__ = [
     "AppError",
     "AppInterfaceError",
@@ -85,6 +87,7 @@ class ClientDisconnected(BridgeError, OSError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"The request has no client any more: {reason}. There is nobody to answer; stop and clean up.")
         self.reason = reason
+        self.errno = errno.ECONNRESET  # by which servers know it for what it is, and log no error (gunicorn)
 
 
 class InvalidHeader(BridgeError, ValueError):

@@ -81,6 +81,11 @@ class Place(Host):
 
     __slots__ = ()
 
+    @property
+    def turn(self) -> threading.RLock | None:
+        """What a request holds until its response begins, where they run one at a time. A server thread."""
+        return None
+
     def refuse_own_thread(self) -> None:
         """Raise if the calling thread runs this very loop: it would wait for itself for ever."""
         if asyncio._get_running_loop() is self.loop:  # noqa: SLF001 - public to authors of event loops
@@ -95,6 +100,9 @@ class Place(Host):
         Raises:
             BridgeError: The loop ended meanwhile.
         """
+        trouble = self.trouble() if self.loop.is_closed() else None  # one that does not run yet may do so soon
+        if trouble is not None:
+            raise trouble
         future = asyncio.run_coroutine_threadsafe(_called(make), self.loop)
         try:
             while not concurrent.futures.wait((future,), SIGN_SECONDS).done:
@@ -268,8 +276,14 @@ class InlineHost(Place):
         if isinstance(self.loop, Loop):
             self.soon = self.loop.soon
         self.doorbell = _DirectBell(self)
-        self._turn = threading.Lock()  # held by the thread that runs the loop, or touches what is on it
+        # Held by the thread that runs the loop, or touches what is on it; and by a request until its response begins.
+        self._turn = threading.RLock()
         self._closed = False
+
+    @property
+    def turn(self) -> threading.RLock | None:
+        """See `Place`."""
+        return self._turn
 
     def gate(self) -> threading.Lock:
         """See `Host`. Waiting at it runs the loop."""

@@ -119,7 +119,7 @@ def _reader(environ: Environ, *, bounded: bool) -> Callable[[int], bytes] | None
     if bounded:
         return read
     encoding = environ.get("HTTP_TRANSFER_ENCODING")
-    is_http_1 = environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1")
+    is_http_1 = (environ.get("SERVER_PROTOCOL") or "").startswith("HTTP/1")
     if is_http_1 and not encoding and environ.get("REQUEST_METHOD") in _READERS:
         return None
     if "uwsgi.version" in environ and encoding:

@@ -140,7 +140,12 @@ class _ASGIBridge:
             return _bad_request(start_response)
         # ASGI Lifespan 2.0, "Lifespan State": a shallow copy for each request. A bridge further out may have one too.
         scope["state"] = {**scope.get("state", {}), **self._engine.state}
-        return _Request(self._plan, host, scope, body).answer(start_response)
+        request = _Request(self._plan, host, scope, body)
+        turn = host.turn
+        if turn is None:
+            return request.answer(start_response)
+        with turn:
+            return request.answer(start_response)
 
     def start(self) -> None:
         """Start the loop and the app's lifespan now, and wait for it; else the first request does. Idempotent.
@@ -309,6 +314,7 @@ class _Request:
         "_gone",
         "_head",
         "_host",
+        "_left_out",
         "_method",
         "_missing",
         "_no_body",
@@ -337,6 +343,7 @@ class _Request:
         self._receivers: list[asyncio.Future[None]] = []  # who waits in receive()
         self._head: WSGIResponseHead | None = None
         self._no_body = False  # the response must not have one (RFC 9110 §6.4.1)
+        self._left_out = 0  # how many bytes of one the app has sent all the same
         self._missing: int | None = None  # how many bytes of its Content-Length the body lacks; None without one
         self._complete = False  # the app has sent its last message
         self._over = False  # the app has ended
@@ -350,7 +357,7 @@ class _Request:
     def answer(self, start_response: StartResponse) -> Iterable[bytes]:
         """Run the app until its response begins, and give that to the server."""
         if not self._host.doorbell.ring(_Request._begin, self):
-            raise closed_error()
+            raise self._host.trouble() or closed_error()
         outer = self._scope.get("wsgi_environ", {}).get("a2wsgi.disconnected")
         if isinstance(outer, Disconnection):  # of a bridge further out: it ends the request, and PEP 3333 has no word
             outer.tell(self._outer_gave_up)
@@ -382,8 +389,10 @@ class _Request:
     def _whole(self, head: WSGIResponseHead, chunks: list[bytes], start_response: StartResponse) -> Iterable[bytes]:
         """Give the server a response that is complete, with its length."""
         body = b"".join(chunks)
-        if head.content_length is None and not self._no_body:
-            head.headers.append(("Content-Length", str(len(body))))
+        # RFC 9110 §9.3.2: to HEAD, the length that GET would be told; unless it was left away, as nobody can tell.
+        length = len(body) if not self._no_body else self._left_out if not no_body("", head.code) else 0
+        if head.content_length is None and (length or not self._no_body):
+            head.headers.append(("Content-Length", str(length)))
         write = start_response(head.status, head.headers)
         if not self._over and not body and callable(write):
             # PEP 3333 has servers send the head with the first chunk that is not empty, or at the end: which would be
@@ -459,7 +468,10 @@ class _Request:
             raise ClientDisconnected("the server has closed the response") from self._gone
         if self._complete:
             return  # ASGI HTTP 2.5, "Response Body": "any further messages on the channel will be ignored"
-        kind = message.get("type")
+        try:
+            kind = message["type"]
+        except (KeyError, TypeError):
+            raise faults.unknown(None) from None
         if kind == "http.response.start":
             self._take_head(message)
         elif kind != "http.response.body":
@@ -500,6 +512,8 @@ class _Request:
                 raise faults.too_short(self._missing - len(body))
             body = body[: self._missing]  # RFC 9112 §6.3: what is over would be taken for the next response
             self._missing -= len(body)
+        if self._no_body:
+            self._left_out += len(body)
         if last:
             self._complete = True
             self._wake_receivers()
@@ -524,6 +538,8 @@ class _Request:
                     self._log_failure()
         elif error is not None:
             self._failure = fit_for_a_server(error, inline=self._plan.inline)
+        elif self._arrived and self._arrived[0]["type"] == "http.disconnect":
+            self._failure = ClientDisconnected("the request's body ended early")  # an app that was told may just return
         else:
             self._failure = faults.no_response() if self._head is None else faults.unfinished()
         self._wake_receivers()

@@ -271,8 +271,10 @@ def test_receive_that_raises_in_the_midst_of_the_body_is_heard_by_who_raised() -
     """ASGI HTTP, "Request": what a middleware's receive() raises while the app reads is raised to it again."""
     refused = ValueError("too much")
     reads: list[type[BaseException]] = []
+    entered = Signal("the app is entered")
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        entered.set()
         try:
             environ["wsgi.input"].read()
         except ClientDisconnected as error:
@@ -281,6 +283,7 @@ def test_receive_that_raises_in_the_midst_of_the_body_is_heard_by_who_raised() -
         return []
 
     async def receive() -> Message:
+        await entered.wait_in_task()
         raise refused
 
     async def send(message: Message) -> None:

@@ -157,12 +157,27 @@ def test_server_that_asks_for_the_length_is_told(answer: Any) -> None:
 # -- RFC 9110 ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("HEAD", 404), ("GET", 204), ("GET", 304)])
-def test_response_that_has_no_body_has_none(answer: Any, method: str, status: int) -> None:
-    """RFC 9110 §6.4.1: HEAD, 204 and 304 have no body, whatever the app sends, and no length of ours."""
+@pytest.mark.parametrize(
+    ("method", "status", "length"),
+    [
+        ("HEAD", 200, [("Content-Length", "6")]),
+        ("HEAD", 404, [("Content-Length", "6")]),
+        ("GET", 204, []),
+        ("GET", 304, []),
+    ],
+)
+def test_response_that_has_no_body_has_none(
+    answer: Any, method: str, status: int, length: list[tuple[str, str]]
+) -> None:
+    """RFC 9110 §6.4.1: HEAD, 204 and 304 have no body, whatever the app sends; HEAD says how long GET's would be."""
     app = sending(start(status, headers=[(b"x-a", b"1")]), body(b"abc", more_body=True), body(b"def"))
     response = answer(app, environ_of(method))
-    assert (response.headers, response.body, response.length) == ([("x-a", "1")], b"", None)
+    assert (response.headers, response.body, response.length) == ([("x-a", "1"), *length], b"", None)
+
+
+def test_head_of_what_may_be_empty_says_no_length(answer: Any) -> None:
+    """RFC 9110 §9.3.2: an app that sends HEAD no body has not said how long GET's is."""
+    assert answer(sending(start(200, headers=[]), body(b"")), environ_of("HEAD")).headers == []
 
 
 @pytest.mark.parametrize(
