@@ -209,8 +209,8 @@ def environ_from_scope(scope: Scope, template: EnvironTemplate = _DEFAULT_TEMPLA
 
 def _settle_pair(scope: Scope, key: str) -> Any:  # noqa: ANN401  # as the scope's
     """Return an address of the scope; one that can be read only once becomes a tuple in it."""
-    pair = scope.get(key)
-    if pair is not None and not isinstance(pair, tuple | list):
+    pair: Any = scope.get(key)
+    if pair is not None and not issubclass(type(pair), tuple | list):
         scope[key] = pair = tuple(pair)
     return pair
 
