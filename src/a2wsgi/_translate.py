@@ -189,10 +189,11 @@ def environ_from_scope(scope: Scope, template: EnvironTemplate = _DEFAULT_TEMPLA
     if "CONTENT_LENGTH" in environ:
         _settle_length(environ)
 
-    server, client = get("server"), get("client")
-    if type(server) is not tuple:
+    server: Any = get("server")
+    client: Any = get("client")
+    if server.__class__ is not tuple:
         server = _settle_pair(scope, "server")
-    if type(client) is not tuple:
+    if client.__class__ is not tuple:
         client = _settle_pair(scope, "client")
     if server and type(server[1]) is int and server[1] > 0 and server[0]:
         environ["SERVER_NAME"], environ["SERVER_PORT"] = server[0], str(server[1])
