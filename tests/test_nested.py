@@ -307,7 +307,7 @@ def test_client_that_leaves_is_no_matter_where_that_is_ignored(asgi: Callable[..
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"one", "more_body": True})
         while not environs[0]["a2wsgi.disconnected"].is_set():  # noqa: ASYNC110  # nobody tells an ASGI app
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # a poll, as said
         await send({"type": "http.response.body", "body": b"two"})
         left.set()
 
