@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from a2wsgi import ClientDisconnected, _handoff
-from a2wsgi._handoff import Disconnection, ToLoop, ToThread
+from a2wsgi._handoff import PACE, Disconnection, ToLoop, ToThread
 from a2wsgi._runtime import Runtime
 from support.asgi_driver import run
 from support.lockstep import BOUND_SECONDS, Signal
@@ -225,13 +225,96 @@ def test_to_loop_take_opens_the_gate_for_a_full_writer(parked: Parked) -> None:
         writer, got, ended = in_thread(write), list[bytes](), False
         while not ended:
             some, ended = await bounded(stream.take())
-            assert len(some) <= 1
+            assert len(some) <= PACE
             got += some
         assert got == chunks
         await writer.result_in_task()
 
     in_story(story)
     assert parked.times(1).is_set()
+
+
+# -- The pace ---------------------------------------------------------------------------------------------------------
+
+
+async def starve(stream: ToLoop) -> None:
+    """Read from a stream that a writer waits for, and find nothing the next time: the writer has not gone on yet."""
+    stream.put(b"x")
+    gate = stream._gate = threading.Lock()
+    gate.acquire()
+    await bounded(stream.take())
+    assert not gate.locked()
+    await starve_again(stream)
+
+
+async def starve_again(stream: ToLoop) -> None:
+    """Read from a stream that has nothing, but a moment later."""
+    starving = asyncio.ensure_future(stream.take())
+    await asyncio.sleep(0)
+    stream.put(b"y")
+    assert await bounded(starving) == ([b"y"], False)
+
+
+async def room_of(stream: ToLoop) -> int:
+    """How many bytes may be queued."""
+    room = 0
+    while stream._has_room():
+        stream.put(b"x")
+        room += 1
+    await bounded(stream.take())
+    return room
+
+
+def test_to_loop_holds_more_while_its_reader_starves() -> None:
+    """A reader that finds nothing, right after it let a writer go on, doubles what may be queued, up to a bound."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 10)
+        rooms = [await room_of(stream)]
+        for _ in range(4):
+            await starve(stream)
+            rooms.append(await room_of(stream))
+        assert rooms == [10, 20, 40, 70, 70]
+
+    in_story(story)
+
+
+def test_to_loop_holds_no_more_for_a_slow_writer() -> None:
+    """A reader that finds nothing, while no writer had to wait for it, changes nothing."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 10)
+        await starve_again(stream)
+        await starve_again(stream)
+        assert await room_of(stream) == 10
+
+    in_story(story)
+
+
+def test_to_loop_holds_no_more_for_a_slow_reader(parked: Parked) -> None:
+    """A reader that always finds the stream full has the limit as it is."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 10)
+        writer = in_thread(lambda: deque(map(stream.put, [b"x"] * 100), 0))
+        for turn in range(1, 10):
+            await parked.times(turn).wait_in_task()
+            assert await bounded(stream.take()) == ([b"x"] * 10, False)
+        await writer.result_in_task()
+
+    in_story(story)
+
+
+def test_to_loop_that_is_calmed_holds_its_limit() -> None:
+    """What a quick reader has gained is lost to a slow one."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 10)
+        await starve(stream)
+        stream.calm()
+        assert await room_of(stream) == 10
+
+    in_story(story)
 
 
 # -- ToLoop: endings --------------------------------------------------------------------------------------------------

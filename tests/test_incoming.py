@@ -39,6 +39,12 @@ class Listener:
         self.told.append(error)
 
 
+async def closed(incoming: Incoming, *, wait: bool) -> None:
+    """Close it, as a request does."""
+    if incoming.close():
+        await incoming.end_task(wait=wait)
+
+
 class Story:
     """One request's incoming side.
 
@@ -95,7 +101,7 @@ class Story:
 
     async def close(self) -> None:
         """End the request, and see that the server was asked by the rules."""
-        await self.incoming.close(wait=True)
+        await closed(self.incoming, wait=True)
         self.incoming.discard()
         assert self.client.faults == []
 
@@ -721,7 +727,7 @@ def test_close_ends_the_task(wait: bool) -> None:
         await rounds()
         task = it.incoming._task
         assert task is not None
-        await it.incoming.close(wait=wait)
+        await closed(it.incoming, wait=wait)
         assert task.done() is wait
         await rounds()
         assert task.done()
@@ -736,7 +742,7 @@ def test_close_without_a_task_is_nothing() -> None:
     async def story() -> None:
         it = Story(Client(b"abc"))
         await it.open()
-        await it.incoming.close(wait=True)
+        await closed(it.incoming, wait=True)
         it.incoming.watch()
         it.incoming.go_on()
         await rounds()
@@ -770,7 +776,7 @@ def test_close_ends_a_task_on_a_closed_loop(waits_for: str) -> None:
     assert task is not None
     loop.close()
     it.incoming.stop(lambda: ClientDisconnected("the loop was closed"))
-    closing = it.incoming.close(wait=False)
+    closing = closed(it.incoming, wait=False)
     with pytest.raises(StopIteration):
         closing.send(None)
     with pytest.raises(ClientDisconnected):

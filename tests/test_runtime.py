@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from a2wsgi import MissingCapability, _runtime
-from a2wsgi._runtime import Doorbell, Host, Interruption, Runtime, wake, wake_all
+from a2wsgi._runtime import Doorbell, Host, Interruption, Runtime, Runtimes, wake, wake_all
 from support.asgi_driver import run
 from support.lockstep import BOUND_SECONDS, Lockstep, Signal
 from support.threads import in_thread
@@ -471,15 +471,15 @@ def test_in_thread_calls_elsewhere_and_raises_here() -> None:
     run(story())
 
 
-def test_current_loop_is_the_one_that_runs() -> None:
+def test_here_is_the_loop_that_runs() -> None:
     """Outside of a loop there is none."""
 
     async def story() -> None:
-        assert Runtime.current_loop() is asyncio.get_running_loop()
+        assert Runtimes().here().loop is asyncio.get_running_loop()
 
     run(story())
     with pytest.raises(MissingCapability, match="asyncio"):
-        Runtime.current_loop()
+        Runtimes().here()
 
 
 def test_host_gives_closed_gates_and_calls_soon() -> None:
@@ -521,7 +521,7 @@ async def interrupted(*cancel: str) -> tuple[bool, bool, int]:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asyncio.sleep(0)
-        made.append(Interruption())
+        made.append(Interruption(asyncio.get_running_loop()))
         try:
             await asyncio.get_running_loop().create_future()
         except asyncio.CancelledError:
@@ -564,7 +564,7 @@ def test_interruption_that_was_not_fired_is_not_ours() -> None:
     """A cancellation by the server is the server's."""
 
     async def story() -> None:
-        interruption = Interruption()
+        interruption = Interruption(asyncio.get_running_loop())
         assert not interruption.is_ours()
 
     run(story())

@@ -1600,6 +1600,28 @@ def test_slow_client_is_not_given_up_while_it_takes() -> None:
 
 
 @pytest.mark.usefixtures("quick_timer")
+def test_slow_client_has_no_more_queued_than_is_said() -> None:
+    """What a stream has gained while its client was quick ends with the first message that takes long."""
+    limits: list[int] = []
+
+    async def main() -> None:
+        async def on_send(number: int, _: Message) -> None:
+            if number == 2:
+                (request,) = bridge._shared.runtimes.here().in_flight
+                output = request._output  # type: ignore[attr-defined]  # a _Request
+                output._limit *= 7
+                for _tick in range(3):
+                    await asyncio.sleep(_runtime.TICK_SECONDS)
+                limits.append(output._limit)
+
+        bridge = WSGIMiddleware(hello.app, response_buffer_bytes=10)
+        client = Client(on_send=on_send)
+        await bridge(http_scope(), client.receive, client.send)
+
+    run(main())
+    assert limits == [10]
+
+
 def test_stalled_client_is_waited_for_without_a_timeout() -> None:
     """``send_timeout=None`` waits for as long as it takes: here twenty ticks."""
 

@@ -8,10 +8,15 @@ Strategy
     it, outside. So there is one wake-up for each time that somebody really waited, and none for a chunk that finds the
     other side at work: it takes all that has gathered meanwhile in one go.
 
+    To sleep and wake takes longer than to send 64 KiB. So where the reader finds nothing though a writer waited for it
+    just before, the limit is doubled: the writer is to be awake again before the reader is through. Between ends that
+    keep pace this soon makes wake-ups rare; a reader that is slow never finds nothing, and the limit stays as it is.
+
 Guarantees
     - The order of chunks is kept, none is lost or doubled, and none is given out after `stop`.
-    - At most ``limit`` bytes and one chunk are held, besides the last chunks that `ToLoop.end` is given. A writing
-      thread waits for room before it adds a chunk, not after: so the next chunk is made while the last ones travel.
+    - At most ``limit`` bytes and one chunk are held, `PACE` times as many where the reader is the quicker one, besides
+      the last chunks that `ToLoop.end` is given. A writing thread waits for room before it adds a chunk, not after: so
+      the next chunk is made while the last ones travel.
     - The first `stop` decides; it, and each end, wakes whoever waits, on both sides. Nobody waits for one that left.
     - A thread that waits looks once a second whether the loop is closed, and is told so by the error of `stop`: a loop
       that was thrown away strands no thread.
@@ -43,6 +48,10 @@ __all__ = ["ToLoop", "ToServer", "ToThread"]
 #: request is an accident, and a wake-up a second costs nothing.
 LIFE_SIGN_SECONDS = 1.0
 
+#: How many times its limit a stream may hold while its reader outruns its writer. On a slow machine a thread sleeps and
+#: wakes in the time in which half a megabyte is sent; with as much on its way, a stream of 64 KiB stays below 1 MiB.
+PACE = 7
+
 
 def _loop_closed() -> ClientDisconnected:
     return ClientDisconnected("the server's event loop was closed")
@@ -51,14 +60,28 @@ def _loop_closed() -> ClientDisconnected:
 class _Stream:
     """What both directions share: the chunks, and how each end ended."""
 
-    __slots__ = ("_chunks", "_ended", "_gate", "_limit", "_lock", "_runtime", "_size", "_stopped", "_waiter")
+    __slots__ = (
+        "_chunks",
+        "_ended",
+        "_freed",
+        "_gate",
+        "_least",
+        "_limit",
+        "_lock",
+        "_runtime",
+        "_size",
+        "_stopped",
+        "_waiter",
+    )
 
     def __init__(self, runtime: Runtime, limit: int) -> None:
         self._runtime = runtime
-        self._limit = limit
+        self._least = limit
+        self._freed = False  # the reader alone uses it: its last step let a waiting writer go on
         # Re-entrant: the collector may end a request, and stop its streams, wherever something is allocated.
         self._lock = threading.RLock()
         # All below is guarded by _lock.
+        self._limit = limit  # how many bytes may be queued, for now
         self._chunks: list[bytes] = []
         self._size: int = 0
         self._ended = False  # the writer will add no more
@@ -98,6 +121,12 @@ class _Stream:
         chunks, self._chunks = self._chunks, []
         self._size = 0
         return chunks
+
+    def _starve(self) -> None:
+        """The reader finds nothing. If it has just let a writer go on, that had waited too early. The lock is held."""
+        if self._freed:
+            self._freed = False
+            self._limit = min(2 * self._limit, PACE * self._least)
 
     def _hang_up_a_gate(self) -> threading.Lock:
         """Leave a gate for the loop to open, and give it back closed. The lock is held."""
@@ -203,12 +232,19 @@ class ToLoop(_Stream):
                     chunks = self._take()
                     ended = self._ended or self._stopped is not None
                     gate, self._gate = self._gate, None
+                    self._freed = gate is not None
                     break
+                self._starve()
                 waiter = self._waiter = self._runtime.create_future()
             await waiter
         if gate is not None:
             gate.release()
         return chunks, ended
+
+    def calm(self) -> None:
+        """Queue no more than ``limit`` again: the client is slow."""
+        with self._lock:
+            self._limit = self._least
 
     @property
     def left(self) -> bool:
@@ -288,7 +324,9 @@ class ToThread(_Stream):
                 if self._chunks or self._ended:
                     chunks = self._take()
                     waiter, self._waiter = self._waiter, None
+                    self._freed = waiter is not None
                     break
+                self._starve()
                 gate = self._hang_up_a_gate()
             self._pass(gate)
         if waiter is not None:
@@ -404,7 +442,9 @@ class ToServer(ToThread):
                 if self._chunks or self._ended:
                     chunks, ended = self._take(), self._ended
                     waiters, self._room_waiters = self._room_waiters, []
+                    self._freed = bool(waiters)
                     break
+                self._starve()
                 if self._asked:
                     self._asked = False
                     return [], False
@@ -509,7 +549,7 @@ class Disconnection:
 
     def set(self) -> None:
         """Say that the client has left. Any thread."""
-        self._happened = True
+        self._happened = self._over = True
         self._open_gates()
 
     def give_up(self, error: Callable[[], BaseException]) -> None:
@@ -520,8 +560,11 @@ class Disconnection:
 
     def finish(self) -> None:
         """Say that the request is over: nobody waits any more, nor is told. Any thread."""
-        self._open_gates()
-        self._told.clear()  # they know of the environ, which knows of this
+        self._over = True
+        if self._gates:
+            self._open_gates()
+        if self._told:
+            self._told.clear()  # they know of the environ, which knows of this
 
     def _call_told(self, error: Callable[[], BaseException]) -> None:
         while self._told:
@@ -529,7 +572,6 @@ class Disconnection:
                 self._told.pop()(error())
 
     def _open_gates(self) -> None:
-        self._over = True
         while self._gates:
             with contextlib.suppress(IndexError):  # its thread, or another finish(), was quicker
                 self._gates.pop().release()

@@ -147,7 +147,8 @@ class Incoming:
         declared = environ.get("CONTENT_LENGTH")
         if declared is not None:
             self._declared = int(declared)
-            self._check_limit(self._declared)
+            if self._limit is not None and self._declared > self._limit:
+                raise RequestTooLarge(self._limit)
         if "HTTP_EXPECT" in environ and environ["HTTP_EXPECT"].lower() == "100-continue":
             # The app may well refuse the body by the head alone; so its first read asks for it.
             self._turn = _Turn.HELD
@@ -184,7 +185,8 @@ class Incoming:
         chunk = message.get("body") or b""  # ASGI HTTP, "Request": both keys are optional
         more = bool(message.get("more_body"))
         self._received += len(chunk)
-        self._check_limit(self._received)
+        if self._limit is not None and self._received > self._limit:
+            raise RequestTooLarge(self._limit)
         if self._declared is not None and self._received != self._declared:
             if self._received > self._declared:
                 # RFC 9112 §6.3: the body is as long as its Content-Length; what follows is none of it.
@@ -195,10 +197,6 @@ class Incoming:
                 raise ClientDisconnected(f"its body ended after {self._received} of {self._declared} bytes")
         self._left = more
         return bytes(chunk)
-
-    def _check_limit(self, length: int) -> None:
-        if self._limit is not None and length > self._limit:
-            raise RequestTooLarge(self._limit)
 
     @property
     def has_begun(self) -> bool:
@@ -264,7 +262,8 @@ class Incoming:
     def response_ends(self) -> None:
         """The last message goes out: uvicorn says http.disconnect now, to everybody, and nobody left."""
         self._turn = _Turn.DONE
-        self._cut_off("its response is complete")
+        if self._left:
+            self._cut_off("its response is complete")
 
     def _ask(self) -> None:
         """Have the loop receive the body now. Worker thread."""
@@ -359,13 +358,17 @@ class Incoming:
             with contextlib.suppress(OSError):  # the disk is full: what is not written is not wanted any more
                 self._spooled.close()
 
-    async def close(self, *, wait: bool) -> None:
-        """End the task. Without a wait in a cancelled request: there may be no loop to wait on."""
+    def close(self) -> bool:
+        """Hear nothing more. Whether there is a task, which `end_task` is then to end."""
         self._turn = _Turn.DONE
-        self._cut_off("its response is complete")
+        if self._left:
+            self._cut_off("its response is complete")
         self._listener = _nobody  # the request holds us: a cycle would leave each request to the garbage collector
-        if self._task is None:
-            return
+        return self._task is not None
+
+    async def end_task(self, *, wait: bool) -> None:
+        """End the task. Without a wait in a cancelled request: there may be no loop to wait on."""
+        assert self._task is not None
         if wait:
             await self._runtime.end_task(self._task, RECEIVE_END_SECONDS)
         else:

@@ -18,7 +18,6 @@ Assumes
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import os
 import sys
@@ -90,8 +89,10 @@ class Doorbell:
 def wake(waiter: asyncio.Future[None]) -> None:
     """End the wait for ``waiter``, unless it was cancelled meanwhile. Loop thread."""
     if not waiter.done():
-        with contextlib.suppress(RuntimeError):  # the loop was closed, and nobody waits any more
+        try:  # noqa: SIM105 - suppress() is three calls, and this is run for each request
             waiter.set_result(None)
+        except RuntimeError:  # the loop was closed, and nobody waits any more
+            pass
 
 
 def wake_all(waiters: list[asyncio.Future[None]]) -> None:
@@ -125,21 +126,6 @@ class Runtime:
         self._ticking = False
         self._context = contextvars.Context()  # the timer's: not that of the request which happens to start it
         self._drained: asyncio.Future[None] | None = None
-
-    @staticmethod
-    def current_loop() -> asyncio.AbstractEventLoop:
-        """The loop that runs in this thread.
-
-        Raises:
-            MissingCapability: None of asyncio's does.
-        """
-        try:
-            return asyncio.get_running_loop()
-        except RuntimeError:
-            raise MissingCapability(
-                "The bridge was called where no event loop of asyncio runs, which it needs: by trio, say. Serve it "
-                "with asyncio or uvloop (hypercorn: --worker-class asyncio)."
-            ) from None
 
     def is_live(self) -> bool:
         """Whether the loop may run: it is not closed, and not of a process that this one was forked of."""
@@ -233,8 +219,18 @@ class Runtimes:
         self._last: Runtime | None = None  # the one of the last call is most likely that of the next
 
     def here(self) -> Runtime:
-        """That of the running loop. Loop thread."""
-        loop = Runtime.current_loop()
+        """That of the running loop. Loop thread.
+
+        Raises:
+            MissingCapability: None of asyncio's runs.
+        """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise MissingCapability(
+                "The bridge was called where no event loop of asyncio runs, which it needs: by trio, say. Serve it "
+                "with asyncio or uvloop (hypercorn: --worker-class asyncio)."
+            ) from None
         runtime = self._last
         if runtime is None or runtime.loop is not loop:
             with self._lock:
@@ -260,8 +256,8 @@ class Interruption:
 
     __slots__ = ("_before", "_task", "fired")
 
-    def __init__(self) -> None:
-        task = asyncio.current_task()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        task = asyncio.current_task(loop)
         assert task is not None  # a coroutine of asyncio's runs in one
         self._task = task
         self.fired = False  # and not taken back

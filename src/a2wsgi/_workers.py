@@ -96,13 +96,14 @@ class Workers:
                 raise Overloaded
             self.retired = False
             self._jobs.append(job)
-            try:
-                worker = self._call_up()
-            except RuntimeError:
-                if self._alive == 0:
-                    self._jobs.pop()
-                    raise
-                worker = None  # who is there comes to it
+            worker = None
+            if not self._called_up:
+                try:
+                    worker = self._call_up()
+                except RuntimeError:
+                    if self._alive == 0:
+                        self._jobs.pop()
+                        raise  # else who is there comes to it
         if worker is not None:
             worker.gate.release()
 
@@ -153,7 +154,7 @@ class Workers:
     # -- calling up -----------------------------------------------------------------------------------------------
 
     def _call_up(self) -> _Worker | None:
-        """Have one more worker come to the queue, if one should. The lock is held.
+        """Have one more worker come to the queue, if one can. None is on its way. The lock is held.
 
         Returns:
             An idle worker, whose gate the caller is to open once it has let go of the lock.
@@ -161,8 +162,6 @@ class Workers:
         Raises:
             RuntimeError: The system has no thread to give.
         """
-        if self._called_up:
-            return None
         if self._idle:
             self._called_up = True
             return self._idle.pop()
@@ -187,10 +186,13 @@ class Workers:
                 self._called_up = False
             else:
                 self._busy -= 1
-            job = self._first_job()
+            try:
+                job = self._jobs.popleft()
+            except IndexError:  # no look before: withdraw() takes no lock
+                job = None
             if job is not None:
                 self._busy += 1
-                if self._jobs:
+                if self._jobs and not self._called_up:
                     with contextlib.suppress(RuntimeError):  # no thread to be had: we come to them ourselves
                         another = self._call_up()
                         others = [] if another is None else [another]
@@ -202,15 +204,9 @@ class Workers:
                 self._idle.append(worker)
         if through_with is not None:
             through_with.done()
-        _open_gates(others)
+        if others:
+            _open_gates(others)
         return job
-
-    def _first_job(self) -> Job | None:
-        """Take the job that has waited longest. The lock is held, but see `withdraw`."""
-        try:
-            return self._jobs.popleft()
-        except IndexError:
-            return None
 
     def give_up(self, worker: _Worker) -> bool:
         """End ``worker``, which nobody called for long. False if it is to wait on. Worker thread."""

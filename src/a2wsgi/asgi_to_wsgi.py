@@ -210,7 +210,8 @@ class ASGIMiddleware(_ASGIBridge):
             with one request at a time: gunicorn's sync worker, uWSGI without threads.
         lifespan: Send the app ``lifespan`` events: startup before its first request in each process, shutdown at the
             process's end or at `close`.
-        response_buffer_bytes: How much of a response is queued before the app's ``send()`` waits for the server.
+        response_buffer_bytes: How much of a response is queued before the app's ``send()`` waits for the server; up to
+            seven times as much where the server is the quicker one.
         grace_timeout: For how many seconds an app may go on whose response the server has closed early, before it is
             cancelled.
         startup_timeout: For how many seconds the lifespan's startup may keep requests waiting.

@@ -255,7 +255,8 @@ class WSGIMiddleware(_WSGIBridge):
         send_queue_size: How many chunks of a response may be queued, on top of the bound in bytes; None sets no bound.
         request_buffer_bytes: How much of a request's body is read before a worker is taken, and held while the app does
             not read. 0 starts the app at once.
-        response_buffer_bytes: How much of a response is queued before the app waits for the client.
+        response_buffer_bytes: How much of a response is queued before the app waits for the client. Of both buffers, up
+            to seven times as much may be held where whoever takes from them is the quicker one.
         spool_request: Read the whole body before the app starts, past the buffer into a temporary file: no slow
             upload ever holds a worker.
         max_request_bytes: Answer 413 to a longer body; None sets no limit.
@@ -417,7 +418,7 @@ class _Request:
         self._seen_sends = 0
         self._seen_sends_at = 0.0
         self._receive_error: Exception | None = None
-        self._interruption = Interruption()  # of this task, in send()
+        self._interruption = Interruption(runtime.loop)  # of this task, in send()
         # The worker thread's, until it has ended the output; the loop thread's from then on:
         self._head: ASGIResponseHead | None = None  # what start_response() said last
         self._committed = False  # the head can be replaced no more
@@ -434,7 +435,8 @@ class _Request:
         try:
             if await self._request_in():
                 await self._response_out()
-                self._conclude()
+                if self._failure is not None or self._receive_error is not None:
+                    self._raise_failure()
             settled = True
         except Exception as error:
             self._end(_Ending.SEND_FAILED, functools.partial(ClientDisconnected, f"the server raised {error!r}"))
@@ -448,7 +450,8 @@ class _Request:
         finally:
             self._runtime.leave(self)
             self._disconnected.finish()
-            await self._incoming.close(wait=settled)
+            if self._incoming.close():
+                await self._incoming.end_task(wait=settled)
 
     # -- Request in: loop thread ----------------------------------------------------------------------------------
 
@@ -641,9 +644,11 @@ class _Request:
             head = self._head
             if head is None or not self._committed or (failed and not chunks):
                 return  # the app failed before it had anything to say: the server answers
-            await self._send_head(head, chunks, whole=ended and not failed)
+            self._head_sent = True
+            await self._send_message(self._head_message(head, chunks, whole=ended and not failed))
             if self._ending is not None:
                 return
+            self._incoming.response_has_begun()
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if ended and not failed:
             self._incoming.response_ends()
@@ -652,9 +657,8 @@ class _Request:
         elif body:
             await self._send_message({"type": "http.response.body", "body": body, "more_body": True})
 
-    async def _send_head(self, head: ASGIResponseHead, chunks: list[bytes], *, whole: bool) -> None:
-        """Send the head: with a Content-Length, where the app said none and ``chunks`` are the ``whole`` body."""
-        self._head_sent = True
+    def _head_message(self, head: ASGIResponseHead, chunks: list[bytes], *, whole: bool) -> Message:
+        """The head: with a Content-Length, where the app said none and ``chunks`` are the ``whole`` body."""
         headers = head.headers
         if head.content_length is None and not no_body("", head.status):
             if self._method == "HEAD":
@@ -664,8 +668,7 @@ class _Request:
                 length = sum(map(len, chunks)) if whole else self._length
             if length is not None:
                 headers = [*headers, (b"content-length", b"%d" % length)]
-        await self._send_message({"type": "http.response.start", "status": head.status, "headers": headers})
-        self._incoming.response_has_begun()
+        return {"type": "http.response.start", "status": head.status, "headers": headers}
 
     async def _send_message(self, message: Message) -> None:
         """Call the server's send(), so that the timer sees how long it takes and an ending can interrupt it."""
@@ -673,16 +676,14 @@ class _Request:
         try:
             await self._send(message)
         except BaseException:
-            if not self._was_interrupted():
+            # An ending has interrupted it: that is decided, and the caller looks at it.
+            if not (self._interruption.fired and self._interruption.is_ours()):
                 raise
         else:
-            self._was_interrupted()  # and send() may have kept it to itself
+            if self._interruption.fired:
+                self._interruption.is_ours()  # send() has kept it to itself
         finally:
             self._sends += 1
-
-    def _was_interrupted(self) -> bool:
-        """Whether an ending has interrupted send(); if so it is decided, and the caller looks at it."""
-        return self._interruption.fired and self._interruption.is_ours()
 
     async def _refuse(self, status: int, *headers: tuple[bytes, bytes]) -> None:
         """Answer without the app, with a fixed text."""
@@ -702,6 +703,7 @@ class _Request:
         if self._sends != self._seen_sends:
             self._seen_sends, self._seen_sends_at = self._sends, now
             return
+        self._output.calm()
         timeout = self._shared.send_timeout
         if timeout is not None and now - self._seen_sends_at >= timeout:
             reason = f"it took nothing of its response for {timeout:g} s"
@@ -749,13 +751,12 @@ class _Request:
             self._interruption.fire()
         return True
 
-    def _conclude(self) -> None:
+    def _raise_failure(self) -> None:
         """Raise what the server is to know of, now that the worker is through."""
         failure, self._failure = self._failure, None
         if self._receive_error is not None:
             raise self._receive_error
-        if failure is None:
-            return
+        assert failure is not None  # noqa: S101 - there is one or the other
         try:
             if self._ending is None:
                 self._ending = _Ending.FAILED

@@ -36,6 +36,12 @@ class Listener:
         self.told.append(error)
 
 
+async def closed(incoming: Incoming, *, wait: bool) -> None:
+    """Close it, as a request does."""
+    if incoming.close():
+        await incoming.end_task(wait=wait)
+
+
 def incoming_of(receive: Callable[[], Awaitable[Message]], buffer_bytes: int) -> tuple[Incoming, Listener]:
     """The incoming side of a request of a client."""
     listener = Listener()
@@ -105,7 +111,7 @@ def test_receive_that_swallows_its_cancellation_is_the_last(monkeypatch: pytest.
         await server.hungry.wait_in_task()
         task = incoming._task
         assert task is not None
-        await incoming.close(wait=True)
+        await closed(incoming, wait=True)
         assert server.swallowed.is_set()
         assert not task.done()
         server.tell.set_result(message)
@@ -131,7 +137,7 @@ def test_task_that_waits_for_room_ends_with_its_request() -> None:
         assert client.receives == 1
         with pytest.raises(ClientDisconnected, match="its response is complete"):
             await in_thread(file.read).result_in_task()
-        await incoming.close(wait=True)
+        await closed(incoming, wait=True)
         assert listener.told == []
 
     run(story())
@@ -198,7 +204,7 @@ def test_read_that_asked_before_the_response_ended_is_told() -> None:
         assert client.receives == 0
         with pytest.raises(ClientDisconnected):
             await in_thread(file.read).result_in_task()
-        await incoming.close(wait=True)
+        await closed(incoming, wait=True)
 
     run(story())
 
@@ -257,7 +263,7 @@ def test_watch_that_was_cancelled_with_its_request_ends_a_reader() -> None:
             await reading.result_in_task()
         assert task.cancelled()
         assert len(listener.told) == 1
-        await incoming.close(wait=True)
+        await closed(incoming, wait=True)
         assert client.receives == 2
 
     run(story())

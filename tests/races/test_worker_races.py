@@ -342,7 +342,7 @@ def test_job_cannot_be_withdrawn_between_the_queue_and_its_worker(make: Callable
 
 
 def test_queue_that_a_withdrawal_empties_under_a_worker_is_empty(make: Callable[..., Workers], visits: Visits) -> None:
-    """A withdrawal comes as a worker reaches for the job. Defends `_first_job`: ``except IndexError``.
+    """A withdrawal comes as a worker reaches for the job. Defends `next_job`: ``except IndexError``.
 
     1. A worker comes for a job. 2. It is withdrawn, without the lock, as the worker reaches for it. 3. The worker finds
     nothing, and idles; the next job has it.
