@@ -205,6 +205,62 @@ def test_app_runs_in_a_copy_of_the_server_threads_context(bridge: Bridge) -> Non
     variable.reset(token)
 
 
+@pytest.mark.parametrize(
+    ("messages", "where"),
+    [
+        ([], "call"),
+        ([START, body(b"x" * 100_000, more=True)], "iteration"),  # too much to be queued: the server has begun with it
+        ([START, body(b"x")], "close"),
+    ],
+    ids=["before the head", "in the body", "after the end"],
+)
+def test_context_says_of_an_error_that_it_was_seen(bridge: Bridge, messages: list[Any], where: str) -> None:
+    """A variable that the app has set to its error goes out with it, as error reporters need; no other does."""
+    mark: contextvars.ContextVar[BaseException] = contextvars.ContextVar("mark")
+    other: contextvars.ContextVar[str] = contextvars.ContextVar("other", default="unset")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        other.set("the app's")
+        for message in messages:
+            await send(message)
+        error = ArithmeticError("boom")
+        mark.set(error)
+        raise error
+
+    def request() -> None:
+        response = call(bridge(app), fails=ArithmeticError)
+        assert response.where == where
+        assert mark.get() is response.raised
+        assert other.get() == "unset"
+
+    contextvars.copy_context().run(request)
+
+
+def test_error_that_is_only_logged_is_logged_in_the_apps_context() -> None:
+    """Where nobody waits for the app its error is logged where its variables are, as an error reporter needs."""
+    mark: contextvars.ContextVar[BaseException | None] = contextvars.ContextVar("mark", default=None)
+    logged: list[bool] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await hello(scope, receive, send)
+        error = ArithmeticError("boom")
+        mark.set(error)
+        raise error
+
+    def take(record: logging.LogRecord) -> bool:
+        """Look at the record, and let nobody keep it: its traceback holds the bridge."""
+        logged.append(record.exc_info is not None and record.exc_info[1] is mark.get())
+        return False
+
+    logging.getLogger("a2wsgi").addFilter(take)
+    try:
+        with ASGIMiddleware(app, lifespan=False, detach_background=True) as one:
+            assert call(one) == HELLO  # by when the app has failed: it waited for nothing
+    finally:
+        logging.getLogger("a2wsgi").removeFilter(take)
+    assert logged == [True]
+
+
 def test_one_loop_serves_all_requests(bridge: Bridge) -> None:
     """PAINS K7: what the first request leaves on the loop, the second finds usable."""
     loops = []

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from a2wsgi import ClientDisconnected, _handoff
-from a2wsgi._handoff import PACE, Disconnection, ToLoop, ToThread
+from a2wsgi._disconnection import Disconnection
+from a2wsgi._handoff import PACE, ToLoop, ToThread
 from a2wsgi._runtime import Runtime
 from support.asgi_driver import run
 from support.lockstep import BOUND_SECONDS, Signal

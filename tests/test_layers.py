@@ -42,6 +42,8 @@ LAYERS = {
     "spine": {"wsgi_to_asgi", "asgi_to_wsgi", "_wsgi_to_asgi_websocket", "_asgi_to_wsgi_websocket", "_convert"},
     "crossing": {
         "_handoff",
+        "_to_server",
+        "_disconnection",
         "_workers",
         "_loop_thread",
         "_engine",

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from a2wsgi import MissingCapability, _runtime
-from a2wsgi._runtime import Doorbell, Host, Interruption, Runtime, Runtimes, wake, wake_all
+from a2wsgi._runtime import Doorbell, Host, Interruption, Runtime, Runtimes, take_marks, wake, wake_all
 from support.asgi_driver import run
 from support.lockstep import BOUND_SECONDS, Lockstep, Signal
 from support.threads import in_thread
@@ -568,3 +568,31 @@ def test_interruption_that_was_not_fired_is_not_ours() -> None:
         assert not interruption.is_ours()
 
     run(story())
+
+
+# -- Marks of an error ------------------------------------------------------------------------------------------------
+
+
+def test_take_marks_takes_what_is_set_to_the_error_and_nothing_else() -> None:
+    """The error itself and a weak reference to it come over; another error, and anything else, stay."""
+
+    class OddError(Exception):
+        pass
+
+    error, another = OddError(), OddError()
+    values = {"strong": error, "weak": weakref.ref(error), "other": another, "other weak": weakref.ref(another), "x": 1}
+    variables = {name: contextvars.ContextVar[object](name, default="unset") for name in values}
+
+    def inside() -> contextvars.Context:
+        for name, value in values.items():
+            variables[name].set(value)
+        return contextvars.copy_context()
+
+    context = contextvars.copy_context().run(inside)
+
+    def outside() -> None:
+        take_marks(error, context)
+        taken = {name: variables[name].get() for name in values if variables[name].get() != "unset"}
+        assert taken == {"strong": error, "weak": values["weak"]}
+
+    contextvars.copy_context().run(outside)

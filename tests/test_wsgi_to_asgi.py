@@ -887,6 +887,62 @@ def test_context_of_the_request_is_one_from_call_to_close() -> None:
     assert seen == ["of the server", inside, inside, inside, inside, "of the server"]
 
 
+@pytest.mark.parametrize("started", [False, True])
+def test_context_says_of_an_error_that_it_was_seen(*, started: bool) -> None:
+    """A variable that the app's side has set to the error goes out with it, as error reporters need; no other does."""
+    mark: contextvars.ContextVar[BaseException] = contextvars.ContextVar("mark")
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        if started:
+            start_response("200 OK", [])
+            yield b"x"
+        error = ArithmeticError("boom")
+        mark.set(error)
+        variable.set("of the app")
+        raise error
+
+    async def main() -> None:
+        variable.set("of the server")
+        response = await answer(WSGIMiddleware(app), fails=ArithmeticError)
+        assert mark.get() is response.raised
+        assert variable.get() == "of the server"
+
+    run(main())
+
+
+def test_error_that_is_only_logged_is_logged_where_it_was_seen() -> None:
+    """An error that nobody is there to raise to, as its client has left, is logged where a variable says of it so."""
+    mark: contextvars.ContextVar[BaseException | None] = contextvars.ContextVar("mark", default=None)
+    logged: list[bool] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"x"
+        error = ArithmeticError("boom")
+        mark.set(error)
+        raise error
+
+    def take(record: logging.LogRecord) -> bool:
+        """Look at the record, and let nobody keep it: its traceback holds the bridge."""
+        logged.append(record.exc_info is not None and record.exc_info[1] is mark.get())
+        return False
+
+    async def on_send(count: int, message: Message) -> None:
+        if count == 1:  # the app fails, and then its client leaves, while the head is on its way
+            await until(lambda: bridge.statistics().busy == 0)
+            client.leave()
+            await until(lambda: bridge.statistics().disconnected == 1)
+
+    bridge = WSGIMiddleware(app)
+    client = Client(on_send=on_send)
+    logging.getLogger("a2wsgi").addFilter(take)
+    try:
+        call(bridge, client)
+    finally:
+        logging.getLogger("a2wsgi").removeFilter(take)
+    assert logged == [True]
+
+
 # -- Response out -----------------------------------------------------------------------------------------------------
 
 

@@ -28,21 +28,19 @@ Assumes
 
 from __future__ import annotations
 
-import contextlib
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from ._errors import ClientDisconnected
-from ._runtime import wake, wake_all
+from ._runtime import wake
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from ._runtime import Host, Runtime
+    from ._runtime import Runtime
 
-__all__ = ["ToLoop", "ToServer", "ToThread"]
+__all__ = ["ToLoop", "ToThread"]
 
 #: How often a thread that waits looks whether its loop is still there. Arbitrary: a loop that was closed under a
 #: request is an accident, and a wake-up a second costs nothing.
@@ -122,11 +120,10 @@ class _Stream:
         self._size = 0
         return chunks
 
-    def _starve(self) -> None:
-        """The reader finds nothing. If it has just let a writer go on, that had waited too early. The lock is held."""
-        if self._freed:
-            self._freed = False
-            self._limit = min(2 * self._limit, PACE * self._least)
+    def _hold_more(self) -> None:
+        """The reader finds nothing, though it has just let a writer go on. The lock is held."""
+        self._freed = False
+        self._limit = min(2 * self._limit, PACE * self._least)
 
     def _hang_up_a_gate(self) -> threading.Lock:
         """Leave a gate for the loop to open, and give it back closed. The lock is held."""
@@ -234,7 +231,8 @@ class ToLoop(_Stream):
                     gate, self._gate = self._gate, None
                     self._freed = gate is not None
                     break
-                self._starve()
+                if self._freed:
+                    self._hold_more()
                 waiter = self._waiter = self._runtime.create_future()
             await waiter
         if gate is not None:
@@ -326,256 +324,10 @@ class ToThread(_Stream):
                     waiter, self._waiter = self._waiter, None
                     self._freed = waiter is not None
                     break
-                self._starve()
+                if self._freed:
+                    self._hold_more()
                 gate = self._hang_up_a_gate()
             self._pass(gate)
         if waiter is not None:
             self._runtime.doorbell.ring(wake, waiter)
         return chunks
-
-
-class ToServer(ToThread):
-    """`ToThread` for a server thread, which is not only told of chunks but also asked for the request's body.
-
-    Args:
-        host: The loop that writes; where the thread waits is its business.
-        limit: How many bytes may be queued before `room` waits.
-    """
-
-    __slots__ = ("_asked", "_flush_due", "_host", "_hung_up", "_left", "_room_waiters", "hang_up")
-
-    def __init__(self, host: Host, limit: int) -> None:
-        super().__init__(host, limit)
-        self._host = host
-        self._flush_due = False  # the loop thread alone uses it
-        # Guarded by _lock, as all of _Stream's.
-        self._asked = False  # the loop wants a part of the request's body
-        self._left = False  # the loop is through with the request
-        self._room_waiters: list[asyncio.Future[None]] = []
-        # The thread alone uses these.
-        self.hang_up: Callable[[], bool] | None = None  # tells whether the client has left; asked while nothing comes
-        self._hung_up = False
-
-    # -- the loop thread ------------------------------------------------------------------------------------------
-
-    def give(self, chunk: bytes, *, last: bool = False) -> bool:
-        """`put`, `end` if this is the last, and `flush_soon`, in one. Never waits.
-
-        Returns:
-            Whether `room` is to be waited for.
-        """
-        with self._lock:
-            if chunk and self._stopped is None:
-                self._chunks.append(chunk)
-                self._size += len(chunk)
-            self._ended = last
-            full = self._size >= self._limit and not last
-        if not self._flush_due:
-            self._flush_due = True
-            self._host.soon(self._flush_now)
-        return full
-
-    def flush_soon(self) -> None:
-        """`flush`, once the app's current step is over: what that queues, the thread then finds whole."""
-        if not self._flush_due:
-            self._flush_due = True
-            self._host.soon(self._flush_now)
-
-    def _flush_now(self) -> None:
-        self._flush_due = False
-        self.flush()
-
-    def ask(self) -> None:
-        """Have the thread fetch a part of the request's body, once it has delivered what is queued."""
-        with self._lock:
-            self._asked = True
-        self.flush_soon()
-
-    def leave(self) -> None:
-        """Say that the loop is through with the request, and wake the thread. Last call of the loop."""
-        gate = None
-        with self._lock:
-            self._ended = self._left = True
-            if not self._host.wakes_late:
-                gate, self._gate = self._gate, None
-        if gate is not None:
-            gate.release()
-        elif self._host.wakes_late:
-            self.flush_soon()
-
-    async def room(self) -> None:
-        """Wait until fewer than ``limit`` bytes are queued, or the stream is stopped. Any number of tasks may.
-
-        Cancellation: nothing changes.
-        """
-        while True:
-            with self._lock:
-                if not self._chunks or self._size < self._limit or self._stopped is not None:
-                    return
-                waiter = self._runtime.create_future()
-                self._room_waiters.append(waiter)
-            await waiter
-
-    def stop(self, error: Callable[[], BaseException]) -> None:
-        """As `ToThread.stop`."""
-        super().stop(error)
-        waiters, self._room_waiters = self._room_waiters, []
-        wake_all(waiters)
-
-    # -- the thread -----------------------------------------------------------------------------------------------
-
-    def collect(self) -> tuple[list[bytes], bool]:
-        """All that is queued, and whether that was the end; waits until there is something. Nothing: the loop asks.
-
-        A client that hangs up while nothing is queued is the end, too.
-
-        Raises:
-            BaseException: The error of `stop`, or why the loop does not run any more.
-        """
-        chunks: list[bytes] = []
-        ended = False
-        waiters: list[asyncio.Future[None]] = []
-        while True:
-            with self._lock:
-                if self._stopped is not None:
-                    raise self._stopped()
-                if self._chunks or self._ended:
-                    chunks, ended = self._take(), self._ended
-                    waiters, self._room_waiters = self._room_waiters, []
-                    self._freed = bool(waiters)
-                    break
-                self._starve()
-                if self._asked:
-                    self._asked = False
-                    return [], False
-                if self._hung_up:
-                    return [], True
-                gate = self._hang_up_a_gate()
-            self._pass(gate)
-        if waiters:
-            self._runtime.doorbell.ring(wake_all, waiters)
-        return chunks, ended
-
-    def wait_left(self, seconds: float | None) -> bool:
-        """Wait until the loop is through with the request, at most ``seconds``; None is for ever.
-
-        Returns:
-            Whether it is.
-        """
-        deadline = None if seconds is None else time.monotonic() + seconds
-        timeout = sign = self._host.sign_seconds
-        while True:
-            with self._lock:
-                if self._left:
-                    return True
-                gate = self._hang_up_a_gate()
-            if deadline is not None:
-                timeout = deadline - time.monotonic()
-                if timeout <= 0:
-                    break
-                timeout = min(timeout, sign) if sign > 0 else timeout
-            if not gate.acquire(timeout=timeout) and self._host.trouble() is not None:
-                break
-        with self._lock:
-            self._gate = None
-            return self._left
-
-    def _hang_up_a_gate(self) -> threading.Lock:
-        gate = self._gate = self._host.gate()
-        return gate
-
-    def _pass(self, gate: threading.Lock) -> None:
-        while not gate.acquire(timeout=self._host.sign_seconds):
-            trouble = self._host.trouble()
-            if trouble is not None:
-                self._lose(trouble)
-                return
-            if self.hang_up is not None and self.hang_up():
-                self._hung_up = True
-                with self._lock:
-                    self._gate = None
-                return
-
-    def _lose(self, trouble: BaseException) -> None:
-        with self._lock:
-            self._stopped = self._stopped or (lambda: trouble)
-            self._gate = None
-
-
-class Disconnection:
-    """Whether the client has left: ``environ["a2wsgi.disconnected"]``, for an app between two reads or writes.
-
-    It has no lock: hardly any request is watched, and each has one of these. A watcher first leaves its gate, then
-    looks; `finish` first says that it is over, then opens the gates: so one of them always sees the other.
-
-    A bridge further in is told as well, by `tell`: it waits elsewhere.
-
-    Threading: any thread may call `is_set`, `wait` and `tell`.
-    """
-
-    __slots__ = ("_error", "_gates", "_happened", "_over", "_told")
-
-    def __init__(self) -> None:
-        self._happened = False
-        self._over = False
-        self._gates: list[threading.Lock] = []  # of the threads that wait; its append, pop and remove are atomic
-        self._error: Callable[[], BaseException] | None = None  # what `give_up` was given
-        self._told: list[Callable[[BaseException], object]] = []  # as the gates
-
-    def is_set(self) -> bool:
-        """Whether the client has left, or the request was given up for another reason."""
-        return self._happened
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the client has left, the request is over, or ``timeout`` seconds have passed.
-
-        Returns:
-            Whether the client has left.
-        """
-        gate = threading.Lock()
-        gate.acquire()
-        self._gates.append(gate)
-        if not self._over:
-            gate.acquire(timeout=-1 if timeout is None else max(timeout, 0))
-        with contextlib.suppress(ValueError):  # finish() has taken it
-            self._gates.remove(gate)
-        return self._happened
-
-    def tell(self, callback: Callable[[BaseException], object]) -> None:
-        """Have ``callback`` called once, with an error for the app, if the request is given up. It must not wait."""
-        self._told.append(callback)
-        if self._error is not None:
-            self._call_told(self._error)
-
-    def set(self) -> None:
-        """Say that the client has left. Any thread."""
-        self._happened = self._over = True
-        self._open_gates()
-
-    def give_up(self, error: Callable[[], BaseException]) -> None:
-        """Say that the request is given up, with what its app gets. Any thread."""
-        self._error = error
-        self.set()
-        self._call_told(error)
-
-    def finish(self) -> None:
-        """Say that the request is over: nobody waits any more, nor is told. Any thread."""
-        self._over = True
-        if self._gates:
-            self._open_gates()
-        if self._told:
-            self._told.clear()  # they know of the environ, which knows of this
-
-    def _call_told(self, error: Callable[[], BaseException]) -> None:
-        while self._told:
-            with contextlib.suppress(IndexError):  # as below
-                self._told.pop()(error())
-
-    def _open_gates(self) -> None:
-        while self._gates:
-            with contextlib.suppress(IndexError):  # its thread, or another finish(), was quicker
-                self._gates.pop().release()
-
-    def __repr__(self) -> str:
-        """Say whether it is set."""
-        return f"<Disconnection {'set' if self._happened else 'unset'}>"

@@ -37,7 +37,8 @@ from ._runtime import Doorbell, Host
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
-    from ._handoff import ToServer
+    from ._to_server import ToServer
+
 
 __all__ = ["GivenHost", "InlineHost", "Place", "Tenant", "ThreadHost", "adopt_orphans", "expect_given"]
 

@@ -22,6 +22,7 @@ import contextvars
 import os
 import sys
 import threading
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,7 +31,17 @@ from ._errors import MissingCapability
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["Doorbell", "Host", "Interruption", "Runtime", "Runtimes", "Visited", "wake", "wake_all"]
+__all__ = [
+    "Doorbell",
+    "Host",
+    "Interruption",
+    "Runtime",
+    "Runtimes",
+    "Visited",
+    "take_marks",
+    "wake",
+    "wake_all",
+]
 
 #: How often the timer visits the requests in flight. A client that left is to be noticed within a second, also by a
 #: request that sends nothing; arbitrary below that.
@@ -99,6 +110,25 @@ def wake_all(waiters: list[asyncio.Future[None]]) -> None:
     """As `wake`, for each of them. Loop thread."""
     for waiter in waiters:
         wake(waiter)
+
+
+def take_marks(error: BaseException, context: contextvars.Context) -> None:
+    """Set here what ``context`` has set to ``error`` itself, before that is raised here.
+
+    An error reporter that reports an error remembers it in such a variable, or a weak reference to it, and so knows it
+    again where it comes by next: Sentry does. Without this one that has come through a bridge would be reported on
+    either side of it.
+
+    Nothing else comes out of ``context``. A server thread that took what the app had set there would keep it, and show
+    it to the next request.
+
+    Args:
+        error: What is about to be raised in the current context.
+        context: What it was raised in. Nobody is inside it any more.
+    """
+    for variable, value in context.items():
+        if value is error or (type(value) is weakref.ref and value() is error):
+            variable.set(value)
 
 
 class Runtime:

@@ -530,9 +530,9 @@ def _take_back_scope(scope: dict[str, Any], environ: Environ) -> None:
         scope["server"] = _address(outer.get("server"))
     extensions: Mapping[str, object] = outer.get("extensions") or {}
     scope["extensions"] = {key: extensions[key] for key in extensions if not key.startswith(_MESSAGE_EXTENSIONS)}
-    if "state" in outer:
-        scope["state"] = outer["state"]
     scope["headers"] = _headers_taken_back(scope["headers"], outer["headers"], template, same)
+    for key in outer.keys() - scope.keys():  # the lifespan's state, and what middleware has put there: session, user
+        scope[key] = outer[key]
 
 
 def _headers_taken_back(

@@ -12,7 +12,7 @@ A request, from top to bottom (`_Request`, read downwards):
    any other as an iterable that gives what is queued, joined.
 4. *Endings.* The app's and the server's, each decided once, on the loop thread: see there.
 
-The queue between the threads is `_handoff.ToServer`; the loop, and where it runs, `_loop_thread`; its start and end,
+The queue between the threads is `_to_server`; the loop, and where it runs, `_loop_thread`; its start and end,
 with the app's lifespan, `_engine`. With ``inline=True`` both threads are one, and all of this holds as it stands.
 """
 
@@ -27,13 +27,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast, overload
 
 from . import _asgi_faults as faults
+from ._disconnection import Disconnection
 from ._engine import Engine, closed_error, fit_for_a_server, is_cancellation
 from ._errors import ClientDisconnected
-from ._handoff import Disconnection, ToServer
 from ._headers import BadRequest, WSGIResponseHead, no_body, response_head_from_asgi
 from ._interface import first_argument, tell, wrong_kind
 from ._request_body import RequestBody, hang_up_of
-from ._runtime import wake_all
+from ._runtime import take_marks, wake_all
+from ._to_server import ToServer
 from ._translate import process_headers, scope_from_environ
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class _ASGIBridge:
         except BadRequest:
             return _bad_request(start_response)
         # ASGI Lifespan 2.0, "Lifespan State": a shallow copy for each request. A bridge further out may have one too.
-        scope["state"] = {**scope.get("state", {}), **self._engine.state}
+        scope["state"] = {**(scope.get("state") or {}), **self._engine.state}
         request = _Request(self._plan, host, scope, body)
         turn = host.turn
         if turn is None:
@@ -423,9 +424,8 @@ class _Request:
         self._wake_receivers()
 
     def _wake_receivers(self) -> None:
-        if self._receivers:
-            receivers, self._receivers = self._receivers, []
-            wake_all(receivers)
+        receivers, self._receivers = self._receivers, []
+        wake_all(receivers)
 
     async def receive(self) -> Message:
         """ASGI's ``receive()``. Several tasks may wait in it, while others send.
@@ -453,6 +453,7 @@ class _Request:
         try:
             await self._plan.app(self._scope, self.receive, self.send)
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the loop, a CancelledError must be told
+            self._context = contextvars.copy_context()  # as the app leaves it: the task has a copy of its own
             self._app_ended(error)
         else:
             self._app_ended(None)
@@ -517,7 +518,8 @@ class _Request:
             self._left_out += len(body)
         if last:
             self._complete = True
-            self._wake_receivers()
+            if self._receivers:
+                self._wake_receivers()
         if last or (body and not self._no_body):
             return self._stream.give(b"" if self._no_body else body, last=last)
         return False
@@ -543,7 +545,8 @@ class _Request:
             self._failure = ClientDisconnected("the request's body ended early")  # an app that was told may just return
         else:
             self._failure = faults.no_response() if self._head is None else faults.unfinished()
-        self._wake_receivers()
+        if self._receivers:
+            self._wake_receivers()
         self._plan.engine.requests.discard(self)
         self._stream.leave()
 
@@ -609,7 +612,8 @@ class _Request:
     def _log_failure(self) -> None:
         failure, self._failure = self._failure, None
         if failure is not None and self._complete:
-            logger.error("The app failed after its response was complete", exc_info=failure)
+            # In the app's context, by which an error reporter knows what it has reported.
+            self._context.run(logger.error, "The app failed after its response was complete", exc_info=failure)
 
     # -- Endings: the server thread -----------------------------------------------------------------------------------
 
@@ -617,6 +621,7 @@ class _Request:
         """Raise what the app ended in, if that is not told yet."""
         failure, self._failure = self._failure or faults.unfinished(), None
         try:
+            take_marks(failure, self._context)
             raise failure
         finally:
             del failure  # its traceback holds this frame

@@ -13,7 +13,7 @@ A request, from top to bottom (`_Request`, read downwards):
 5. *Endings.* Exactly one is decided, on the loop thread: the response was finished, the app failed, the client left, or
    one of those in `_Ending`. It wakes whoever waits, on both sides.
 
-The hand-off between the threads is `_handoff`; the worker threads are `_workers`; the loop's side is `_runtime`.
+The hand-offs between the threads are in `_handoff`; the worker threads are `_workers`; the loop's side is `_runtime`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast, overload
 
+from ._disconnection import Disconnection
 from ._errors import BridgeError, ClientDisconnected, RequestTooLarge, ServerProtocolError
-from ._handoff import Disconnection, ToLoop
+from ._handoff import ToLoop
 from ._headers import (
     ASGIResponseHead,
     BadRequest,
@@ -41,7 +42,7 @@ from ._headers import (
 )
 from ._incoming import Incoming
 from ._interface import MARK, first_argument, tell, wrong_kind
-from ._runtime import Interruption, Runtimes
+from ._runtime import Interruption, Runtimes, take_marks
 from ._translate import EnvironTemplate, environ_from_scope
 from ._workers import Overloaded, Workers
 from ._wsgi_faults import as_bytes, fit_for_a_loop, is_of_an_ending, iterator_of, no_head, second_head, too_short
@@ -758,6 +759,7 @@ class _Request:
             raise self._receive_error
         assert failure is not None  # noqa: S101 - there is one or the other
         try:
+            take_marks(failure, self._context)
             if self._ending is None:
                 self._ending = _Ending.FAILED
                 raise fit_for_a_loop(failure)

@@ -12,36 +12,37 @@ from wsgiref.validate import validator
 
 import pytest
 
-from a2wsgi import AppProtocolError, InvalidHeader, WSGIMiddleware
+from a2wsgi import AppProtocolError, InvalidHeader
 from a2wsgi.wsgi_typing import Environ, StartResponse
 from apps import echo, hello
 from apps.counting import Counting
 from apps.recording import Recording
 from support.asgi_driver import Client, Message, answer, call, http_scope, messages_of, run
+from support.bridges import Bridged, only_single
 from support.lockstep import Lockstep, Signal
 
 
-def environ_of(scope: dict[str, Any], *body: bytes) -> Environ:
+def environ_of(bridged: Bridged, scope: dict[str, Any], *body: bytes) -> Environ:
     """The environ that an app gets for a request."""
     app = Recording()
-    call(WSGIMiddleware(app), Client(*body), scope)
+    call(bridged(app), Client(*body), scope)
     return app.environ
 
 
 # -- The app ----------------------------------------------------------------------------------------------------------
 
 
-def test_app_is_called_with_two_positional_arguments() -> None:
+def test_app_is_called_with_two_positional_arguments(bridged: Bridged) -> None:
     """PEP 3333, "The Application/Framework Side": two positional arguments, whatever their names."""
 
     def app(*args: Any, **kwargs: Any) -> Iterable[bytes]:
         assert (len(args), kwargs) == (2, {})
         return hello.app(*args)
 
-    assert call(WSGIMiddleware(app)).body == b"hello"
+    assert call(bridged(app)).body == b"hello"
 
 
-def test_app_may_be_a_class() -> None:
+def test_app_may_be_a_class(bridged: Bridged) -> None:
     """PEP 3333, "The Application/Framework Side": a class whose instances are the iterables will do."""
 
     class App:
@@ -52,13 +53,13 @@ def test_app_may_be_a_class() -> None:
             self.start_response("200 OK", [])
             yield b"of a class"
 
-    assert call(WSGIMiddleware(App)).body == b"of a class"
+    assert call(bridged(App)).body == b"of a class"
 
 
-def test_app_is_called_once_a_request() -> None:
+def test_app_is_called_once_a_request(bridged: Bridged) -> None:
     """PEP 3333, "The Server/Gateway Side": the server invokes the app once for each request."""
     app = Counting([b"x"])
-    bridge = WSGIMiddleware(app)
+    bridge = bridged(app)
     for _ in range(3):
         call(bridge)
     assert (app.calls, app.closes) == (3, 3)
@@ -67,7 +68,7 @@ def test_app_is_called_once_a_request() -> None:
 # -- environ ----------------------------------------------------------------------------------------------------------
 
 
-def test_environ_is_a_builtin_dict_of_the_apps_own() -> None:
+def test_environ_is_a_builtin_dict_of_the_apps_own(bridged: Bridged) -> None:
     """PEP 3333, "Specification Details": a builtin dict, no subclass, which the app may modify as it likes."""
     scope = http_scope("POST", "/x?y", [(b"x-name", b"1")])
     before = {**scope, "headers": list(scope["headers"])}
@@ -78,14 +79,14 @@ def test_environ_is_a_builtin_dict_of_the_apps_own() -> None:
         start_response("200 OK", [])
         return [b"x"]
 
-    assert call(WSGIMiddleware(app), None, scope).body == b"x"
+    assert call(bridged(app), None, scope).body == b"x"
     assert scope == before
 
 
 @pytest.mark.parametrize(("method", "other", "body"), [("HEAD", "GET", b""), ("POST", "HEAD", b"hello")])
 @pytest.mark.parametrize("kind", [list, iter])
 def test_environ_method_of_the_app_changes_nothing(
-    method: str, other: str, body: bytes, kind: Callable[[list[bytes]], Iterable[bytes]]
+    bridged: Bridged, method: str, other: str, body: bytes, kind: Callable[[list[bytes]], Iterable[bytes]]
 ) -> None:
     """PEP 3333, "Specification Details": a method that a middleware overrides is still the request's to the client."""
 
@@ -94,16 +95,16 @@ def test_environ_method_of_the_app_changes_nothing(
         start_response("200 OK", [("Content-Length", "5")])
         return kind([b"hello"])
 
-    response = call(WSGIMiddleware(app), None, http_scope(method))
+    response = call(bridged(app), None, http_scope(method))
     assert (response.headers, response.body) == ([(b"content-length", b"5")], body)
     assert response.complete
 
 
 @pytest.mark.parametrize("server", [("127.0.0.1", 8000), ("/run/app.sock", None), None, ("", 0)])
-def test_environ_has_what_must_never_be_empty(server: object) -> None:
+def test_environ_has_what_must_never_be_empty(bridged: Bridged, server: object) -> None:
     """PEP 3333, "environ Variables": SERVER_NAME, SERVER_PORT, REQUEST_METHOD and SERVER_PROTOCOL are never empty."""
     for headers in ([], [(b"host", b"example.org")]):
-        environ = environ_of(http_scope(headers=headers, server=server))
+        environ = environ_of(bridged, http_scope(headers=headers, server=server))
         for key in ("SERVER_NAME", "SERVER_PORT", "REQUEST_METHOD", "SERVER_PROTOCOL"):
             assert type(environ[key]) is str
             assert environ[key]
@@ -112,9 +113,9 @@ def test_environ_has_what_must_never_be_empty(server: object) -> None:
 @pytest.mark.parametrize(
     ("method", "headers"), [("GET", []), ("POST", [(b"content-type", b"text/plain"), (b"content-length", b"0")])]
 )
-def test_environ_has_the_wsgi_variables(method: str, headers: list[tuple[bytes, bytes]]) -> None:
+def test_environ_has_the_wsgi_variables(bridged: Bridged, method: str, headers: list[tuple[bytes, bytes]]) -> None:
     """PEP 3333, "environ Variables": each of the wsgi.* is there, with its type."""
-    environ = environ_of(http_scope(method, headers=headers))
+    environ = environ_of(bridged, http_scope(method, headers=headers))
     assert {key: value for key, value in environ.items() if key.startswith("wsgi.")} == {
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
@@ -127,7 +128,7 @@ def test_environ_has_the_wsgi_variables(method: str, headers: list[tuple[bytes, 
     }
 
 
-def test_environ_strings_are_native_and_latin_1() -> None:
+def test_environ_strings_are_native_and_latin_1(bridged: Bridged) -> None:
     """PEP 3333, "Unicode Issues": strings are native, and hold bytes as code points below 256."""
     scope = http_scope(
         target="/%E2%82%AC/%FF",
@@ -136,7 +137,7 @@ def test_environ_strings_are_native_and_latin_1() -> None:
         root_path="/é",
     )
     scope["path"], scope["raw_path"] = "/é/€/\ufffd", b"/%C3%A9/%E2%82%AC/%FF"
-    environ = environ_of(scope)
+    environ = environ_of(bridged, scope)
     names = ("SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "HTTP_X_RAW")
     assert {name: environ[name].encode("latin-1") for name in names} == {
         "SCRIPT_NAME": "/é".encode(),
@@ -150,10 +151,10 @@ def test_environ_strings_are_native_and_latin_1() -> None:
 @pytest.mark.parametrize(
     "url", ["http://testserver/", "http://testserver/a/b?c=d", "https://testserver/%E2%82%AC/x%20y?z=%20"]
 )
-def test_environ_reconstructs_the_url(url: str) -> None:
+def test_environ_reconstructs_the_url(bridged: Bridged, url: str) -> None:
     """PEP 3333, "URL Reconstruction": the recipe of the PEP gives the URL of the request."""
     scheme, _, rest = url.partition("://")
-    environ = environ_of(http_scope(target=rest.removeprefix("testserver"), scheme=scheme, root_path=""))
+    environ = environ_of(bridged, http_scope(target=rest.removeprefix("testserver"), scheme=scheme, root_path=""))
     again = environ["wsgi.url_scheme"] + "://" + environ["HTTP_HOST"]
     again += quote(environ["SCRIPT_NAME"], encoding="latin-1") + quote(environ["PATH_INFO"], encoding="latin-1")
     assert again + ("?" + environ["QUERY_STRING"] if environ["QUERY_STRING"] else "") == url
@@ -181,7 +182,7 @@ READS: list[Callable[[Any], object]] = [
 
 @CUTS
 @STREAMED
-def test_input_reads_as_a_file(parts: tuple[bytes, ...], buffer_bytes: int) -> None:
+def test_input_reads_as_a_file(bridged: Bridged, parts: tuple[bytes, ...], buffer_bytes: int) -> None:
     """PEP 3333, "Input and Error Streams": read, readline, readlines and iteration have the semantics of files."""
 
     async def main() -> None:
@@ -197,13 +198,13 @@ def test_input_reads_as_a_file(parts: tuple[bytes, ...], buffer_bytes: int) -> N
                 results.append(read(environ["wsgi.input"]))
                 return hello.app(environ, start_response)
 
-            await answer(WSGIMiddleware(app, request_buffer_bytes=buffer_bytes), Client(*parts), http_scope("POST"))
+            await answer(bridged(app, request_buffer_bytes=buffer_bytes), Client(*parts), http_scope("POST"))
             assert results == [read(io.BufferedReader(io.BytesIO(BODY)))]
 
     run(main())
 
 
-def test_input_simulates_the_end() -> None:
+def test_input_simulates_the_end(bridged: Bridged) -> None:
     """PEP 3333, "Input and Error Streams": past the content length there is an end of file, never a wait."""
     reads: list[bytes] = []
 
@@ -212,11 +213,11 @@ def test_input_simulates_the_end() -> None:
         return hello.app(environ, start_response)
 
     scope = http_scope("POST", headers=[(b"content-length", b"3")])
-    call(WSGIMiddleware(app), Client(b"abc"), scope)
+    call(bridged(app), Client(b"abc"), scope)
     assert reads == [b"abc", b""]
 
 
-def test_errors_is_a_text_stream(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_is_a_text_stream(bridged: Bridged, capsys: pytest.CaptureFixture[str]) -> None:
     """PEP 3333, "Input and Error Streams": flush, write and writelines of text; it goes to the server's log."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -225,14 +226,14 @@ def test_errors_is_a_text_stream(capsys: pytest.CaptureFixture[str]) -> None:
         environ["wsgi.errors"].flush()
         return hello.app(environ, start_response)
 
-    call(WSGIMiddleware(app))
+    call(bridged(app))
     assert capsys.readouterr() == ("", "one\ntwo\nthree\n")
 
 
 # -- start_response ---------------------------------------------------------------------------------------------------
 
 
-def test_start_response_is_not_sent_before_the_body() -> None:
+def test_start_response_is_not_sent_before_the_body(bridged: Bridged) -> None:
     """PEP 3333, "The start_response() Callable": headers wait for the first chunk that is not empty."""
     step = Lockstep()
     client = Client()
@@ -257,7 +258,7 @@ def test_start_response_is_not_sent_before_the_body() -> None:
 
         nonlocal client
         client = Client(on_send=on_send)
-        task = asyncio.ensure_future(answer(WSGIMiddleware(app), client))
+        task = asyncio.ensure_future(answer(bridged(app), client))
         async with step(2):
             for _ in range(20):
                 await asyncio.sleep(0)
@@ -267,16 +268,16 @@ def test_start_response_is_not_sent_before_the_body() -> None:
     run(main())
 
 
-def test_start_response_is_sent_with_an_empty_iterable() -> None:
+def test_start_response_is_sent_with_an_empty_iterable(bridged: Bridged) -> None:
     """PEP 3333, "The start_response() Callable": if the iterable is empty the headers are sent at its end."""
     for chunks in ([], [b""], iter([]), iter([b"", b""])):
         app = Counting(chunks, "404 Not Found", [("X-One", "1")])
-        response = call(WSGIMiddleware(app))
+        response = call(bridged(app))
         assert (response.status, response.headers[0], response.body) == (404, (b"x-one", b"1"), b"")
         assert response.complete
 
 
-def test_start_response_may_be_called_by_the_first_iteration() -> None:
+def test_start_response_may_be_called_by_the_first_iteration(bridged: Bridged) -> None:
     """PEP 3333, "Specification Details": the server must not assume that it is called before the iteration."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -284,21 +285,22 @@ def test_start_response_may_be_called_by_the_first_iteration() -> None:
         start_response("201 Created", [])
         yield b"x"
 
-    response = call(WSGIMiddleware(app))
+    response = call(bridged(app))
     assert (response.status, response.body) == (201, b"x")
 
 
-@pytest.mark.parametrize(
-    "chunks", [[b"x"], [], iter([b"x"]), iter([])], ids=["list", "empty list", "iterator", "empty"]
-)
-def test_start_response_that_is_never_called_is_an_error(chunks: Iterable[bytes]) -> None:
+@pytest.mark.parametrize("kind", [list, iter])
+@pytest.mark.parametrize("chunks", [[b"x"], []], ids=["chunk", "empty"])
+def test_start_response_that_is_never_called_is_an_error(
+    bridged: Bridged, kind: Callable[[list[bytes]], Iterable[bytes]], chunks: list[bytes]
+) -> None:
     """PEP 3333, "Specification Details": the app must call it before its first body bytestring."""
-    response = call(WSGIMiddleware(lambda environ, start_response: chunks), fails=AppProtocolError)
+    response = call(bridged(lambda environ, start_response: kind(chunks)), fails=AppProtocolError)
     assert response.messages == []
     assert "before it called start_response()" in str(response.raised)
 
 
-def test_start_response_twice_is_an_error() -> None:
+def test_start_response_twice_is_an_error(bridged: Bridged) -> None:
     """PEP 3333, "The start_response() Callable": a second call without exc_info is a fatal error."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -306,12 +308,12 @@ def test_start_response_twice_is_an_error() -> None:
         start_response("200 OK", [])
         return [b"x"]
 
-    response = call(WSGIMiddleware(app), fails=AppProtocolError)
+    response = call(bridged(app), fails=AppProtocolError)
     assert response.messages == []
     assert "called start_response() a second time without exc_info" in str(response.raised)
 
 
-def test_start_response_with_exc_info_replaces_the_head() -> None:
+def test_start_response_with_exc_info_replaces_the_head(bridged: Bridged) -> None:
     """PEP 3333, "Error Handling": before anything is sent the error's head takes the place of the first."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -322,11 +324,11 @@ def test_start_response_with_exc_info_replaces_the_head() -> None:
             start_response("500 Oops", [("X-Second", "2")], sys.exc_info())
         return [b"error page"]
 
-    response = call(WSGIMiddleware(app))
+    response = call(bridged(app))
     assert response.messages == messages_of(500, [(b"x-second", b"2"), (b"content-length", b"10")], b"error page")
 
 
-def test_start_response_with_exc_info_may_be_the_first() -> None:
+def test_start_response_with_exc_info_may_be_the_first(bridged: Bridged) -> None:
     """PEP 3333, "The start_response() Callable": exc_info with no head before it is a plain head."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -336,11 +338,12 @@ def test_start_response_with_exc_info_may_be_the_first() -> None:
             start_response("500 Oops", [], sys.exc_info())
         return [b"error page"]
 
-    assert call(WSGIMiddleware(app)).status == 500
+    assert call(bridged(app)).status == 500
 
 
+@only_single("where nothing of the response has left the outer bridge yet, an error takes its place")
 @pytest.mark.parametrize("how", ["yield", "write", "write nothing"])
-def test_start_response_with_exc_info_raises_once_headers_are_sent(how: str) -> None:
+def test_start_response_with_exc_info_raises_once_headers_are_sent(bridged: Bridged, how: str) -> None:
     """PEP 3333, "Error Handling": after the headers it raises what it was given, with its traceback."""
     error = ValueError("in the middle")
     seen: list[object] = []
@@ -362,11 +365,35 @@ def test_start_response_with_exc_info_raises_once_headers_are_sent(how: str) -> 
                 raise
         yield b"never"
 
-    response = call(WSGIMiddleware(app), fails=ValueError)
+    response = call(bridged(app), fails=ValueError)
     assert response.raised is error
     assert seen == [(True, True)]
     assert (response.status, response.complete) == (200, False)
     assert response.body == (b"" if how == "write nothing" else b"first")
+
+
+def test_start_response_with_exc_info_raises_once_the_client_has_a_part(bridged: Bridged) -> None:
+    """PEP 3333, "Error Handling": a response that has begun is cut off, and the error raised to the server."""
+    error = ValueError("in the middle")
+    sent = Signal("the first chunk was sent")
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        yield b"first"
+        sent.wait()
+        try:
+            raise error
+        except ValueError:
+            start_response("500 Oops", [], sys.exc_info())
+        yield b"never"
+
+    async def on_send(_: int, message: Message) -> None:
+        if message.get("body"):
+            sent.set()
+
+    response = call(bridged(app), Client(on_send=on_send), fails=ValueError)
+    assert response.raised is error
+    assert response.messages == messages_of(200, [], b"first", b"")[:-1]
 
 
 def _tracebacks(error: BaseException) -> list[object]:
@@ -394,7 +421,9 @@ def _tracebacks(error: BaseException) -> list[object]:
         ("2000", [], AppProtocolError),
     ],
 )
-def test_start_response_checks_its_arguments_at_once(status: Any, headers: Any, kind: type[Exception]) -> None:
+def test_start_response_checks_its_arguments_at_once(
+    bridged: Bridged, status: Any, headers: Any, kind: type[Exception]
+) -> None:
     """PEP 3333, "The start_response() Callable": an error is raised while the app is still running, nothing is sent."""
     caught: list[str] = []
 
@@ -406,14 +435,14 @@ def test_start_response_checks_its_arguments_at_once(status: Any, headers: Any, 
         start_response("500 Oops", [])
         return [b"error page"]
 
-    assert call(WSGIMiddleware(app)).body == b"error page"
+    assert call(bridged(app)).body == b"error page"
     assert caught == [kind.__name__]
 
 
 # -- write() ----------------------------------------------------------------------------------------------------------
 
 
-def test_write_comes_before_the_iterable() -> None:
+def test_write_comes_before_the_iterable(bridged: Bridged) -> None:
     """PEP 3333, "The write() Callable": what is written is sent before what the iterable gives, and both in order."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -422,10 +451,10 @@ def test_write_comes_before_the_iterable() -> None:
         write(b"b")
         return [b"c", b"d"]
 
-    assert call(WSGIMiddleware(app)).body == b"abcd"
+    assert call(bridged(app)).body == b"abcd"
 
 
-def test_write_does_not_spare_the_iterable() -> None:
+def test_write_does_not_spare_the_iterable(bridged: Bridged) -> None:
     """PEP 3333, "The write() Callable": an iterable is returned and iterated over even where write() did all."""
     app = Counting([])
 
@@ -437,12 +466,15 @@ def test_write_does_not_spare_the_iterable() -> None:
 
         return app(environ, start)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
-    assert call(WSGIMiddleware(writing)).body == b"all of it"
+    assert call(bridged(writing)).body == b"all of it"
     assert app.closes == 1
 
 
-@pytest.mark.parametrize("data", [b"", b"x"])
-def test_write_sends_the_headers_at_once(data: bytes) -> None:
+# Through more than one bridge an empty write() is an empty chunk between them, and for that the head waits.
+@pytest.mark.parametrize(
+    ("bridged", "data"), [("single", b""), ("single", b"x"), ("nested", b"x")], indirect=["bridged"]
+)
+def test_write_sends_the_headers_at_once(bridged: Bridged, data: bytes) -> None:
     """PEP 3333, "The write() Callable": the first call sends the headers, also with nothing to write."""
     sent = Signal("the head was sent")
 
@@ -455,13 +487,13 @@ def test_write_sends_the_headers_at_once(data: bytes) -> None:
         async def on_send(_: int, __: Message) -> None:
             sent.set()
 
-        response = await answer(WSGIMiddleware(app), Client(on_send=on_send))
+        response = await answer(bridged(app), Client(on_send=on_send))
         assert response.body == data + b"y"
 
     run(main())
 
 
-def test_write_refuses_what_is_not_bytes() -> None:
+def test_write_refuses_what_is_not_bytes(bridged: Bridged) -> None:
     """PEP 3333, "The write() Callable": it accepts bytestrings."""
     caught: list[str] = []
 
@@ -473,14 +505,14 @@ def test_write_refuses_what_is_not_bytes() -> None:
             caught.append(str(error))
         return [b"x"]
 
-    assert call(WSGIMiddleware(app)).body == b"x"
+    assert call(bridged(app)).body == b"x"
     assert "a chunk of type str" in caught[0]
 
 
 # -- The iterable -----------------------------------------------------------------------------------------------------
 
 
-def test_iterable_of_one_chunk_says_its_length_first() -> None:
+def test_iterable_of_one_chunk_says_its_length_first(bridged: Bridged) -> None:
     """PEP 3333, "Handling the Content-Length Header": of an iterable whose len() is 1 the chunk's is the length."""
 
     class One:
@@ -494,10 +526,10 @@ def test_iterable_of_one_chunk_says_its_length_first() -> None:
         start_response("200 OK", [])
         return One()
 
-    assert call(WSGIMiddleware(app)).headers == [(b"content-length", b"5")]
+    assert call(bridged(app)).headers == [(b"content-length", b"5")]
 
 
-def test_iterable_whose_own_iter_raises_fails_with_that() -> None:
+def test_iterable_whose_own_iter_raises_fails_with_that(bridged: Bridged) -> None:
     """PEP 3333, "Error Handling": a TypeError of the app's own is not taken for a missing ``__iter__``."""
 
     class Broken:
@@ -509,30 +541,30 @@ def test_iterable_whose_own_iter_raises_fails_with_that() -> None:
         return Broken()
 
     with pytest.raises(TypeError, match=r"^mine$"):
-        call(WSGIMiddleware(app))
+        call(bridged(app))
 
 
 @pytest.mark.parametrize("returned", [None, 5, object()], ids=["none", "number", "object"])
-def test_iterable_that_is_none_is_an_error(returned: Any) -> None:
+def test_iterable_that_is_none_is_an_error(bridged: Bridged, returned: Any) -> None:
     """PEP 3333, "The Application/Framework Side": the app returns an iterable."""
 
     def app(environ: Environ, start_response: StartResponse) -> Any:
         start_response("200 OK", [])
         return returned
 
-    response = call(WSGIMiddleware(app), fails=AppProtocolError)
+    response = call(bridged(app), fails=AppProtocolError)
     assert f"returned {type(returned).__name__}, which is not iterable" in str(response.raised)
 
 
 @pytest.mark.parametrize("returned", [b"bytes", "text"])
-def test_iterable_that_is_a_string_is_an_error(returned: Any) -> None:
+def test_iterable_that_is_a_string_is_an_error(bridged: Bridged, returned: Any) -> None:
     """PEP 3333, "The Application/Framework Side": an iterable of bytestrings, which no string is."""
 
     def app(environ: Environ, start_response: StartResponse) -> Any:
         start_response("200 OK", [])
         return returned
 
-    response = call(WSGIMiddleware(app), fails=AppProtocolError)
+    response = call(bridged(app), fails=AppProtocolError)
     assert response.messages == []
 
 
@@ -541,21 +573,21 @@ def test_iterable_that_is_a_string_is_an_error(returned: Any) -> None:
     [[b"x", b"y"], [], [b"x", ValueError("in the middle"), b"y"], [ValueError("at once")], [b"", b"x"]],
     ids=["complete", "empty", "failing", "failing at once", "empty first"],
 )
-def test_close_is_called_once_in_the_thread_of_the_app(chunks: list[bytes | BaseException]) -> None:
+def test_close_is_called_once_in_the_thread_of_the_app(bridged: Bridged, chunks: list[bytes | BaseException]) -> None:
     """PEP 3333, "Specification Details": close() is called however the request ends."""
     app = Counting([chunk if isinstance(chunk, bytes) else ValueError("x") for chunk in chunks])
-    call(WSGIMiddleware(app), fails=ValueError if any(isinstance(chunk, ValueError) for chunk in chunks) else None)
+    call(bridged(app), fails=ValueError if any(isinstance(chunk, ValueError) for chunk in chunks) else None)
     assert (app.calls, app.closes, len(app.threads)) == (1, 1, 1)
 
 
-def test_close_is_called_when_the_head_was_wrong() -> None:
+def test_close_is_called_when_the_head_was_wrong(bridged: Bridged) -> None:
     """PEP 3333, "Specification Details": also where the server itself refuses the response."""
     app = Counting([b"x" * 10], headers=[("Content-Length", "20")])
-    call(WSGIMiddleware(app), fails=AppProtocolError)
+    call(bridged(app), fails=AppProtocolError)
     assert app.closes == 1
 
 
-def test_close_of_a_generator_runs_its_finally() -> None:
+def test_close_of_a_generator_runs_its_finally(bridged: Bridged) -> None:
     """PEP 3333, "Specification Details": a generator that is not used up is closed at once, by no collector."""
     log: list[str] = []
 
@@ -568,13 +600,13 @@ def test_close_of_a_generator_runs_its_finally() -> None:
             log.append("closed")
 
     async def main() -> None:
-        assert (await answer(WSGIMiddleware(app))).body == b"x"
+        assert (await answer(bridged(app))).body == b"x"
         assert log == ["closed"]
 
     run(main())
 
 
-def test_chunk_is_sent_before_the_next_is_asked_for() -> None:
+def test_chunk_is_sent_before_the_next_is_asked_for(bridged: Bridged) -> None:
     """PEP 3333, "Buffering and Streaming": no block is delayed until the app makes the next."""
     sent = [Signal(f"chunk {number} was sent") for number in range(5)]
 
@@ -589,9 +621,7 @@ def test_chunk_is_sent_before_the_next_is_asked_for() -> None:
             if 2 <= number <= 6:
                 sent[number - 2].set()
 
-        assert (await answer(WSGIMiddleware(app), Client(on_send=on_send))).messages == messages_of(
-            200, [], *[b"x"] * 5, b""
-        )
+        assert (await answer(bridged(app), Client(on_send=on_send))).messages == messages_of(200, [], *[b"x"] * 5, b"")
 
     run(main())
 
@@ -600,20 +630,20 @@ def test_chunk_is_sent_before_the_next_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("kind", [list, tuple])
-def test_length_cuts_a_whole_body(kind: Callable[[list[bytes]], Iterable[bytes]]) -> None:
+def test_length_cuts_a_whole_body(bridged: Bridged, kind: Callable[[list[bytes]], Iterable[bytes]]) -> None:
     """PEP 3333, "Handling the Content-Length Header": no more is sent than it says."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Length", "3")])
         return kind([b"ab", b"cdef", b"gh"])
 
-    assert call(WSGIMiddleware(app)).messages == messages_of(200, [(b"content-length", b"3")], b"abc")
+    assert call(bridged(app)).messages == messages_of(200, [(b"content-length", b"3")], b"abc")
 
 
-def test_length_stops_the_body() -> None:
+def test_length_stops_the_body(bridged: Bridged) -> None:
     """PEP 3333, "Handling the Content-Length Header": no more is sent than it says, and no more asked for."""
     app = Counting([b"ab", b"cdef", b"gh"], headers=[("Content-Length", "3")])
-    response = call(WSGIMiddleware(app))
+    response = call(bridged(app))
     assert (response.headers, response.body) == ([(b"content-length", b"3")], b"abc")
     assert response.complete
     assert (app.given, app.closes) == (2, 1)
@@ -622,7 +652,7 @@ def test_length_stops_the_body() -> None:
 @pytest.mark.parametrize("kind", [list, tuple, iter])
 @pytest.mark.parametrize("chunks", [[b"ab", b"c"], [b"abc"]])
 def test_length_that_is_not_reached_is_an_error(
-    kind: Callable[[list[bytes]], Iterable[bytes]], chunks: list[bytes]
+    bridged: Bridged, kind: Callable[[list[bytes]], Iterable[bytes]], chunks: list[bytes]
 ) -> None:
     """PEP 3333, "Handling the Content-Length Header": a body that is too short is reported."""
 
@@ -630,13 +660,14 @@ def test_length_that_is_not_reached_is_an_error(
         start_response("200 OK", [("Content-Length", "5")])
         return kind(chunks)
 
-    response = call(WSGIMiddleware(app), fails=AppProtocolError)
+    response = call(bridged(app), fails=AppProtocolError)
     assert not response.complete
     assert "ended 2 bytes before its Content-Length" in str(response.raised)
 
 
 @pytest.mark.parametrize("kind", [list, iter])
 def test_length_without_a_body_leaves_the_answer_to_the_server(
+    bridged: Bridged,
     kind: Callable[[list[bytes]], Iterable[bytes]],
 ) -> None:
     """PEP 3333, "Handling the Content-Length Header": where nothing of the body came, no head is sent either."""
@@ -645,10 +676,10 @@ def test_length_without_a_body_leaves_the_answer_to_the_server(
         start_response("200 OK", [("Content-Length", "5")])
         return kind([])
 
-    assert call(WSGIMiddleware(app), fails=AppProtocolError).messages == []
+    assert call(bridged(app), fails=AppProtocolError).messages == []
 
 
-def test_length_counts_what_is_written() -> None:
+def test_length_counts_what_is_written(bridged: Bridged) -> None:
     """PEP 3333, "Handling the Content-Length Header": write() and the iterable share it."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -657,7 +688,7 @@ def test_length_counts_what_is_written() -> None:
         write(b"")
         return [b"efg", b"h"]
 
-    response = call(WSGIMiddleware(app))
+    response = call(bridged(app))
     assert response.body == b"abcde"
     assert response.complete
 
@@ -665,11 +696,11 @@ def test_length_counts_what_is_written() -> None:
 # -- Other HTTP features ----------------------------------------------------------------------------------------------
 
 
-def test_hop_by_hop_headers_are_the_servers(caplog: pytest.LogCaptureFixture) -> None:
+def test_hop_by_hop_headers_are_the_servers(bridged: Bridged, caplog: pytest.LogCaptureFixture) -> None:
     """PEP 3333, "Other HTTP Features": an app may not set them; they are dropped, and logged once."""
     names = ["Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "TE", "Trailer", "Proxy-Authenticate"]
     app = Counting([b"x"], headers=[*((name, "1") for name in names), ("X-One", "1")])
-    bridge = WSGIMiddleware(app)
+    bridge = bridged(app)
     for _ in range(2):
         assert call(bridge).headers[0] == (b"x-one", b"1")
     assert [record.getMessage() for record in caplog.records if record.name == "a2wsgi"] == [
@@ -678,10 +709,10 @@ def test_hop_by_hop_headers_are_the_servers(caplog: pytest.LogCaptureFixture) ->
     ]
 
 
-def test_expect_continue_is_transparent() -> None:
+def test_expect_continue_is_transparent(bridged: Bridged) -> None:
     """PEP 3333, "HTTP 1.1 Expect/Continue": the app reads the body as any other."""
     scope = http_scope("POST", headers=[(b"expect", b"100-continue"), (b"content-length", b"4")])
-    assert call(WSGIMiddleware(echo.app), Client(b"body"), scope).body == b"body"
+    assert call(bridged(echo.app), Client(b"body"), scope).body == b"body"
 
 
 # -- The standard library's own judge ---------------------------------------------------------------------------------
@@ -698,6 +729,10 @@ def reading(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     return [body]
 
 
+#: Without it a GET has no body (RFC 9112 §6.3).
+CHUNKED = (b"transfer-encoding", b"chunked")
+
+
 def no_content(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     """An app without a body."""
     start_response("204 No Content", [])
@@ -708,25 +743,25 @@ def no_content(environ: Environ, start_response: StartResponse) -> Iterable[byte
 @pytest.mark.parametrize(
     "scope",
     [
-        http_scope(),
+        http_scope(headers=[CHUNKED]),
         http_scope("POST", "/a%20b/%E2%82%AC?q=%20"),
         http_scope("PUT", "/%FF", [(b"content-type", b"text/plain"), (b"content-length", b"7")]),
         http_scope("DELETE", "", root_path="/mounted", path="/mounted", raw_path=b"/mounted"),
         http_scope("PATCH", "/mounted/x", root_path="/mounted"),
         http_scope("OPTIONS", "/"),
-        http_scope("POST", headers=[(b"transfer-encoding", b"chunked"), (b"expect", b"100-continue")]),
+        http_scope("POST", headers=[CHUNKED, (b"expect", b"100-continue")]),
         http_scope(server=("/run/x.sock", None), client=None, http_version="2", headers=[]),
-        http_scope(server=None, client=None, scheme="https", query_string="q=€".encode()),
-        http_scope(headers=[(b"x-same", b"1"), (b"x-same", b"2"), (b"cookie", b"a=1"), (b"cookie", b"b=2")]),
+        http_scope(server=None, client=None, scheme="https", query_string="q=€".encode(), headers=[CHUNKED]),
+        http_scope(headers=[CHUNKED, (b"x-same", b"1"), (b"x-same", b"2"), (b"cookie", b"a=1"), (b"cookie", b"b=2")]),
     ],
     ids=lambda scope: f"{scope['method']} {scope['path']}",
 )
 @pytest.mark.filterwarnings("error")
 def test_validator_is_silent(
-    scope: dict[str, Any], options: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    bridged: Bridged, scope: dict[str, Any], options: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """wsgiref.validate has nothing to say about what an app under the bridge is given, and how it is used."""
     for app, body, errors in ((reading, b"written one\ntwo", "a line\n"), (no_content, b"", "")):
-        response = call(WSGIMiddleware(validator(app), **options), Client(b"one\n", b"two"), dict(scope))
+        response = call(bridged(validator(app), **options), Client(b"one\n", b"two"), dict(scope))
         assert response.body == body
         assert capsys.readouterr() == ("", errors)

@@ -1,6 +1,6 @@
 """An HTTP/1.1 client that does what no other would: it sends bytes as they are, and shows each thing that comes.
 
-Nothing waits longer than `SECONDS`.
+Nothing waits longer than `SECONDS`. `HTTP2Client` does the same in HTTP/2, as far as it can.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import contextlib
 import json
 import socket
 import struct
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -57,12 +58,13 @@ class BrokenError(Exception):
 class Client:
     """One connection."""
 
-    def __init__(self, port: int, *, receive_buffer: int | None = None) -> None:
+    def __init__(self, port: int, *, receive_buffer: int | None = None, seconds: float = SECONDS) -> None:
         self._socket = socket.socket()
         if receive_buffer is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._socket.settimeout(SECONDS)
         self._socket.connect(("127.0.0.1", port))
+        self._socket.settimeout(seconds)
         self._file = self._socket.makefile("rb")
 
     def __enter__(self) -> Self:
@@ -128,7 +130,7 @@ class Client:
         return Head(int(status), tuple(fields))
 
     def chunks(self) -> Iterator[bytes]:
-        """Take the chunks of a body that has no length, one at a time."""
+        """Take the chunks of a chunked body, one at a time."""
         while True:
             length = int(self._line().split(b";")[0], 16)
             data = self._exactly(length)
@@ -137,6 +139,26 @@ class Client:
                 return
             yield data
 
+    def pieces(self, head: Head) -> Iterator[bytes]:
+        """Take a body as it comes, in whatever way its end is told.
+
+        Raises:
+            BrokenError: The server ended the connection within it.
+        """
+        if "chunked" in head.all("transfer-encoding"):
+            yield from self.chunks()
+        elif head.all("content-length"):
+            left = int(head["content-length"])
+            while left:
+                data = self._read(lambda most=left: self._file.read1(most))
+                if not data:
+                    raise BrokenError(f"{left} bytes before the end")
+                left -= len(data)
+                yield data
+        else:
+            while data := self._read(lambda: self._file.read1(65_536)):
+                yield data
+
     def response(self, method: str = "GET") -> Response:
         """Take a response to the end of its body.
 
@@ -144,15 +166,8 @@ class Client:
             BrokenError: The server ended the connection within it.
         """
         head = self.head()
-        if method == "HEAD" or head.status in {204, 304}:
-            body = b""
-        elif "chunked" in head.all("transfer-encoding"):
-            body = b"".join(self.chunks())
-        elif head.all("content-length"):
-            body = self._exactly(int(head["content-length"]))
-        else:
-            body = self._file.read()
-        return Response(head.status, head.fields, body)
+        has_body = method != "HEAD" and head.status not in {204, 304}
+        return Response(head.status, head.fields, b"".join(self.pieces(head)) if has_body else b"")
 
     def is_over(self) -> bool:
         """Whether the server ends the connection, with nothing more to say. Waits for either."""
@@ -180,6 +195,145 @@ class Client:
         except ConnectionError as error:
             raise BrokenError(str(error)) from error
         return data
+
+
+class HTTP2Client(Client):
+    """One connection of HTTP/2 without TLS, and on it one request at a time.
+
+    What HTTP/2 does not have is left out: the body's length need not be said, and chunks are pieces of it.
+    """
+
+    def __init__(self, port: int, *, seconds: float = SECONDS) -> None:
+        import h2.config
+        import h2.connection
+
+        super().__init__(port, seconds=seconds)
+        # It sends what it is told, right or wrong.
+        configuration = h2.config.H2Configuration(
+            header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False
+        )
+        self._http2 = h2.connection.H2Connection(configuration)
+        self._http2.initiate_connection()
+        self._http2.increment_flow_control_window(2**30)
+        self._stream = 0
+        self._left: int | None = 0  # of the body to be sent; None until its end is told
+        self._events: deque[Any] = deque()
+        self._flush()
+
+    def close(self) -> None:
+        """Give up the request, and hang up."""
+        if self._stream:
+            with contextlib.suppress(OSError, self._error()):
+                self._http2.reset_stream(self._stream, 8)  # RFC 9113 §7: CANCEL
+                self._flush()
+        super().close()
+
+    # -- out ------------------------------------------------------------------------------------------------------
+
+    def send_head(self, method: str, target: str | bytes, fields: Fields = ()) -> None:
+        self._stream = self._http2.get_next_available_stream_id()
+        self._left = 0
+        headers: list[tuple[bytes, bytes]] = [
+            (b":method", method.encode()),
+            (b":scheme", b"http"),
+            (b":authority", b"localhost"),
+            (b":path", target.encode("ascii") if isinstance(target, str) else target),
+        ]
+        for name, value in fields:
+            if name == "Transfer-Encoding":
+                self._left = None
+                continue
+            if name == "Content-Length":
+                self._left = int(value)
+            headers.append((name.lower().encode(), value.encode("latin-1")))
+        self._http2.send_headers(self._stream, headers, end_stream=self._left == 0)
+        self._http2.increment_flow_control_window(2**30, self._stream)
+        self._flush()
+
+    def send(self, data: bytes) -> None:
+        if self._left is not None:
+            self._left -= len(data)
+        while data:
+            size = min(self._http2.local_flow_control_window(self._stream), self._http2.max_outbound_frame_size)
+            if not size:
+                self._receive()
+                continue
+            self._http2.send_data(self._stream, data[:size], end_stream=self._left == 0 and size >= len(data))
+            data = data[size:]
+            self._flush()
+
+    def send_chunk(self, data: bytes) -> None:
+        if data:
+            self.send(data)
+        else:
+            self._http2.end_stream(self._stream)
+            self._flush()
+
+    # -- in -------------------------------------------------------------------------------------------------------
+
+    def head(self) -> Head:
+        import h2.events
+
+        event = self._next()
+        if not isinstance(event, (h2.events.ResponseReceived, h2.events.InformationalResponseReceived)):
+            raise BrokenError(f"{event!r} before the head")
+        fields = [(name.decode(), value.decode("latin-1")) for name, value in event.headers or ()]
+        return Head(int(fields[0][1]), tuple(fields[1:]))
+
+    def pieces(self, head: Head) -> Iterator[bytes]:
+        import h2.events
+
+        while not isinstance(event := self._next(), h2.events.StreamEnded):
+            if not isinstance(event, h2.events.DataReceived):
+                raise BrokenError(f"{event!r} within the body")
+            yield event.data or b""
+        self._stream = 0
+
+    def is_over(self) -> bool:
+        return True  # what goes wrong is the end of a stream, which the next request does not use
+
+    def _next(self) -> Any:
+        """The next event of the request's."""
+        while not self._events:
+            self._receive()
+        return self._events.popleft()
+
+    def _receive(self) -> None:
+        import h2.events
+
+        try:
+            data = self._socket.recv(65_536)
+        except ConnectionError as error:
+            raise BrokenError(str(error)) from error
+        if not data:
+            raise BrokenError("the connection has ended")
+        for event in self._http2.receive_data(data):
+            if isinstance(event, h2.events.ConnectionTerminated) or (
+                isinstance(event, _stream_events()) and event.stream_id == self._stream
+            ):
+                self._events.append(event)
+        self._flush()
+
+    def _flush(self) -> None:
+        self._socket.sendall(self._http2.data_to_send())
+
+    @staticmethod
+    def _error() -> type[Exception]:
+        import h2.exceptions
+
+        return h2.exceptions.ProtocolError
+
+
+def _stream_events() -> tuple[type[Any], ...]:
+    from h2 import events
+
+    return (
+        events.ResponseReceived,
+        events.InformationalResponseReceived,
+        events.DataReceived,
+        events.StreamEnded,
+        events.StreamReset,
+    )
 
 
 @contextlib.contextmanager

@@ -1,51 +1,105 @@
-"""Starts each ASGI server once for all tests of a module, and skips what cannot be tested here.
+"""Runs tests on each server that the tests know, and notes what came out.
 
-A test that wants `asgi_server` runs on each server, or on those in its module's ``SERVERS``; one that wants
-`asgi_server_name` starts its own. A module's ``CANNOT`` has the tests that a server cannot pass whatever a bridge does,
-with the reason.
+A test that wants `served` runs on each server of a kind that its module has an app for, in ``APPLICATIONS``, or on those
+in its ``ON``; all tests of a module share the server. One that wants `server_name` starts its own. A server that
+cannot pass a test says so in `interop.servers`: then the test has to fail there.
+
+Where the environment variable ``A2WSGI_TEST_RESULTS`` names a directory, what `test_behaviour` found is written there,
+by each process of pytest's into a file of its own. `interop.compatibility` makes a page of it.
 """
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Iterator, Mapping
+import json
+import os
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
-from interop.asgi_servers import ASGI_SERVERS
-from support.servers import Server, running
+from interop.servers import SERVERS, Served, serving
+
+PATIENCE_FOR_WHAT_FAILS = 1.0
+
+Results = dict[str, dict[str, dict[str, str]]]
+RESULTS = pytest.StashKey[Results]()
+CANNOT = pytest.StashKey[str]()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test once for each server."""
-    if "asgi_server_name" in metafunc.fixturenames:
-        names = getattr(metafunc.module, "SERVERS", list(ASGI_SERVERS))
-        metafunc.parametrize("asgi_server_name", names, indirect=True, scope="module")
+    if "server_name" in metafunc.fixturenames:
+        kinds = metafunc.module.APPLICATIONS
+        names = getattr(metafunc.module, "ON", [name for name, kind in SERVERS.items() if kind.calls in kinds])
+        metafunc.parametrize("server_name", names, indirect=True, scope="module")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Expect to fail what a server cannot do."""
+    for item in items:
+        if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+            continue
+        parameters = dict(item.callspec.params)
+        kind = SERVERS.get(parameters.pop("server_name", ""))
+        if kind is None:
+            continue
+        test = item.originalname
+        one = f"{test}[{'-'.join(map(str, parameters.values()))}]"
+        reason = kind.cannot.get(one) or kind.cannot.get(test)
+        if reason is not None:
+            item.stash[CANNOT] = reason
+            hangs = {test, one} & kind.hangs
+            item.add_marker(pytest.mark.skip(reason) if hangs else pytest.mark.xfail(strict=True, reason=reason))
 
 
 @pytest.fixture(scope="module")
-def asgi_server_name(request: pytest.FixtureRequest) -> str:
+def server_name(request: pytest.FixtureRequest) -> str:
     """The name of a server that is installed."""
     name: str = request.param
-    for package in (*ASGI_SERVERS[name].packages, "django", "flask", "starlette"):
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} is not installed")
+    missing = SERVERS[name].missing()
+    if missing:
+        pytest.skip(missing)
     return name
 
 
 @pytest.fixture(scope="module")
-def asgi_server(asgi_server_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that runs `interop.wsgi_apps`."""
-    with running(ASGI_SERVERS[asgi_server_name].command, tmp_path_factory.mktemp("server")) as server:
-        yield server
+def _served(
+    server_name: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    app = request.module.APPLICATIONS[SERVERS[server_name].calls]
+    with serving(server_name, app, tmp_path_factory.mktemp("server")) as served:
+        yield served
 
 
-@pytest.fixture(autouse=True)
-def _only_what_the_server_can(request: pytest.FixtureRequest) -> None:
-    """Skip a test that the server cannot pass."""
-    if "asgi_server_name" in request.fixturenames:
-        cannot: Mapping[tuple[str, str], str] = getattr(request.module, "CANNOT", {})
-        name = request.getfixturevalue("asgi_server_name")
-        reason = cannot.get((name, request.function.__name__))
-        if reason is not None:
-            pytest.skip(f"{name} {reason}")
+@pytest.fixture
+def served(_served: Served, request: pytest.FixtureRequest) -> Served:
+    """A server that runs the module's app. One that is expected to fail is not waited for long."""
+    return _served.with_patience(PATIENCE_FOR_WHAT_FAILS) if CANNOT in request.node.stash else _served
+
+
+# -- What came out ------------------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note what a test found: nothing if it passed, or why the server could not."""
+    report = yield
+    if item.path.stem == "test_behaviour" and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+        reason = item.stash.get(CANNOT, "")
+        expected = report.skipped and reason
+        if report.failed or expected or (report.when == "call" and report.passed):
+            found = "failed" if report.failed else reason if expected else ""
+            results = item.config.stash.setdefault(RESULTS, {})
+            server = item.callspec.params["server_name"]
+            results.setdefault(server, {}).setdefault(item.originalname, {})[item.name] = found
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write down what this process has noted."""
+    directory = os.environ.get("A2WSGI_TEST_RESULTS")
+    results = session.config.stash.get(RESULTS, None)
+    if directory and results:
+        path = Path(directory)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / f"{os.environ.get('PYTEST_XDIST_WORKER', 'main')}.json").write_text(json.dumps(results))

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from a2wsgi import ClientDisconnected, _handoff
-from a2wsgi._handoff import Disconnection, ToLoop, ToThread
+from a2wsgi._disconnection import Disconnection
+from a2wsgi._handoff import ToLoop, ToThread
 from a2wsgi._runtime import Doorbell, Runtime, wake
 from support.asgi_driver import run
 from support.lockstep import BOUND_SECONDS, Lockstep, Signal

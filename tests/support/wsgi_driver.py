@@ -119,6 +119,11 @@ class Response:
     def body(self) -> bytes:
         return b"".join(self.chunks)
 
+    @property
+    def fields(self) -> list[tuple[str, str]]:
+        """The headers, with names in lower case (RFC 9110 §5.1: case-insensitive)."""
+        return [(name.lower(), value) for name, value in self.headers or []]
+
 
 @dataclass
 class Exchange:
