@@ -10,13 +10,15 @@ TESTARGS ?=
 TESTJOBS ?= 3
 # The dependency group that `make test` installs: CI takes `test-core` for the interpreters besides the default one.
 TESTGROUP ?= test
+# Where each test leaves what it found of each server, for docs/compatibility.md.
+RESULTS ?= .test-results
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # one pip at a time works in an environment
-.PHONY: help demo test check lint types docs format clean
+.PHONY: help demo test check lint types docs compatibility ecosystem format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
@@ -26,9 +28,11 @@ demo: $(VENV)/.installed-demo ## Run examples/demo.py
 	@trap : INT; $(PY) examples/demo.py || [ $$? -eq 130 ]
 
 test: $(VENV)/.installed-$(TESTGROUP) ## Run the tests (TESTARGS='...' goes to pytest)
-	$(PY) -m pytest -n $(TESTJOBS) --dist worksteal $(TESTARGS)
+	@rm -rf $(RESULTS)
+	A2WSGI_TEST_RESULTS=$(CURDIR)/$(RESULTS) $(PY) -m pytest -n $(TESTJOBS) --dist worksteal $(TESTARGS)
 
-check: lint types docs test ## Run all that CI runs on one interpreter: lint, types, docs, tests
+check: lint types docs test ## Run all that CI runs on one interpreter: lint, types, docs, tests, and the page of what works where
+	$(PY) tests/interop/compatibility.py $(RESULTS) --check
 
 lint: $(VENV)/.installed-lint ## Check style and format
 	$(PY) -m ruff check
@@ -41,12 +45,18 @@ types: $(VENV)/.installed-lint $(VENV)/.installed-test ## Check the types
 docs: $(VENV)/.installed-docs ## Build the documentation into docs/_build/html; a warning is an error
 	$(PY) -m sphinx -q -nW --keep-going -b html docs docs/_build/html
 
+compatibility: $(VENV)/.installed-test ## Write docs/compatibility.md from the last `make test`
+	$(PY) tests/interop/compatibility.py $(RESULTS)
+
+ecosystem: $(VENV)/.created ## Run the frameworks' own tests behind a double bridge (SUITES='flask starlette')
+	$(PY) ecosystem/run.py $(SUITES)
+
 format: $(VENV)/.installed-lint ## Format the code, and mend what ruff can mend
 	$(PY) -m ruff check --fix-only
 	$(PY) -m ruff format
 
 clean: ## Remove the environments, caches and builds
-	rm -rf .venv .venv-* build dist docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* .ecosystem $(RESULTS) build dist docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src tests examples benchmarks docs -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # An environment that is there and works is adopted; one that is broken, or was left half made, is made anew.

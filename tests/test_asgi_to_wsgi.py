@@ -11,19 +11,22 @@ import io
 import logging
 import select
 import socket
+import sys
 import threading
+import types
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from a2wsgi import AppError, AppProtocolError, BridgeClosed, BridgeError, ClientDisconnected
 from a2wsgi.asgi_to_wsgi import ASGIMiddleware
+from support.bridges import Nested, only_single
 from support.lockstep import BOUND_SECONDS, Signal
 from support.wsgi_driver import BodyStream, Exchange, InThread, Response, call, environ_of
 
-Bridge = Callable[..., ASGIMiddleware]
+Bridge = Callable[..., Any]
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
 
@@ -53,10 +56,21 @@ def _uvloop_has_its_pipe() -> None:
         loop.close()
 
 
-@pytest.fixture(params=["thread", "inline", "loop", "uvloop"])
+#: The kinds of a bridge alone; besides there is "nested", one around one around one.
+ALONE = ["thread", "inline", "loop", "uvloop"]
+HEAD_WAITS = "PEP 3333 between two bridges has the head wait for the first chunk that is not empty"
+
+
+def alone(reason: str) -> pytest.MarkDecorator:
+    """Run a test through one bridge of each kind, for that reason."""
+    return only_single(reason, "bridge", ALONE)
+
+
+@pytest.fixture(params=[*ALONE, "nested"])
 def bridge(request: pytest.FixtureRequest) -> Iterator[Bridge]:
     """Makes a bridge of each kind, without lifespan unless it is asked for."""
-    made: list[ASGIMiddleware] = []
+    made: list[Any] = []
+    kind_of_bridge: Any = Nested if request.param == "nested" else ASGIMiddleware
     loop = thread = None
     kind: dict[str, Any] = {"inline": True} if request.param == "inline" else {}
     if request.param in {"loop", "uvloop"}:
@@ -66,10 +80,9 @@ def bridge(request: pytest.FixtureRequest) -> Iterator[Bridge]:
         thread.start()
         kind = {"loop": loop}
 
-    def make(app: Any, **options: Any) -> ASGIMiddleware:
-        bridge: ASGIMiddleware = ASGIMiddleware(app, **{"lifespan": False, **kind, **options})
-        made.append(bridge)
-        return bridge
+    def make(app: Any, **options: Any) -> Any:
+        made.append(kind_of_bridge(app, **{"lifespan": False, **kind, **options}))
+        return made[-1]
 
     yield make
     for one in made:
@@ -112,6 +125,7 @@ def test_response_in_many_pieces_arrives_whole(bridge: Bridge) -> None:
     assert response.headers == [("content-type", "text/plain")]
 
 
+@alone(HEAD_WAITS)
 def test_head_is_given_to_the_server_before_there_is_a_body(bridge: Bridge) -> None:
     """PAINS D6: start_response is called at the app's start message, and an empty chunk lets the server flush it."""
     more = Signal("more")
@@ -205,11 +219,13 @@ def test_app_runs_in_a_copy_of_the_server_threads_context(bridge: Bridge) -> Non
     variable.reset(token)
 
 
+@alone("a bridge further out logs what the close() of a WSGI app raises, as its client has the whole response")
 @pytest.mark.parametrize(
     ("messages", "where"),
     [
         ([], "call"),
-        ([START, body(b"x" * 100_000, more=True)], "iteration"),  # too much to be queued: the server has begun with it
+        # Each is too much to be queued: the server has begun with the first when the second is sent.
+        ([START, body(b"x" * 100_000, more=True), body(b"x" * 100_000, more=True)], "iteration"),
         ([START, body(b"x")], "close"),
     ],
     ids=["before the head", "in the body", "after the end"],
@@ -341,6 +357,7 @@ def test_stream_that_gives_less_than_asked_is_read_on(bridge: Bridge) -> None:
     assert call(bridge(echo), environ).body == b"r:abcdefg"
 
 
+@alone("a body that is shorter than its length was cut off, for a bridge further in")
 @pytest.mark.parametrize("missing", ["absent", "none"])
 def test_missing_input_is_an_empty_body(bridge: Bridge, missing: str) -> None:
     """PAINS A4: wsgi.input may be None or absent."""
@@ -373,6 +390,7 @@ def test_body_without_a_length_is_read_where_it_has_an_end(
         stream.seek(0)
 
 
+@alone("a bridge in between takes no response for a client that left")
 @pytest.mark.parametrize("length", [100, 100_000], ids=["read before", "read on"])
 @pytest.mark.parametrize("error", [None, OSError("reset")], ids=["eof", "raises"])
 def test_body_that_ends_early_is_a_disconnect(bridge: Bridge, length: int, error: Exception | None) -> None:
@@ -505,6 +523,7 @@ def test_error_after_the_head_is_raised_by_the_iteration(bridge: Bridge) -> None
     exchange.close()
 
 
+@alone("a bridge further out logs what the close() of a WSGI app raises, as its client has the whole response")
 def test_error_after_the_whole_response_is_raised_by_close(bridge: Bridge, caplog: pytest.LogCaptureFixture) -> None:
     """PAINS H2: Starlette sends its error page and then raises; the page goes out, and the error is not lost."""
 
@@ -663,6 +682,7 @@ def test_early_close_wakes_an_app_that_waits_in_send(bridge: Bridge) -> None:
     ended.wait()
 
 
+@alone(HEAD_WAITS)
 def test_early_close_cancels_an_app_that_goes_on(bridge: Bridge, caplog: pytest.LogCaptureFixture) -> None:
     """PAINS E2: an app that neither receives nor sends is cancelled after grace_timeout, and nothing is logged (H5)."""
     ended = Signal("ended")
@@ -723,6 +743,39 @@ def test_client_that_hangs_up_on_a_quiet_response_is_noticed(server: str) -> Non
         ended.wait()
 
 
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="needs Linux")
+@pytest.mark.parametrize("server", ["gunicorn", "werkzeug", "waitress", "uwsgi"])
+def test_client_that_hangs_up_before_the_head_is_noticed(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PAINS E2: an app that has its request is told before it has answered; the server gets an OSError, and no page."""
+    ended = Signal("ended")
+    at_work = Signal("at work")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        at_work.set()
+        assert await receive() == {"type": "http.disconnect"}
+        ended.set()
+
+    ours, clients = socket.socketpair()
+    with ours, clients:
+        gone = Signal("gone")
+        keys: dict[str, Any] = {f"{server}.socket": ours}
+        if server == "waitress":
+            keys = {"waitress.client_disconnected": gone.is_set}
+        elif server == "uwsgi":
+            keys = {"uwsgi.version": b"2.0.28"}
+            module = types.SimpleNamespace(opt={"enable-threads": True}, connection_fd=ours.fileno)
+            monkeypatch.setitem(sys.modules, "uwsgi", cast("types.ModuleType", module))
+        waiting = InThread(Exchange(threaded()(app), {**environ_of(), **keys}).begin)
+        at_work.wait()
+        clients.close()
+        gone.set()
+        with pytest.raises(ClientDisconnected, match="hung up before the response began"):
+            waiting.result()
+        ended.wait()
+
+
+@alone(HEAD_WAITS)
 def test_start_response_that_raises_ends_the_app(bridge: Bridge) -> None:
     """DESIGN 5.5: a server that fails at the head is raised to, and the app gets http.disconnect."""
     ended = Signal("ended")
@@ -949,6 +1002,7 @@ def test_inline_serves_threads_one_at_a_time() -> None:
 # -- Nothing is left --------------------------------------------------------------------------------------------------
 
 
+@alone("it looks into the one bridge")
 def test_request_leaves_nothing_to_the_garbage_collector(bridge: Bridge) -> None:
     """DESIGN 7: nothing of a request is a cycle: its objects go with it, not at a collection."""
     one = bridge(hello)

@@ -214,7 +214,7 @@ def test_given_loop_of_the_parent_is_an_error_in_the_child(served: bool) -> None
 # -- The end of the process -------------------------------------------------------------------------------------------
 
 PROGRAM = """
-    import asyncio, sys
+    import asyncio, logging, sys
     from support.wsgi_driver import call
     from a2wsgi.asgi_to_wsgi import ASGIMiddleware
 
@@ -232,6 +232,7 @@ PROGRAM = """
         await send({{"type": "http.response.start", "status": 200, "headers": []}})
         await send({{"type": "http.response.body", "body": b"hello"}})
 
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # its debug mode warns of a machine that is slow
     one = ASGIMiddleware(app, {options})
     print(call(one).body.decode())
 """
@@ -285,7 +286,8 @@ def test_under_gevent_other_greenlets_run_and_see_no_loop() -> None:
     program = """
         import gevent.monkey
         gevent.monkey.patch_all()
-        import asyncio, time, gevent
+        import asyncio, logging, time, gevent
+        logging.getLogger("asyncio").setLevel(logging.ERROR)  # its debug mode warns of a machine that is slow
         from support.wsgi_driver import call, environ_of
         from a2wsgi.asgi_to_wsgi import ASGIMiddleware
 

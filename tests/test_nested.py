@@ -509,6 +509,7 @@ def scopes(draw: st.DrawFn) -> dict[str, Any]:
         "server": draw(ADDRESSES),
         "state": {"one": object()},
         "extensions": draw(st.sampled_from([{}, {"tls": {"version": 772}}])),
+        "session": {"user": object()},  # of a middleware further out
     }
 
 

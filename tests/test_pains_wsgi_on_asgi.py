@@ -243,8 +243,8 @@ def test_stream_leaves_as_it_is_made() -> None:
 
 
 def test_quiet_stream_has_its_head_sent_by_an_empty_write() -> None:
-    """D6: an event stream that has nothing to say yet pushes its head with ``write(b"")``."""
-    head_sent = Signal("the head was sent")
+    """D6: ``write(b"")`` pushes the head of a stream that has nothing to say, also where a body has to follow it."""
+    head_sent = Signal("the head was sent, and an empty body after it")
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         write = start_response("200 OK", [("Content-Type", "text/event-stream")])
@@ -254,7 +254,7 @@ def test_quiet_stream_has_its_head_sent_by_an_empty_write() -> None:
 
     async def main() -> None:
         async def on_send(_: int, message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message == {"type": "http.response.body", "body": b"", "more_body": True}:
                 head_sent.set()
 
         response = await answer(WSGIMiddleware(app), Client(on_send=on_send))

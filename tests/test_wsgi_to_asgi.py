@@ -1,4 +1,9 @@
-"""What happens to a request of an ASGI server that a WSGI app answers, in the order of time."""
+"""What happens to a request of an ASGI server that a WSGI app answers, in the order of time.
+
+A test that has its bridge from `bridged` holds for a bridge around a bridge around a bridge as well. One that makes a
+`WSGIMiddleware` holds for that alone: it counts what one bridge does, threads, messages and bytes held, asks when it
+does it, or for the reason by which it names an ending; of several each has its own.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +32,7 @@ from a2wsgi import (
     ServerProtocolError,
     Statistics,
     WSGIMiddleware,
+    _handoff,
     _incoming,
     _runtime,
     _workers,
@@ -38,6 +44,7 @@ from apps.raising import Place, Raising
 from apps.recording import Recording
 from apps.waiting import Waiting
 from support.asgi_driver import Client, Message, answer, body_message, call, http_scope, messages_of, run, until
+from support.bridges import Bridged, bridges_to_asgi
 from support.lockstep import BOUND_SECONDS, Lockstep, Signal
 
 HELLO = messages_of(200, [(b"content-type", b"text/plain"), (b"content-length", b"5")], b"hello")
@@ -61,6 +68,13 @@ def no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_runtime, "TICK_SECONDS", 3600.0)
 
 
+@pytest.fixture(params=["single", "nested"])
+def bridged(request: pytest.FixtureRequest) -> Iterator[Bridged]:
+    """Makes an ASGI app of a WSGI app, by one bridge or by three around one another."""
+    with bridges_to_asgi(request.param) as make:
+        yield make
+
+
 def our_log(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
     """What a2wsgi has logged: the level and the text of each record."""
     return [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "a2wsgi"]
@@ -74,9 +88,9 @@ def test_bridge_is_an_asgi3_app_to_servers() -> None:
     assert inspect.iscoroutinefunction(WSGIMiddleware(hello.app).__call__)
 
 
-def test_bridge_answers_what_the_app_says() -> None:
+def test_bridge_answers_what_the_app_says(bridged: Bridged) -> None:
     """A response that is complete at once is two messages, with the length that the app did not say."""
-    assert call(WSGIMiddleware(hello.app)).messages == HELLO
+    assert call(bridged(hello.app)).messages == HELLO
 
 
 def test_subclass_calls_super() -> None:
@@ -125,9 +139,9 @@ def test_bridge_refuses_an_option_below_its_minimum(option: str, value: float) -
         WSGIMiddleware(hello.app, **options)
 
 
-def test_positional_options_are_those_of_1_10_10() -> None:
+def test_positional_options_are_those_of_1_10_10(bridged: Bridged) -> None:
     """``workers`` and ``send_queue_size`` may be positional, what is new may not."""
-    assert call(WSGIMiddleware(hello.app, 3, 5)).messages == HELLO
+    assert call(bridged(hello.app, 3, 5)).messages == HELLO
     with pytest.raises(TypeError):
         WSGIMiddleware(hello.app, 3, 5, 7)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 
@@ -154,17 +168,17 @@ def test_dropped_bridge_ends_its_threads() -> None:
     assert not threads[0].is_alive()
 
 
-def test_unknown_scope_is_a_server_error() -> None:
+def test_unknown_scope_is_a_server_error(bridged: Bridged) -> None:
     """A scope of a type that ASGI does not have is answered by an error that names the type."""
     with pytest.raises(ServerProtocolError, match=r"of type 'carrier\.pigeon'"):
-        call(WSGIMiddleware(hello.app), None, {"type": "carrier.pigeon"})
+        call(bridged(hello.app), None, {"type": "carrier.pigeon"})
 
 
-def test_websocket_is_refused_before_its_handshake(caplog: pytest.LogCaptureFixture) -> None:
+def test_websocket_is_refused_before_its_handshake(bridged: Bridged, caplog: pytest.LogCaptureFixture) -> None:
     """A close before the acceptance has the server answer 403; the log says so."""
     caplog.set_level(logging.INFO, "a2wsgi")
     client = Client(messages=[{"type": "websocket.connect"}])
-    response = call(WSGIMiddleware(hello.app), client, {"type": "websocket", "path": "/ws"})
+    response = call(bridged(hello.app), client, {"type": "websocket", "path": "/ws"})
     assert response.messages == [{"type": "websocket.close", "code": 1008, "reason": ""}]
     assert our_log(caplog) == [("INFO", "403 to a WebSocket at '/ws': a WSGI app cannot take it")]
 
@@ -172,11 +186,11 @@ def test_websocket_is_refused_before_its_handshake(caplog: pytest.LogCaptureFixt
 # -- Request in -------------------------------------------------------------------------------------------------------
 
 
-def test_body_is_read_ahead_before_a_worker_is_taken() -> None:
+def test_body_is_read_ahead_before_a_worker_is_taken(bridged: Bridged) -> None:
     """A client that is slow with a small body holds no worker."""
 
     async def main() -> None:
-        bridge = WSGIMiddleware(echo.app, workers=1)
+        bridge = bridged(echo.app, workers=1)
         slow = Client(b"ab", complete=False)
         task = asyncio.ensure_future(answer(bridge, slow, http_scope("POST")))
         await slow.hungry.wait_in_task()
@@ -187,11 +201,11 @@ def test_body_is_read_ahead_before_a_worker_is_taken() -> None:
     run(main())
 
 
-def test_slow_upload_holds_no_client_back() -> None:
+def test_slow_upload_holds_no_client_back(bridged: Bridged) -> None:
     """With one worker, a request that comes after a slow upload is answered before it."""
 
     async def main() -> None:
-        bridge = WSGIMiddleware(echo.app, workers=1)
+        bridge = bridged(echo.app, workers=1)
         slow = Client(b"ab", complete=False)
         task = asyncio.ensure_future(answer(bridge, slow, http_scope("POST")))
         await slow.hungry.wait_in_task()
@@ -203,13 +217,13 @@ def test_slow_upload_holds_no_client_back() -> None:
 
 
 @pytest.mark.parametrize("buffer_bytes", [65_536, 10])
-def test_worker_is_taken_when_the_buffer_is_full(buffer_bytes: int) -> None:
+def test_worker_is_taken_when_the_buffer_is_full(bridged: Bridged, buffer_bytes: int) -> None:
     """The app starts before the end of a body that fills the buffer, and not one byte earlier."""
 
     async def main() -> None:
         app = Waiting()
         options: dict[str, Any] = {} if buffer_bytes == 65_536 else {"request_buffer_bytes": buffer_bytes}
-        bridge = WSGIMiddleware(app, **options)
+        bridge = bridged(app, **options)
         client = Client(b"x" * (buffer_bytes - 1), complete=False)
         task = asyncio.ensure_future(answer(bridge, client, http_scope("POST")))
         await client.hungry.wait_in_task()
@@ -222,7 +236,7 @@ def test_worker_is_taken_when_the_buffer_is_full(buffer_bytes: int) -> None:
     run(main())
 
 
-def test_app_reads_the_body_as_it_arrives() -> None:
+def test_app_reads_the_body_as_it_arrives(bridged: Bridged) -> None:
     """The app has the first byte before the last one is sent (a body past the buffer is streamed)."""
     step = Lockstep()
     parts: list[bytes] = []
@@ -237,7 +251,7 @@ def test_app_reads_the_body_as_it_arrives() -> None:
 
     async def main() -> None:
         client = Client(b"ab", complete=False)
-        bridge = WSGIMiddleware(app, request_buffer_bytes=2)
+        bridge = bridged(app, request_buffer_bytes=2)
         task = asyncio.ensure_future(answer(bridge, client, http_scope("POST")))
         async with step(2):
             client.send_body(b"cd")
@@ -264,14 +278,14 @@ def test_app_starts_at_once_without_a_buffer() -> None:
 
 
 @pytest.mark.parametrize("parts", [(b"abc", b"def"), (b"a" * 70_000, b"b" * 70_000)])
-def test_body_is_the_same_without_a_buffer(parts: tuple[bytes, ...]) -> None:
+def test_body_is_the_same_without_a_buffer(bridged: Bridged, parts: tuple[bytes, ...]) -> None:
     """``request_buffer_bytes=0`` loses nothing."""
-    bridge = WSGIMiddleware(echo.app, request_buffer_bytes=0)
+    bridge = bridged(echo.app, request_buffer_bytes=0)
     assert call(bridge, Client(*parts), http_scope("POST")).body == b"".join(parts)
 
 
 @pytest.mark.usefixtures("no_timer")
-def test_expect_100_is_asked_for_by_the_first_read() -> None:
+def test_expect_100_is_asked_for_by_the_first_read(bridged: Bridged) -> None:
     """RFC 9110 §10.1.1: nothing is received for a request that expects 100-continue until the app reads."""
     step = Lockstep()
 
@@ -287,7 +301,7 @@ def test_expect_100_is_asked_for_by_the_first_read() -> None:
     async def main() -> None:
         client = Client(b"body")
         scope = http_scope("POST", headers=[(b"expect", b"100-Continue"), (b"content-length", b"4")])
-        task = asyncio.ensure_future(answer(WSGIMiddleware(app), client, scope))
+        task = asyncio.ensure_future(answer(bridged(app), client, scope))
         async with step(2):
             assert client.receives == 0
         assert (await task).messages == echoed(b"body")
@@ -297,7 +311,7 @@ def test_expect_100_is_asked_for_by_the_first_read() -> None:
 
 
 @pytest.mark.usefixtures("quick_timer")
-def test_expect_100_is_not_asked_for_before_the_head_is_sent() -> None:
+def test_expect_100_is_not_asked_for_before_the_head_is_sent(bridged: Bridged) -> None:
     """An app that answers by the head alone has nothing received before ``send()`` of the start has returned."""
     received_at_start: list[int] = []
 
@@ -310,14 +324,14 @@ def test_expect_100_is_not_asked_for_before_the_head_is_sent() -> None:
 
         client = Client(on_send=on_send, complete=False)
         scope = http_scope("POST", headers=[(b"expect", b"100-continue"), (b"content-length", b"4")])
-        assert (await answer(WSGIMiddleware(hello.app), client, scope)).messages == HELLO
+        assert (await answer(bridged(hello.app), client, scope)).messages == HELLO
 
     run(main())
     assert received_at_start == [0]
 
 
 @pytest.mark.usefixtures("quick_timer")
-def test_expect_100_client_is_watched_once_it_is_answered() -> None:
+def test_expect_100_client_is_watched_once_it_is_answered(bridged: Bridged) -> None:
     """After the head the client sends its body or leaves, and is heard."""
     app = endless()
 
@@ -328,9 +342,10 @@ def test_expect_100_client_is_watched_once_it_is_answered() -> None:
 
         client = Client(on_send=on_send, complete=False)
         scope = http_scope("POST", headers=[(b"expect", b"100-continue"), (b"content-length", b"4")])
-        await answer(WSGIMiddleware(app), client, scope)
+        await answer(bridged(app), client, scope)
 
     run(main())
+    app.closed.wait()
     assert app.closes == 1
 
 
@@ -356,17 +371,17 @@ def test_spool_takes_the_whole_body_first() -> None:
     assert kinds == [io.BufferedRandom]
 
 
-def test_spool_within_the_buffer_is_no_file() -> None:
+def test_spool_within_the_buffer_is_no_file(bridged: Bridged) -> None:
     """A small body stays in memory."""
     app = Recording()
-    call(WSGIMiddleware(app, spool_request=True), Client(b"abc"), http_scope("POST"))
+    call(bridged(app, spool_request=True), Client(b"abc"), http_scope("POST"))
     assert isinstance(app.environ["wsgi.input"], io.BytesIO)
 
 
-def test_spool_closes_its_file_after_the_request() -> None:
+def test_spool_closes_its_file_after_the_request(bridged: Bridged) -> None:
     """The temporary file is closed as soon as the app is through."""
     app = Recording()
-    call(WSGIMiddleware(app, request_buffer_bytes=0, spool_request=True), Client(b"abc"), http_scope("POST"))
+    call(bridged(app, request_buffer_bytes=0, spool_request=True), Client(b"abc"), http_scope("POST"))
     assert app.environ["wsgi.input"].closed
 
 
@@ -386,12 +401,12 @@ def test_spool_closes_its_file_when_the_client_left() -> None:
     assert len(errors) == 1
 
 
-def test_spool_closes_its_file_when_the_request_is_shed() -> None:
+def test_spool_closes_its_file_when_the_request_is_shed(bridged: Bridged) -> None:
     """A spooled request that finds no place in the queue leaves no file open."""
 
     async def main() -> None:
         app = Waiting()
-        bridge = WSGIMiddleware(app, workers=1, max_queue=0, request_buffer_bytes=0, spool_request=True)
+        bridge = bridged(app, workers=1, max_queue=0, request_buffer_bytes=0, spool_request=True)
         first = asyncio.ensure_future(answer(bridge, Client(b"abc"), http_scope("POST")))
         await app.entered.wait_in_task()
         assert (await answer(bridge, Client(b"def"), http_scope("POST"))).status == 503
@@ -402,12 +417,12 @@ def test_spool_closes_its_file_when_the_request_is_shed() -> None:
     run(main())
 
 
-def test_spool_closes_its_file_when_the_request_is_cancelled() -> None:
+def test_spool_closes_its_file_when_the_request_is_cancelled(bridged: Bridged) -> None:
     """A request that is cancelled in the middle of an upload leaves no file open."""
 
     async def main() -> None:
         client = Client(b"abc", complete=False)
-        bridge = WSGIMiddleware(hello.app, request_buffer_bytes=0, spool_request=True)
+        bridge = bridged(hello.app, request_buffer_bytes=0, spool_request=True)
         task = asyncio.ensure_future(answer(bridge, client, http_scope("POST"), fails=asyncio.CancelledError))
         await client.hungry.wait_in_task()
         task.cancel()
@@ -416,7 +431,7 @@ def test_spool_closes_its_file_when_the_request_is_cancelled() -> None:
     run(main())
 
 
-def test_spool_file_that_cannot_be_closed_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spool_file_that_cannot_be_closed_harms_nobody(bridged: Bridged, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that is full says so again when the file is closed: the worker lives, and the response is whole."""
 
     class Full(io.BytesIO):
@@ -425,7 +440,7 @@ def test_spool_file_that_cannot_be_closed_harms_nobody(monkeypatch: pytest.Monke
             raise OSError("No space left on device")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", Full)
-    bridge = WSGIMiddleware(echo.app, workers=1, request_buffer_bytes=0, spool_request=True)
+    bridge = bridged(echo.app, workers=1, request_buffer_bytes=0, spool_request=True)
     for _ in range(2):
         assert call(bridge, Client(b"abc"), http_scope("POST")).messages == echoed(b"abc")
 
@@ -448,7 +463,8 @@ def test_spool_file_that_cannot_be_closed_harms_nobody(monkeypatch: pytest.Monke
         ),
     ],
 )
-def test_complete_body_gets_a_length(
+def test_complete_body_gets_a_length(  # noqa: PLR0917  # a fixture, and the columns of the table
+    bridged: Bridged,
     parts: tuple[bytes, ...],
     headers: list[tuple[bytes, bytes]],
     options: dict[str, Any],
@@ -457,21 +473,21 @@ def test_complete_body_gets_a_length(
 ) -> None:
     """Django sees no chunked body without ``CONTENT_LENGTH``; a request without a body gets none."""
     app = Recording()
-    call(WSGIMiddleware(app, **options), Client(*parts), http_scope("POST", "/", headers))
+    call(bridged(app, **options), Client(*parts), http_scope("POST", "/", headers))
     assert app.environ.get("CONTENT_LENGTH") == length
     assert app.environ.get("HTTP_TRANSFER_ENCODING") == encoding
 
 
 @pytest.mark.usefixtures("no_timer")
-def test_short_request_receives_its_body_only() -> None:
+def test_short_request_receives_its_body_only(bridged: Bridged) -> None:
     """A request that is over before the timer ticks never asks for what comes after its body."""
     client = Client()
-    call(WSGIMiddleware(hello.app), client)
+    call(bridged(hello.app), client)
     assert client.receives == 1
 
 
 @pytest.mark.usefixtures("quick_timer")
-def test_receive_has_one_consumer_while_the_app_reads() -> None:
+def test_receive_has_one_consumer_while_the_app_reads(bridged: Bridged) -> None:
     """The timer starts no second consumer beside the one that brings the body (the driver looks for overlaps)."""
     rounds = 20
 
@@ -487,7 +503,7 @@ def test_receive_has_one_consumer_while_the_app_reads() -> None:
 
     async def main() -> None:
         client = Client(complete=False)
-        bridge = WSGIMiddleware(app, request_buffer_bytes=0)
+        bridge = bridged(app, request_buffer_bytes=0)
         task = asyncio.ensure_future(answer(bridge, client, http_scope("POST")))
         for number in range(rounds):
             await asyncio.sleep(0.005)  # a tick of the timer, at the most inconvenient time: while receive() waits
@@ -499,7 +515,7 @@ def test_receive_has_one_consumer_while_the_app_reads() -> None:
 
 
 @pytest.mark.usefixtures("quick_timer")
-def test_server_that_repeats_the_end_is_asked_once_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_repeats_the_end_is_asked_once_a_tick(bridged: Bridged, monkeypatch: pytest.MonkeyPatch) -> None:
     """aiohttp-asgi repeats an empty body for ever without waiting: nothing spins."""
     ticks = 0
     ticks_at_receive: list[int] = []
@@ -524,7 +540,7 @@ def test_server_that_repeats_the_end_is_asked_once_a_tick(monkeypatch: pytest.Mo
         enough.wait()
         return hello.app(environ, start_response)
 
-    assert call(WSGIMiddleware(app), Repeating(repeats_end=True)).messages == HELLO
+    assert call(bridged(app), Repeating(repeats_end=True)).messages == HELLO
     assert all(earlier < later for earlier, later in itertools.pairwise(ticks_at_receive))
 
 
@@ -611,9 +627,9 @@ def test_receive_that_raises_ends_the_body() -> None:
     assert bridge.statistics().disconnected == 1
 
 
-def test_max_request_bytes_lets_the_limit_pass() -> None:
+def test_max_request_bytes_lets_the_limit_pass(bridged: Bridged) -> None:
     """A body of exactly the limit is no error."""
-    bridge = WSGIMiddleware(echo.app, max_request_bytes=4)
+    bridge = bridged(echo.app, max_request_bytes=4)
     assert call(bridge, Client(b"ab", b"cd"), http_scope("POST")).messages == echoed(b"abcd")
 
 
@@ -625,29 +641,27 @@ TOO_LARGE = messages_of(
 
 
 @pytest.mark.usefixtures("no_timer")
-def test_max_request_bytes_refuses_a_length_unread(caplog: pytest.LogCaptureFixture) -> None:
+def test_max_request_bytes_refuses_a_length_unread(bridged: Bridged, caplog: pytest.LogCaptureFixture) -> None:
     """A ``Content-Length`` past the limit is answered 413 before anything is received; the app is not run."""
     caplog.set_level(logging.INFO, "a2wsgi")
     app = Recording()
     client = Client(complete=False)
     scope = http_scope("POST", headers=[(b"content-length", b"5")])
-    assert call(WSGIMiddleware(app, max_request_bytes=4), client, scope).messages == TOO_LARGE
+    assert call(bridged(app, max_request_bytes=4), client, scope).messages == TOO_LARGE
     assert (client.receives, app.environs) == (0, [])
     assert our_log(caplog) == [("INFO", f"413 to a request: {RequestTooLarge(4)}")]
 
 
-def test_max_request_bytes_refuses_a_body_that_is_read_ahead() -> None:
+def test_max_request_bytes_refuses_a_body_that_is_read_ahead(bridged: Bridged) -> None:
     """A body without a length that grows past the limit is answered 413; the app is not run."""
     app = Recording()
-    assert (
-        call(WSGIMiddleware(app, max_request_bytes=4), Client(b"abc", b"de"), http_scope("POST")).messages == TOO_LARGE
-    )
+    assert call(bridged(app, max_request_bytes=4), Client(b"abc", b"de"), http_scope("POST")).messages == TOO_LARGE
     assert app.environs == []
 
 
-def test_max_request_bytes_refuses_a_body_that_is_spooled() -> None:
+def test_max_request_bytes_refuses_a_body_that_is_spooled(bridged: Bridged) -> None:
     """The limit holds for what goes into the file, which is closed."""
-    bridge = WSGIMiddleware(echo.app, max_request_bytes=4, request_buffer_bytes=2, spool_request=True)
+    bridge = bridged(echo.app, max_request_bytes=4, request_buffer_bytes=2, spool_request=True)
     assert call(bridge, Client(b"abc", b"de"), http_scope("POST")).messages == TOO_LARGE
 
 
@@ -735,22 +749,22 @@ def test_environ_is_whole() -> None:
     }
 
 
-def test_errors_is_the_stderr_of_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_is_the_stderr_of_the_request(bridged: Bridged, monkeypatch: pytest.MonkeyPatch) -> None:
     """``wsgi.errors`` is what ``sys.stderr`` is when the request comes, not what it was when the bridge was made."""
     app = Recording()
-    bridge = WSGIMiddleware(app)
+    bridge = bridged(app)
     stderr = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stderr)
     call(bridge)
     assert app.environ["wsgi.errors"] is stderr
 
 
-def test_workers_start_on_demand() -> None:
+def test_workers_start_on_demand(bridged: Bridged) -> None:
     """There are as many threads as were needed at a time, and the idle one is taken again."""
 
     async def main() -> None:
         app = Waiting()
-        bridge = WSGIMiddleware(app)
+        bridge = bridged(app)
         first = asyncio.ensure_future(answer(bridge))
         await app.entered.wait_in_task()
         assert bridge.statistics() == Statistics(1, 1, 0, 1, 0, 0, 0)
@@ -774,12 +788,12 @@ class Barrier:
         return hello.app(environ, start_response)
 
 
-def test_workers_are_forty_by_default() -> None:
+def test_workers_are_forty_by_default(bridged: Bridged) -> None:
     """Forty requests that block are in the app at the same time; the forty-first waits."""
 
     async def main() -> None:
         app = Waiting()
-        bridge = WSGIMiddleware(app)
+        bridge = bridged(app)
         tasks = [asyncio.ensure_future(answer(bridge)) for _ in range(41)]
         await until(lambda: len(app.threads) == 40)
         assert bridge.statistics() == Statistics(40, 40, 1, 41, 0, 0, 0)
@@ -791,11 +805,11 @@ def test_workers_are_forty_by_default() -> None:
     run(main())
 
 
-def test_workers_default_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_default_is_taken_from_the_environment(bridged: Bridged, monkeypatch: pytest.MonkeyPatch) -> None:
     """``A2WSGI_WORKERS`` serves those whose framework makes the bridge."""
     monkeypatch.setenv("A2WSGI_WORKERS", "1")
     app = Recording()
-    call(WSGIMiddleware(app))
+    call(bridged(app))
     assert app.environ["wsgi.multithread"] is False
 
 
@@ -807,19 +821,19 @@ def test_workers_default_of_the_environment_is_checked(monkeypatch: pytest.Monke
         WSGIMiddleware(hello.app)
 
 
-def test_workers_argument_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_argument_wins_over_the_environment(bridged: Bridged, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who says a number means it."""
     monkeypatch.setenv("A2WSGI_WORKERS", "many")
-    assert call(WSGIMiddleware(hello.app, workers=2)).messages == HELLO
+    assert call(bridged(hello.app, workers=2)).messages == HELLO
 
 
-def test_idle_workers_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_workers_end(bridged: Bridged, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker without work ends after 10 s, which are fewer here."""
     assert _workers.IDLE_SECONDS == 10
     monkeypatch.setattr(_workers, "IDLE_SECONDS", 0.01)
 
     async def main() -> None:
-        bridge = WSGIMiddleware(hello.app)
+        bridge = bridged(hello.app)
         await answer(bridge)
         await until(lambda: bridge.statistics().workers == 0)
         assert (await answer(bridge)).messages == HELLO
@@ -827,11 +841,11 @@ def test_idle_workers_end(monkeypatch: pytest.MonkeyPatch) -> None:
     run(main())
 
 
-def test_single_worker_is_one_thread_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_worker_is_one_thread_that_never_ends(bridged: Bridged, monkeypatch: pytest.MonkeyPatch) -> None:
     """With ``workers=1`` every request runs on the same OS thread, also after idleness and after a shutdown."""
     monkeypatch.setattr(_workers, "IDLE_SECONDS", 0.0)
     app = Counting([b"x"])
-    bridge = WSGIMiddleware(app, workers=1)
+    bridge = bridged(app, workers=1)
     for _ in range(3):
         call(bridge)
         lifespan = Client(messages=[{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
@@ -841,17 +855,19 @@ def test_single_worker_is_one_thread_that_never_ends(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(("workers", "multithread"), [(1, False), (2, True)])
-def test_multithread_tells_whether_there_are_several_workers(workers: int, *, multithread: bool) -> None:
+def test_multithread_tells_whether_there_are_several_workers(
+    bridged: Bridged, workers: int, *, multithread: bool
+) -> None:
     """``wsgi.multithread`` is false for one worker."""
     app = Recording()
-    call(WSGIMiddleware(app, workers=workers))
+    call(bridged(app, workers=workers))
     assert app.environ["wsgi.multithread"] is multithread
 
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 
 
-def test_context_of_the_request_is_one_from_call_to_close() -> None:
+def test_context_of_the_request_is_one_from_call_to_close(bridged: Bridged) -> None:
     """What the ASGI side set is seen by the app, its iterable and ``close()``; what they set stays among them."""
     seen: list[str] = []
 
@@ -879,7 +895,7 @@ def test_context_of_the_request_is_one_from_call_to_close() -> None:
 
     async def main() -> None:
         variable.set("of the server")
-        await answer(WSGIMiddleware(app))
+        await answer(bridged(app))
         assert variable.get() == "of the server"
 
     run(main())
@@ -888,7 +904,7 @@ def test_context_of_the_request_is_one_from_call_to_close() -> None:
 
 
 @pytest.mark.parametrize("started", [False, True])
-def test_context_says_of_an_error_that_it_was_seen(*, started: bool) -> None:
+def test_context_says_of_an_error_that_it_was_seen(bridged: Bridged, *, started: bool) -> None:
     """A variable that the app's side has set to the error goes out with it, as error reporters need; no other does."""
     mark: contextvars.ContextVar[BaseException] = contextvars.ContextVar("mark")
 
@@ -903,7 +919,7 @@ def test_context_says_of_an_error_that_it_was_seen(*, started: bool) -> None:
 
     async def main() -> None:
         variable.set("of the server")
-        response = await answer(WSGIMiddleware(app), fails=ArithmeticError)
+        response = await answer(bridged(app), fails=ArithmeticError)
         assert mark.get() is response.raised
         assert variable.get() == "of the server"
 
@@ -973,7 +989,7 @@ def test_app_runs_ahead_up_to_the_buffer() -> None:
     run(main())
 
 
-def test_queued_chunks_are_joined_into_one_message() -> None:
+def test_queued_chunks_are_joined_into_one_message(bridged: Bridged) -> None:
     """What has gathered while the server was busy is one message."""
     step = Lockstep()
 
@@ -999,7 +1015,7 @@ def test_queued_chunks_are_joined_into_one_message() -> None:
                 async with step(4):
                     pass
 
-        response = await answer(WSGIMiddleware(app), Client(on_send=on_send))
+        response = await answer(bridged(app), Client(on_send=on_send))
         assert [message["body"] for message in response.messages[1:4]] == [b"first", b"secondthirdfourth", b"fifth"]
         assert response.complete
 
@@ -1034,13 +1050,30 @@ def test_send_queue_size_bounds_the_chunks(queue_size: int) -> None:
     run(main())
 
 
-def test_buffer_of_nothing_is_lockstep() -> None:
+def test_buffer_of_nothing_is_lockstep(bridged: Bridged) -> None:
     """``response_buffer_bytes=0`` means one chunk at a time, and not none ever."""
     app = Counting([b"x"] * 10)
-    assert call(WSGIMiddleware(app, response_buffer_bytes=0)).body == b"x" * 10
+    assert call(bridged(app, response_buffer_bytes=0)).body == b"x" * 10
 
 
-def test_finished_app_wakes_the_loop_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_that_can_be_closed_is_handed_over_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a bridge further in gives for a complete response needs no message of its own for its end."""
+    closed: list[bool] = []
+
+    class Closing(list[bytes]):
+        def close(self) -> None:
+            closed.append(True)
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return Closing([b"he", b"llo"])
+
+    monkeypatch.delattr(_handoff.ToLoop, "put")  # one by one they would be sent so, and may be two messages
+    assert call(WSGIMiddleware(app)).messages == messages_of(200, [(b"content-length", b"5")], b"hello")
+    assert closed == [True]
+
+
+def test_finished_app_wakes_the_loop_once(bridged: Bridged, monkeypatch: pytest.MonkeyPatch) -> None:
     """Head, body and end of a complete response travel together, with the news that the worker is through."""
 
     async def main() -> None:
@@ -1063,7 +1096,7 @@ def test_finished_app_wakes_the_loop_once(monkeypatch: pytest.MonkeyPatch) -> No
 
         monkeypatch.setattr(loop, "call_soon_threadsafe", counting)
         monkeypatch.setattr(_incoming.Incoming, "discard", discard)
-        assert (await answer(WSGIMiddleware(hello.app), Client(on_send=on_send))).messages == HELLO
+        assert (await answer(bridged(hello.app), Client(on_send=on_send))).messages == HELLO
         assert wakes == 1
 
     run(main())
@@ -1084,7 +1117,7 @@ def test_finished_app_wakes_the_loop_once(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_complete_response_gets_a_length(
-    method: str, status: str, chunks: Iterable[bytes], length: bytes | None
+    bridged: Bridged, method: str, status: str, chunks: Iterable[bytes], length: bytes | None
 ) -> None:
     """A body that is known whole before its head is sent has its length said."""
 
@@ -1092,20 +1125,20 @@ def test_complete_response_gets_a_length(
         start_response(status, [])
         return chunks
 
-    response = call(WSGIMiddleware(app), None, http_scope(method))
+    response = call(bridged(app), None, http_scope(method))
     body = b"" if method == "HEAD" else b"".join(chunks)
     headers = [] if length is None else [(b"content-length", length)]
     assert (response.status, response.headers, response.body) == (int(status[:3]), headers, body)
     assert response.complete
 
 
-def test_length_of_the_app_stays() -> None:
+def test_length_of_the_app_stays(bridged: Bridged) -> None:
     """What the app says of its length is not said twice."""
     app = Counting([b"hel", b"lo"], headers=[("Content-Length", "5")])
-    assert call(WSGIMiddleware(app)).headers == [(b"content-length", b"5")]
+    assert call(bridged(app)).headers == [(b"content-length", b"5")]
 
 
-def test_stream_gets_no_length() -> None:
+def test_stream_gets_no_length(bridged: Bridged) -> None:
     """A body whose head was sent before its end has no length."""
     sent = Signal("the first chunk was sent")
 
@@ -1119,13 +1152,13 @@ def test_stream_gets_no_length() -> None:
             if number == 2:
                 sent.set()
 
-        response = await answer(WSGIMiddleware(app), Client(on_send=on_send))
+        response = await answer(bridged(app), Client(on_send=on_send))
         assert response.messages == messages_of(200, [], b"first", b"")
 
     run(main())
 
 
-def test_end_of_the_response_does_not_wait_for_close() -> None:
+def test_end_of_the_response_does_not_wait_for_close(bridged: Bridged) -> None:
     """A slow ``close()`` holds no client back, but the server is told only after it."""
     step = Lockstep()
 
@@ -1143,7 +1176,7 @@ def test_end_of_the_response_does_not_wait_for_close() -> None:
 
     async def main() -> None:
         client = Client()
-        bridge = WSGIMiddleware(app)
+        bridge = bridged(app)
         task = asyncio.ensure_future(answer(bridge, client))
         await until(lambda: len(client.sent) >= 2 and not client.sent[-1]["more_body"])
         assert not task.done()
@@ -1156,11 +1189,11 @@ def test_end_of_the_response_does_not_wait_for_close() -> None:
     run(main())
 
 
-def test_close_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_close_that_raises_is_logged(bridged: Bridged, caplog: pytest.LogCaptureFixture) -> None:
     """The response is out by then: the error is logged with its traceback, and harms nobody."""
     error = ValueError("in close")
     app = Counting([b"x"], close_error=error)
-    assert call(WSGIMiddleware(app)).body == b"x"
+    assert call(bridged(app)).body == b"x"
     assert app.closes == 1
     assert our_log(caplog) == [("ERROR", "close() of the WSGI app's iterable raised")]
     assert caplog.records[0].exc_info is not None
@@ -1169,7 +1202,7 @@ def test_close_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("chunk", ["text", bytearray(b"x"), memoryview(b"x"), 120, None], ids=type)
 @pytest.mark.parametrize("kind", [list, iter])
-def test_chunk_that_is_not_bytes_is_an_error(chunk: Any, kind: Callable[[list[Any]], Any]) -> None:
+def test_chunk_that_is_not_bytes_is_an_error(bridged: Bridged, chunk: Any, kind: Callable[[list[Any]], Any]) -> None:
     """Chunks are ``bytes``, nothing else."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -1177,7 +1210,7 @@ def test_chunk_that_is_not_bytes_is_an_error(chunk: Any, kind: Callable[[list[An
         iterable: Iterable[bytes] = kind([chunk])
         return iterable
 
-    response = call(WSGIMiddleware(app), fails=AppProtocolError)
+    response = call(bridged(app), fails=AppProtocolError)
     assert response.messages == []
     assert f"gave a chunk of type {type(chunk).__name__}. PEP 3333 wants bytes." in str(response.raised)
 
@@ -1187,10 +1220,10 @@ def test_chunk_that_is_not_bytes_is_an_error(chunk: Any, kind: Callable[[list[An
 
 @pytest.mark.parametrize("kind", [ValueError, OSError, Exception])
 @pytest.mark.parametrize("place", ["call", "after the head", "first chunk"])
-def test_failed_app_raises_the_very_same_error(kind: type[Exception], place: Place) -> None:
+def test_failed_app_raises_the_very_same_error(bridged: Bridged, kind: type[Exception], place: Place) -> None:
     """Before anything is sent the server gets the exception object itself, and answers as it likes."""
     error = kind("of the app")
-    response = call(WSGIMiddleware(Raising(error, place)), fails=kind)
+    response = call(bridged(Raising(error, place)), fails=kind)
     assert response.raised is error
     assert response.messages == []
 
@@ -1205,10 +1238,10 @@ def test_failed_app_leaves_its_response_unfinished() -> None:
 
 @pytest.mark.parametrize("kind", [StopIteration, SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
 @pytest.mark.parametrize("place", ["call", "after the head"])
-def test_failed_app_spares_the_loop(kind: type[BaseException], place: Place) -> None:
+def test_failed_app_spares_the_loop(bridged: Bridged, kind: type[BaseException], place: Place) -> None:
     """What a coroutine cannot raise, or what would end the server, is wrapped; its cause is the error itself."""
     error = kind("of the app")
-    response = call(WSGIMiddleware(Raising(error, place)), fails=AppError)
+    response = call(bridged(Raising(error, place)), fails=AppError)
     assert type(response.raised) is AppError
     assert response.raised.__cause__ is error
     assert response.messages == []
@@ -1290,7 +1323,7 @@ def test_ending_closes_the_iterable_before_its_next_chunk(how: str, caplog: pyte
 
 
 @pytest.mark.usefixtures("quick_timer")
-def test_ending_stops_an_app_that_only_yields_nothing() -> None:
+def test_ending_stops_an_app_that_only_yields_nothing(bridged: Bridged) -> None:
     """An empty chunk is a sign of life, and no way to run on without a client."""
     app = Counting(itertools.chain([b"first"], itertools.repeat(b"")))
 
@@ -1300,9 +1333,10 @@ def test_ending_stops_an_app_that_only_yields_nothing() -> None:
                 client.leave()
 
         client = Client(on_send=on_send)
-        assert (await answer(WSGIMiddleware(app), client)).body == b"first"
+        assert (await answer(bridged(app), client)).body == b"first"
 
     run(main())
+    app.closed.wait()
     assert app.closes == 1
 
 
@@ -1434,7 +1468,7 @@ def test_disconnect_is_noticed_within_a_second(caplog: pytest.LogCaptureFixture)
     assert our_log(caplog) == [("DEBUG", "The client left: the server sent http.disconnect")]
 
 
-def test_disconnected_ends_the_wait_when_the_request_is_over() -> None:
+def test_disconnected_ends_the_wait_when_the_request_is_over(bridged: Bridged) -> None:
     """A thread of the app that waits for the client to leave is let go, and told that it did not."""
     told: list[bool] = []
     threads: list[threading.Thread] = []
@@ -1444,7 +1478,7 @@ def test_disconnected_ends_the_wait_when_the_request_is_over() -> None:
         threads[0].start()
         return hello.app(environ, start_response)
 
-    call(WSGIMiddleware(app))
+    call(bridged(app))
     threads[0].join(BOUND_SECONDS)
     assert told == [False]
 
@@ -1466,7 +1500,7 @@ def test_ignored_disconnect_sets_the_event_and_stops_nothing() -> None:
 
 
 @pytest.mark.parametrize("buffer_bytes", [65_536, 1])
-def test_ignored_disconnect_still_cuts_the_body(buffer_bytes: int) -> None:
+def test_ignored_disconnect_still_cuts_the_body(bridged: Bridged, buffer_bytes: int) -> None:
     """A truncated body raises, whatever is ignored."""
     errors: list[str] = []
 
@@ -1479,19 +1513,19 @@ def test_ignored_disconnect_still_cuts_the_body(buffer_bytes: int) -> None:
         return []
 
     client = Client(messages=[body_message(b"abc", more=True), {"type": "http.disconnect"}])
-    bridge = WSGIMiddleware(app, ignore_disconnect=True, request_buffer_bytes=buffer_bytes)
+    bridge = bridged(app, ignore_disconnect=True, request_buffer_bytes=buffer_bytes)
     assert call(bridge, client, http_scope("POST")).messages == messages_of(400, [(b"content-length", b"0")])
     assert errors == ["the server sent http.disconnect before the body was complete"]
 
 
 @pytest.mark.usefixtures("quick_timer")
 @pytest.mark.parametrize("how", ["left", "cancelled"])
-def test_request_that_ends_in_the_queue_never_enters_the_app(how: str) -> None:
+def test_request_that_ends_in_the_queue_never_enters_the_app(bridged: Bridged, how: str) -> None:
     """A worker that becomes free has nothing to do with it."""
 
     async def main() -> None:
         app = Waiting()
-        bridge = WSGIMiddleware(app, workers=1)
+        bridge = bridged(app, workers=1)
         first = asyncio.ensure_future(answer(bridge))
         await app.entered.wait_in_task()
         client = Client()
@@ -1521,13 +1555,13 @@ OVERLOADED = messages_of(
 
 
 @pytest.mark.parametrize("max_queue", [0, 2])
-def test_queue_that_is_full_sheds_the_next(max_queue: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_queue_that_is_full_sheds_the_next(bridged: Bridged, max_queue: int, caplog: pytest.LogCaptureFixture) -> None:
     """With ``max_queue`` waiting the next is answered 503 at once; 0 never queues."""
     caplog.set_level(logging.INFO, "a2wsgi")
 
     async def main() -> None:
         app = Waiting()
-        bridge = WSGIMiddleware(app, workers=2, max_queue=max_queue)
+        bridge = bridged(app, workers=2, max_queue=max_queue)
         tasks = [asyncio.ensure_future(answer(bridge)) for _ in range(2 + max_queue)]
         await until(lambda: len(app.threads) == 2)
         assert (await answer(bridge)).messages == OVERLOADED
@@ -1540,12 +1574,12 @@ def test_queue_that_is_full_sheds_the_next(max_queue: int, caplog: pytest.LogCap
     assert our_log(caplog) == [("INFO", f"503 to a request: {max_queue} others wait for a worker")]
 
 
-def test_queue_is_unbounded_by_default() -> None:
+def test_queue_is_unbounded_by_default(bridged: Bridged) -> None:
     """Nobody is shed who did not ask for it."""
 
     async def main() -> None:
         app = Waiting()
-        bridge = WSGIMiddleware(app, workers=1)
+        bridge = bridged(app, workers=1)
         tasks = [asyncio.ensure_future(answer(bridge)) for _ in range(200)]
         await until(lambda: bridge.statistics().queued == 199)
         app.let.set()
@@ -1555,12 +1589,12 @@ def test_queue_is_unbounded_by_default() -> None:
     run(main())
 
 
-def test_refusal_of_head_has_the_headers_of_get() -> None:
+def test_refusal_of_head_has_the_headers_of_get(bridged: Bridged) -> None:
     """RFC 9110 §9.3.2: HEAD has the headers of GET, here the length of the text that it does not get."""
 
     async def main() -> None:
         app = Waiting()
-        bridge = WSGIMiddleware(app, workers=1, max_queue=0)
+        bridge = bridged(app, workers=1, max_queue=0)
         first = asyncio.ensure_future(answer(bridge))
         await app.entered.wait_in_task()
         assert (await answer(bridge, None, http_scope("HEAD"))).messages == messages_of(503, OVERLOADED[0]["headers"])
@@ -1600,11 +1634,11 @@ def test_queued_seconds_say_how_long_a_request_waited() -> None:
     assert 0.02 <= waited[1] <= elapsed + 0.02 + BOUND_SECONDS
 
 
-def test_thread_that_cannot_be_started_fails_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thread_that_cannot_be_started_fails_its_request(bridged: Bridged, monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that gives no thread is an error of this request at once, never a hang; the next may fare better."""
 
     async def main() -> None:
-        bridge = WSGIMiddleware(hello.app)
+        bridge = bridged(hello.app)
         with monkeypatch.context() as patch:
             patch.setattr(_workers._Worker, "start", _no_thread)
             response = await asyncio.wait_for(answer(bridge, fails=RuntimeError), 2)
@@ -1622,7 +1656,7 @@ def _no_thread(_: object) -> None:
 @pytest.mark.usefixtures("quick_timer")
 @pytest.mark.parametrize("app", [hello.app, endless()], ids=["whole", "endless"])
 @pytest.mark.parametrize("blocks_at", [1, 2])
-def test_stalled_client_is_given_up_wherever_it_stalls(app: Any, blocks_at: int) -> None:
+def test_stalled_client_is_given_up_wherever_it_stalls(bridged: Bridged, app: Any, blocks_at: int) -> None:
     """A ``send()`` of the head or of the body that takes nothing for ``send_timeout`` ends the request."""
 
     async def main() -> None:
@@ -1630,7 +1664,7 @@ def test_stalled_client_is_given_up_wherever_it_stalls(app: Any, blocks_at: int)
             if number >= blocks_at:
                 await asyncio.get_running_loop().create_future()
 
-        bridge = WSGIMiddleware(app, send_timeout=0.05)
+        bridge = bridged(app, send_timeout=0.05)
         response = await answer(bridge, Client(on_send=on_send))
         assert len(response.messages) == blocks_at - 1
         assert bridge.statistics().stalled == 1
@@ -1639,7 +1673,7 @@ def test_stalled_client_is_given_up_wherever_it_stalls(app: Any, blocks_at: int)
 
 
 @pytest.mark.usefixtures("quick_timer")
-def test_slow_client_is_not_given_up_while_it_takes() -> None:
+def test_slow_client_is_not_given_up_while_it_takes(bridged: Bridged) -> None:
     """The timeout is for one ``send()``, not for all of them."""
 
     async def main() -> None:
@@ -1647,7 +1681,7 @@ def test_slow_client_is_not_given_up_while_it_takes() -> None:
             await asyncio.sleep(0.03)  # a client that takes its time, by less than the timeout
 
         app = Counting([b"x"] * 10)
-        bridge = WSGIMiddleware(app, send_timeout=0.2, send_queue_size=1)
+        bridge = bridged(app, send_timeout=0.2, send_queue_size=1)
         response = await answer(bridge, Client(on_send=on_send))
         assert response.body == b"x" * 10
         assert bridge.statistics().stalled == 0
@@ -1678,7 +1712,7 @@ def test_slow_client_has_no_more_queued_than_is_said() -> None:
     assert limits == [10]
 
 
-def test_stalled_client_is_waited_for_without_a_timeout() -> None:
+def test_stalled_client_is_waited_for_without_a_timeout(bridged: Bridged) -> None:
     """``send_timeout=None`` waits for as long as it takes: here twenty ticks."""
 
     async def main() -> None:
@@ -1686,7 +1720,7 @@ def test_stalled_client_is_waited_for_without_a_timeout() -> None:
             for _ in range(20):
                 await asyncio.sleep(_runtime.TICK_SECONDS)  # as many ticks as would find it stalled
 
-        bridge = WSGIMiddleware(hello.app, send_timeout=None)
+        bridge = bridged(hello.app, send_timeout=None)
         assert (await answer(bridge, Client(on_send=on_send))).messages == HELLO
 
     run(main())
@@ -1694,7 +1728,7 @@ def test_stalled_client_is_waited_for_without_a_timeout() -> None:
 
 @pytest.mark.usefixtures("quick_timer")
 @pytest.mark.parametrize("how", ["swallows", "raises another"])
-def test_interrupted_send_leaves_no_cancellation_behind(how: str) -> None:
+def test_interrupted_send_leaves_no_cancellation_behind(bridged: Bridged, how: str) -> None:
     """A server's ``send()`` may make what it likes of the cancellation that gives a stalled client up."""
 
     async def main() -> None:
@@ -1705,7 +1739,7 @@ def test_interrupted_send_leaves_no_cancellation_behind(how: str) -> None:
                 if how == "raises another":
                     raise ConnectionResetError from None
 
-        bridge = WSGIMiddleware(hello.app, send_timeout=0.05)
+        bridge = bridged(hello.app, send_timeout=0.05)
         await answer(bridge, Client(on_send=on_send))
         task = asyncio.current_task()
         assert task is not None
@@ -1718,7 +1752,7 @@ def test_interrupted_send_leaves_no_cancellation_behind(how: str) -> None:
 
 
 @pytest.mark.usefixtures("quick_timer")
-def test_interruption_is_known_in_a_task_that_survived_a_cancellation() -> None:
+def test_interruption_is_known_in_a_task_that_survived_a_cancellation(bridged: Bridged) -> None:
     """A task that was cancelled once and went on all the same has its stalled request end quietly."""
 
     async def survivor(bridge: WSGIMiddleware, client: Client) -> None:
@@ -1731,7 +1765,7 @@ def test_interruption_is_known_in_a_task_that_survived_a_cancellation() -> None:
         async def on_send(_: int, __: Message) -> None:
             await asyncio.get_running_loop().create_future()
 
-        bridge = WSGIMiddleware(hello.app, send_timeout=0.05)
+        bridge = bridged(hello.app, send_timeout=0.05)
         task = asyncio.ensure_future(survivor(bridge, Client(on_send=on_send)))
         await asyncio.sleep(0)
         task.cancel()
@@ -1743,7 +1777,7 @@ def test_interruption_is_known_in_a_task_that_survived_a_cancellation() -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="3.10 does not count cancellations")
 @pytest.mark.usefixtures("quick_timer")
-def test_cancellation_is_not_taken_for_an_interruption() -> None:
+def test_cancellation_is_not_taken_for_an_interruption(bridged: Bridged) -> None:
     """A server that cancels a request at the moment in which it is given up has its cancellation."""
 
     async def main() -> None:
@@ -1753,7 +1787,7 @@ def test_cancellation_is_not_taken_for_an_interruption() -> None:
             forever.add_done_callback(lambda _: task.cancel())
             await forever
 
-        bridge = WSGIMiddleware(hello.app, send_timeout=0.05)
+        bridge = bridged(hello.app, send_timeout=0.05)
         task = asyncio.ensure_future(answer(bridge, Client(on_send=on_send), fails=asyncio.CancelledError))
         await asyncio.wait((task,))
         assert task.cancelled() or type(task.result().raised) is asyncio.CancelledError
@@ -1763,7 +1797,9 @@ def test_cancellation_is_not_taken_for_an_interruption() -> None:
 
 
 @pytest.mark.parametrize("app", [hello.app, Counting([b"he", b"llo"])], ids=["whole", "chunks"])
-def test_disconnect_after_the_last_message_is_none(app: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_disconnect_after_the_last_message_is_none(
+    bridged: Bridged, app: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """The ``receive()`` of uvicorn says ``http.disconnect`` as soon as ``send()`` has the last message: nobody left."""
     caplog.set_level(logging.DEBUG, "a2wsgi")
 
@@ -1772,7 +1808,7 @@ def test_disconnect_after_the_last_message_is_none(app: Any, caplog: pytest.LogC
             await until(lambda: client.hungry.is_set() or client.receives > 1)
 
         client = Client(on_send=on_send, disconnects_when_complete=True)
-        bridge = WSGIMiddleware(app)
+        bridge = bridged(app)
         response = await answer(bridge, client)
         assert response.body == b"hello"
         assert response.complete
@@ -1787,21 +1823,21 @@ def test_disconnect_after_the_last_message_is_none(app: Any, caplog: pytest.LogC
 LIFESPAN = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
 
 
-def test_lifespan_is_answered() -> None:
+def test_lifespan_is_answered(bridged: Bridged) -> None:
     """Startup and shutdown are both said to be complete."""
     client = Client(messages=[{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
-    assert call(WSGIMiddleware(hello.app), client, dict(LIFESPAN)).messages == [
+    assert call(bridged(hello.app), client, dict(LIFESPAN)).messages == [
         {"type": "lifespan.startup.complete"},
         {"type": "lifespan.shutdown.complete"},
     ]
 
 
-def test_shutdown_waits_for_running_requests() -> None:
+def test_shutdown_waits_for_running_requests(bridged: Bridged) -> None:
     """A request that runs at the shutdown is answered, and then the shutdown is complete."""
 
     async def main() -> None:
         app = Waiting()
-        bridge = WSGIMiddleware(app)
+        bridge = bridged(app)
         server = Client(messages=[{"type": "lifespan.startup"}])
         lifespan = asyncio.ensure_future(answer(bridge, server, dict(LIFESPAN)))
         request = asyncio.ensure_future(answer(bridge))
@@ -1819,12 +1855,12 @@ def test_shutdown_waits_for_running_requests() -> None:
     run(main())
 
 
-def test_shutdown_gives_up_what_takes_too_long() -> None:
+def test_shutdown_gives_up_what_takes_too_long(bridged: Bridged) -> None:
     """After ``shutdown_timeout`` what still runs gets `ClientDisconnected`; the shutdown does not wait for it."""
     app = endless()
 
     async def main() -> None:
-        bridge = WSGIMiddleware(app, shutdown_timeout=0.02)
+        bridge = bridged(app, shutdown_timeout=0.02)
         request = asyncio.ensure_future(answer(bridge, Client()))
         await app.started.wait_in_task()
         server = Client(messages=[{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
@@ -1864,11 +1900,11 @@ def test_shutdown_tells_a_blocked_app() -> None:
     assert errors == ["the server shuts down"]
 
 
-def test_shutdown_ends_idle_workers() -> None:
+def test_shutdown_ends_idle_workers(bridged: Bridged) -> None:
     """Nothing of ours keeps the process after the shutdown; a later request starts anew."""
 
     async def main() -> None:
-        bridge = WSGIMiddleware(hello.app)
+        bridge = bridged(hello.app)
         await answer(bridge)
         server = Client(messages=[{"type": "lifespan.shutdown"}])
         await answer(bridge, server, dict(LIFESPAN))
@@ -1878,19 +1914,19 @@ def test_shutdown_ends_idle_workers() -> None:
     run(main())
 
 
-def test_bridge_serves_again_in_another_loop() -> None:
+def test_bridge_serves_again_in_another_loop(bridged: Bridged) -> None:
     """A bridge made once serves one ``asyncio.run()`` after the other, with and without a shutdown between."""
-    bridge = WSGIMiddleware(hello.app)
+    bridge = bridged(hello.app)
     for messages in ([], [{"type": "lifespan.shutdown"}], []):
         assert call(bridge).messages == HELLO
         if messages:
             call(bridge, Client(messages=messages), dict(LIFESPAN))
 
 
-def test_bridge_serves_several_loops_at_a_time() -> None:
+def test_bridge_serves_several_loops_at_a_time(bridged: Bridged) -> None:
     """Loops of several threads share the bridge, its workers and its statistics."""
     app = Barrier(3)
-    bridge = WSGIMiddleware(app)
+    bridge = bridged(app)
     answers: list[list[Message]] = []
     threads = [threading.Thread(target=lambda: answers.append(call(bridge).messages)) for _ in range(3)]
     for thread in threads:
@@ -1935,9 +1971,9 @@ forks_with_threads = pytest.mark.filterwarnings("ignore:This process.*is multi-t
 @forks_with_threads
 @pytest.mark.parametrize("workers", [1, 40])
 @pytest.mark.parametrize("used", [False, True])
-def test_bridge_serves_in_a_forked_child(workers: int, *, used: bool) -> None:
+def test_bridge_serves_in_a_forked_child(bridged: Bridged, workers: int, *, used: bool) -> None:
     """A bridge made before a fork serves in the child and in the parent, also if the parent had used it."""
-    bridge = WSGIMiddleware(hello.app, workers=workers)
+    bridge = bridged(hello.app, workers=workers)
     if used:
         call(bridge)
     assert in_child(lambda: call(bridge).body) == b"hello"
@@ -1946,10 +1982,10 @@ def test_bridge_serves_in_a_forked_child(workers: int, *, used: bool) -> None:
 
 @needs_fork
 @forks_with_threads
-def test_bridge_serves_in_a_child_forked_during_a_request() -> None:
+def test_bridge_serves_in_a_child_forked_during_a_request(bridged: Bridged) -> None:
     """A child that is forked while the parent serves begins from nothing."""
     app = Waiting()
-    bridge = WSGIMiddleware(app, workers=1)
+    bridge = bridged(app, workers=1)
 
     def in_the_child() -> bytes:
         app.let = Signal("in the child")

@@ -377,6 +377,9 @@ def fit_for_a_server(error: BaseException, *, inline: bool) -> BaseException:
         inline: It was raised in the server's own thread. What ends a thread there comes from the server itself, as
             gunicorn ends a worker by ``SystemExit`` in a signal handler, or from the user's Ctrl-C.
     """
+    wrapped = error.__cause__
+    if type(error) is AppError and isinstance(wrapped, (SystemExit, KeyboardInterrupt)):
+        return wrapped  # of a WSGI app behind another bridge, which the server called: it is the server's to have
     if isinstance(error, asyncio.CancelledError):
         fault: BaseException = AppProtocolError(
             "The ASGI app ended in CancelledError, which nobody but itself asked for. The response is not complete. "

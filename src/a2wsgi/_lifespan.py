@@ -55,6 +55,7 @@ class Lifespan:
         self._stopped: asyncio.Future[None] = loop.create_future()
         self._shutdown_due = asyncio.Event()
         self._received = False  # the app has taken lifespan.startup
+        self._raised: BaseException | None = None  # what it ended in
         # An empty context: what the first request has in its own is no business of the app's background tasks.
         self._task = contextvars.Context().run(loop.create_task, self._run())
 
@@ -69,6 +70,7 @@ class Lifespan:
             error = self._started.exception()
             if error is None:
                 return
+            await self._add_cause(error)
         else:
             error = LifespanFailed(
                 f"The app's lifespan startup did not end within startup_timeout={seconds} s, and was cancelled. "
@@ -90,7 +92,7 @@ class Lifespan:
         await asyncio.wait((self._stopped,), timeout=seconds)
         late = not self._stopped.done()
         if not late:
-            await asyncio.wait((self._task,), timeout=CANCEL_SECONDS)  # what follows the answer: usually nothing
+            await self._add_cause(self._stopped.exception())
         await self._end()
         if late:
             raise LifespanFailed(
@@ -98,6 +100,12 @@ class Lifespan:
                 "it was to release may not be. Make it quicker, or raise shutdown_timeout."
             )
         self._stopped.result()
+
+    async def _add_cause(self, error: BaseException | None) -> None:
+        """Wait for what follows the app's answer: usually nothing, or what it has just told of in its own words."""
+        await asyncio.wait((self._task,), timeout=CANCEL_SECONDS)
+        if error is not None and error.__cause__ is None:
+            error.__cause__ = self._raised
 
     async def _end(self) -> None:
         """Cancel the task, unless it has ended."""
@@ -118,7 +126,7 @@ class Lifespan:
         try:
             await self._app(scope, self._receive, self._send)
         except BaseException as exc:  # noqa: BLE001 - SystemExit too: it must fail the startup, not end the loop
-            error = exc
+            error = self._raised = exc
         if not self._started.done():
             if error is None or not self._received:
                 self._started.set_result(None)  # does not know lifespan

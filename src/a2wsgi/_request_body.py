@@ -9,9 +9,10 @@
 - RFC 9112 §6.3: a request with neither Content-Length nor Transfer-Encoding has no body; HTTP/2 needs neither.
 - RFC 9110 §10.1.1: the first read may have the server say "100 Continue", so the app asks for it, not we.
 - PEP 3333 has no word for a client that hangs up: a server learns of it when it writes. A response that says nothing
-  for an hour (server-sent events) would hold its thread for an hour. But waitress has ``waitress.client_disconnected``,
-  and gunicorn and Werkzeug put the socket into the environ: ``poll`` tells of a peer that has closed without reading
-  (``POLLRDHUP`` in Linux's poll(2)), also under TLS. A client that has closed only its sending side looks the same;
+  for an hour (server-sent events) would hold its thread for an hour. But waitress has ``waitress.client_disconnected``
+  (which tells only where ``channel_request_lookahead`` is set), gunicorn and Werkzeug put the socket into the environ,
+  uWSGI has a function for its descriptor: ``poll`` tells of a peer that has closed without reading (``POLLRDHUP`` in
+  Linux's poll(2)), also under TLS. A client that has closed only its sending side looks the same;
   uvicorn, granian and gunicorn's own ASGI worker take that for gone as well.
 
 The server thread is the only one to call anything here. It waits in ``read()`` alone.
@@ -24,7 +25,7 @@ import logging
 import select
 import sys
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._translate import request_length
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from ._types import Environ, Message
 
-__all__ = ["RequestBody", "hang_up_of"]
+__all__ = ["RequestBody", "has_hung_up"]
 
 logger = logging.getLogger("a2wsgi")
 
@@ -123,8 +124,7 @@ def _reader(environ: Environ, *, bounded: bool) -> Callable[[int], bytes] | None
     if is_http_1 and not encoding and environ.get("REQUEST_METHOD") in _READERS:
         return None
     if "uwsgi.version" in environ and encoding:
-        import uwsgi  # noqa: PLC0415 - exists only in uWSGI's own process
-
+        uwsgi = _uwsgi()
         return lambda _: bytes(uwsgi.chunked_read())
     name = f"{type(stream).__module__}.{type(stream).__qualname__}"
     if environ.get("wsgi.input_terminated") or isinstance(stream, _BOUNDED_TYPES) or name in _BOUNDED_NAMES:
@@ -132,24 +132,33 @@ def _reader(environ: Environ, *, bounded: bool) -> Callable[[int], bytes] | None
     return None
 
 
-def hang_up_of(environ: Environ) -> Callable[[], bool] | None:
-    """What tells whether the client of this request has hung up; None where that cannot be told."""
+def has_hung_up(environ: Environ) -> bool:
+    """Whether the client of this request has hung up; False where that cannot be told."""
     told = environ.get("waitress.client_disconnected")
     if callable(told):
-        return lambda: bool(told())
+        return bool(told())
+    if not hasattr(select, "POLLRDHUP"):
+        return False
     socket = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-    if socket is None or not hasattr(select, "POLLRDHUP"):
-        return None
-
-    def hung_up() -> bool:
-        try:
-            poll = _poll()
-            poll.register(socket.fileno(), select.POLLRDHUP)
-            return bool(poll.poll(0))
-        except (OSError, ValueError, AttributeError):  # the socket was closed, or is none
+    try:
+        if socket is not None:
+            descriptor = socket.fileno()
+        elif "uwsgi.version" in environ:
+            descriptor = _uwsgi().connection_fd()
+        else:
             return False
+        poll = _poll()
+        poll.register(descriptor, select.POLLRDHUP)
+        return bool(poll.poll(0))
+    except (OSError, ValueError, AttributeError):  # the socket was closed, or is none
+        return False
 
-    return hung_up
+
+def _uwsgi() -> Any:  # noqa: ANN401 - a module without types
+    """What uWSGI has besides the environ, for the request of the calling thread."""
+    import uwsgi  # noqa: PLC0415 - exists only in uWSGI's own process
+
+    return uwsgi
 
 
 def _poll() -> select.poll:

@@ -40,7 +40,7 @@ class ToServer(ToThread):
         limit: How many bytes may be queued before `room` waits.
     """
 
-    __slots__ = ("_asked", "_flush_due", "_host", "_hung_up", "_left", "_room_waiters", "hang_up")
+    __slots__ = ("_asked", "_flush_due", "_host", "_left", "_room_waiters", "hang_up", "hung_up")
 
     def __init__(self, host: Host, limit: int) -> None:
         super().__init__(host, limit)
@@ -52,7 +52,7 @@ class ToServer(ToThread):
         self._room_waiters: list[asyncio.Future[None]] = []
         # The thread alone uses these.
         self.hang_up: Callable[[], bool] | None = None  # tells whether the client has left; asked while nothing comes
-        self._hung_up = False
+        self.hung_up = False  # it did
 
     # -- the loop thread ------------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class ToServer(ToThread):
                 if self._asked:
                     self._asked = False
                     return [], False
-                if self._hung_up:
+                if self.hung_up:
                     return [], True
                 gate = self._hang_up_a_gate()
             self._pass(gate)
@@ -190,7 +190,7 @@ class ToServer(ToThread):
                 self._lose(trouble)
                 return
             if self.hang_up is not None and self.hang_up():
-                self._hung_up = True
+                self.hung_up = True
                 with self._lock:
                     self._gate = None
                 return

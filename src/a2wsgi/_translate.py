@@ -494,6 +494,8 @@ def _agreed(path: bytes, raw: bytes) -> bytes | None:
 _REQUEST_KEYS = frozenset({"CONTENT_LENGTH", "CONTENT_TYPE", "REMOTE_ADDR", "REMOTE_PORT"})
 # Headers, what belongs to the server's side of the outer bridge, and what belongs to bridges.
 _OTHER_KEYS = ("HTTP_", "wsgi.", "asgi.", "a2wsgi.")
+# What the outer server says of itself, wherever the app runs.
+_SERVER_KEYS = frozenset({"wsgi.errors", "wsgi.multiprocess", "wsgi.run_once"})
 # Extensions that let the app send another message: WSGI, in between, could not pass it on.
 _MESSAGE_EXTENSIONS = ("http.response.", "websocket.")
 
@@ -507,9 +509,14 @@ def _take_back_environ(environ: Environ, scope: Scope) -> None:
     uri = outer.get("REQUEST_URI") or outer.get("RAW_URI")
     if uri and all(scope.get(key) == was[key] for key in ("raw_path", "query_string")):
         environ["REQUEST_URI"] = environ["RAW_URI"] = _wsgi_bytes(uri).decode("latin-1")
+    if all(scope.get(key) == was[key] for key in ("path", "root_path")):
+        for key in ("SCRIPT_NAME", "PATH_INFO"):
+            environ[key] = _wsgi_bytes(outer.get(key) or "").decode("latin-1")
     for key, value in outer.items():
         if key not in environ and key not in _REQUEST_KEYS and not key.startswith(_OTHER_KEYS):
             environ[key] = value
+    for key in _SERVER_KEYS & outer.keys():
+        environ[key] = outer[key]
     if environ.get("REMOTE_ADDR") != outer.get("REMOTE_ADDR"):
         environ.pop("REMOTE_HOST", None)
 
@@ -546,6 +553,8 @@ def _headers_taken_back(
         if key in same and not key.startswith("CONTENT_"):  # these were made one already
             left.pop(REQUEST_NAMES[key], None)
             back.append((name.lower(), value))
-        elif key and (now := REQUEST_NAMES[key]) in left:
+        elif b"_" in name and not key:  # dropped for the sake of WSGI: an ASGI app knows X_Name from X-Name
+            back.append((name.lower(), value))
+        elif (now := REQUEST_NAMES[key]) in left:
             back.append((now, left.pop(now)))
     return [*back, *left.items()]

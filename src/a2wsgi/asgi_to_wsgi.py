@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import logging
 import os
 import weakref
@@ -32,7 +33,7 @@ from ._engine import Engine, closed_error, fit_for_a_server, is_cancellation
 from ._errors import ClientDisconnected
 from ._headers import BadRequest, WSGIResponseHead, no_body, response_head_from_asgi
 from ._interface import first_argument, tell, wrong_kind
-from ._request_body import RequestBody, hang_up_of
+from ._request_body import RequestBody, has_hung_up
 from ._runtime import take_marks, wake_all
 from ._to_server import ToServer
 from ._translate import process_headers, scope_from_environ
@@ -360,19 +361,22 @@ class _Request:
         """Run the app until its response begins, and give that to the server."""
         if not self._host.doorbell.ring(_Request._begin, self):
             raise self._host.trouble() or closed_error()
-        outer = self._scope.get("wsgi_environ", {}).get("a2wsgi.disconnected")
-        if isinstance(outer, Disconnection):  # of a bridge further out: it ends the request, and PEP 3333 has no word
+        outer = self._outer()
+        if outer is not None:  # it ends the request, and needs to know more than PEP 3333 has words for
             outer.tell(self._outer_gave_up)
+            outer.from_asgi = True
+        self._stream.hang_up = functools.partial(has_hung_up, self._scope.get("wsgi_environ", {}))
         try:
             chunks, ended = self.next_chunks()
             head = self._head
+            if head is None and self._failure is None and self._stream.hung_up:
+                raise ClientDisconnected("the client hung up before the response began")  # noqa: TRY301 - the end of one
             # What failed before anything was given to the server can still become an error page.
             if head is None or (self._failure is not None and not self._complete):
                 self.raise_failure()
             if ended and self._complete:
                 return self._whole(head, chunks, start_response)
             start_response(head.status, head.headers)
-            self._stream.hang_up = hang_up_of(self._scope.get("wsgi_environ", {}))
             return _Response(self, chunks, ended=ended)
         except BaseException as error:
             self.leave("the request failed on the server's side")
@@ -644,7 +648,15 @@ class _Request:
             self._host.doorbell.ring(_Request._give_up_background, self)
             self._host.see_out(self._stream, 0)
         elif self._failure is not None:
+            outer = self._outer()
+            if outer is not None:
+                outer.late_failure = self._failure
             self.raise_failure()
+
+    def _outer(self) -> Disconnection | None:
+        """That of a bridge further out."""
+        outer = self._scope.get("wsgi_environ", {}).get("a2wsgi.disconnected")
+        return outer if isinstance(outer, Disconnection) else None
 
     def leave(self, reason: str) -> None:
         """Tell the loop that the server takes nothing more."""

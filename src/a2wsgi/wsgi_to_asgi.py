@@ -41,6 +41,7 @@ from ._headers import (
     status_line,
 )
 from ._incoming import Incoming
+from ._input import give_back
 from ._interface import MARK, first_argument, tell, wrong_kind
 from ._runtime import Interruption, Runtimes, take_marks
 from ._translate import EnvironTemplate, environ_from_scope
@@ -74,6 +75,9 @@ __all__ = ["Statistics", "WSGIMiddleware"]
 logger = logging.getLogger("a2wsgi")
 
 MYPY = False  # mypy takes the name for true
+
+# What a list iterates with, unless a subclass has its own.
+_LIST_ITER = type([b""]).__iter__
 
 #: anyio's figure for the threads of a process; 1.10.10 had 10.
 DEFAULT_WORKERS: Final = 40
@@ -214,6 +218,8 @@ class _WSGIBridge:
                     await self._stop_inner(runtime)
             except BridgeError as error:  # LifespanFailed, and what else a bridge says when it cannot start
                 await send({"type": f"{phase}.failed", "message": str(error)})
+                if isinstance(error.__cause__, Exception):
+                    raise error.__cause__  # noqa: B904 - the app's own, which a server of its own would have had
                 return
             await send({"type": f"{phase}.complete"})
             if phase == "lifespan.shutdown":
@@ -373,6 +379,7 @@ class _Request:
 
     __slots__ = (
         "_app",
+        "_body",
         "_committed",
         "_context",
         "_disconnected",
@@ -436,6 +443,8 @@ class _Request:
         try:
             if await self._request_in():
                 await self._response_out()
+                if self._failure is None:
+                    self._failure = self._disconnected.late_failure  # an ASGI server may have this one, too
                 if self._failure is not None or self._receive_error is not None:
                     self._raise_failure()
             settled = True
@@ -461,7 +470,7 @@ class _Request:
         try:
             self._environ = environ = environ_from_scope(self._scope, self._shared.template)
             self._method: str = environ["REQUEST_METHOD"]  # PEP 3333: the environ itself is the app's to change
-            environ["wsgi.input"] = await self._incoming.open(environ)
+            environ["wsgi.input"] = self._body = await self._incoming.open(environ)
         except BadRequest as error:
             logger.info("400 to a request: %s", error)
             await self._refuse(400)
@@ -472,7 +481,7 @@ class _Request:
             return False
         if self._ending is not None and not self._incoming.has_begun:
             return False  # the client left before it had sent anything
-        environ["wsgi.errors"] = sys.stderr
+        environ.setdefault("wsgi.errors", sys.stderr)  # a bridge further out may have the server's
         environ["a2wsgi.disconnected"] = self._disconnected
         self._context = contextvars.copy_context()
         self._submitted_at = time.monotonic()
@@ -514,6 +523,8 @@ class _Request:
                 whole = self._take_whole(iterable)
             else:
                 close = getattr(iterable, "close", None)
+                if isinstance(iterable, list) and kind.__iter__ is _LIST_ITER:  # a bridge's, whose app goes on
+                    whole = self._take_whole(iterable)
             if whole is None:
                 self._write_each(iterable)
         except BaseException as error:  # noqa: BLE001 - raised again on the loop thread, or logged
@@ -522,8 +533,18 @@ class _Request:
         # loop is woken once, by done().
         output.end(whole, tell=close is not None)
         if close is not None:
-            _call_close(close)
+            self._close(close)
+        if "wsgi_environ" in self._scope:
+            give_back(self._body, self._scope["wsgi_environ"].get("wsgi.input"))
         self._incoming.discard()
+
+    def _close(self, close: Callable[[], object]) -> None:
+        """PEP 3333, "Specification Details": close() is called once, however the request ended."""
+        try:
+            close()
+        except BaseException as error:
+            if error is not self._disconnected.late_failure and not is_of_an_ending(error):
+                logger.exception("close() of the WSGI app's iterable raised")
 
     def _fail(self, error: BaseException) -> None:
         """The app raised. If its request is over, nobody is there to raise it to."""
@@ -566,8 +587,10 @@ class _Request:
             else:
                 # PEP 3333, "The start_response() Callable": headers wait for the first chunk that is not empty.
                 as_bytes(chunk)
+                if self._disconnected.from_asgi:
+                    self._write(b"")  # but those of ASGI do not
                 self._output.check()
-            if self._remaining == 0:
+            if self._remaining == 0 and not self._disconnected.from_asgi:  # that ends as ASGI apps do
                 return  # its Content-Length is reached, or the response has no body
         if not self._committed:
             self._commit()
@@ -641,7 +664,8 @@ class _Request:
     async def _send_chunks(self, chunks: list[bytes], *, ended: bool) -> None:
         """Send what is queued, the head first, and the end if this is it."""
         failed = self._failure is not None
-        if not self._head_sent:
+        begins = not self._head_sent
+        if begins:
             head = self._head
             if head is None or not self._committed or (failed and not chunks):
                 return  # the app failed before it had anything to say: the server answers
@@ -655,7 +679,8 @@ class _Request:
             self._incoming.response_ends()
             await self._send_message({"type": "http.response.body", "body": body, "more_body": False})
             self._ending = self._ending or _Ending.FINISHED
-        elif body:
+        elif body or (begins and self._remaining != 0 and not failed):
+            # granian and daphne keep a head until a part of the body follows, be it empty.
             await self._send_message({"type": "http.response.body", "body": body, "more_body": True})
 
     def _head_message(self, head: ASGIResponseHead, chunks: list[bytes], *, whole: bool) -> Message:
@@ -760,22 +785,13 @@ class _Request:
         assert failure is not None  # noqa: S101 - there is one or the other
         try:
             take_marks(failure, self._context)
-            if self._ending is None:
-                self._ending = _Ending.FAILED
+            if self._ending is None or self._ending is _Ending.FINISHED:
+                self._ending = self._ending or _Ending.FAILED
                 raise fit_for_a_loop(failure)
             if not is_of_an_ending(failure):
                 logger.error("The WSGI app failed after its request was over", exc_info=failure)
         finally:
             del failure  # it holds this frame, by its traceback
-
-
-def _call_close(close: Callable[[], object]) -> None:
-    """PEP 3333, "Specification Details": close() is called once, however the request ended. Worker thread."""
-    try:
-        close()
-    except BaseException as error:
-        if not is_of_an_ending(error):
-            logger.exception("close() of the WSGI app's iterable raised")
 
 
 # -- What has no app ----------------------------------------------------------------------------------------------

@@ -222,6 +222,7 @@ def test_disconnect_stops_the_app(bridged: Bridged) -> None:
         await answer(bridged(app), client)
 
     run(main())
+    app.closed.wait()
     assert app.closes == 1
 
 
@@ -239,6 +240,7 @@ def test_disconnected_client_makes_send_raise(bridged: Bridged) -> None:
 
     error = OSError("the client is gone")
     run(main())
+    app.closed.wait()
     assert app.closes == 1
 
 
@@ -279,7 +281,7 @@ def test_receive_that_raises_in_the_midst_of_the_body_is_heard_by_who_raised(bri
     """ASGI HTTP, "Request": what a middleware's receive() raises while the app reads is raised to it again."""
     refused = ValueError("too much")
     reads: list[type[BaseException]] = []
-    entered = Signal("the app is entered")
+    entered, told = Signal("the app is entered"), Signal("the app is told")
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         entered.set()
@@ -287,6 +289,7 @@ def test_receive_that_raises_in_the_midst_of_the_body_is_heard_by_who_raised(bri
             environ["wsgi.input"].read()
         except ClientDisconnected as error:
             reads.append(type(error))
+            told.set()
             raise
         return []
 
@@ -303,6 +306,7 @@ def test_receive_that_raises_in_the_midst_of_the_body_is_heard_by_who_raised(bri
         assert raised.value is refused
 
     run(story())
+    told.wait()  # a bridge further in is told a moment later
     assert reads == [ClientDisconnected]
 
 

@@ -169,6 +169,7 @@ def test_server_that_asks_for_the_length_is_told(answer: Any) -> None:
     [
         ("HEAD", 200, [("content-length", "6")]),
         ("HEAD", 404, [("content-length", "6")]),
+        ("GET", 103, []),
         ("GET", 204, []),
         ("GET", 304, []),
     ],
@@ -176,7 +177,7 @@ def test_server_that_asks_for_the_length_is_told(answer: Any) -> None:
 def test_response_that_has_no_body_has_none(
     answer: Any, method: str, status: int, length: list[tuple[str, str]]
 ) -> None:
-    """RFC 9110 §6.4.1: HEAD, 204 and 304 have no body, whatever the app sends; HEAD says how long GET's would be."""
+    """RFC 9110 §6.4.1: HEAD, 1xx, 204 and 304 have no body, whatever the app sends; HEAD tells the length of GET."""
     app = sending(start(status, headers=[(b"x-a", b"1")]), body(b"abc", more_body=True), body(b"def"))
     response = answer(app, environ_of(method))
     assert (response.fields, response.body, response.length) == ([("x-a", "1"), *length], b"", None)

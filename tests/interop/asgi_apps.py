@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from wsgiref.validate import validator
 
 import fastapi
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
@@ -66,69 +64,6 @@ def sync() -> dict[str, str]:
     return {"hello": "from a thread"}
 
 
-@app.post("/upload")
-async def upload(request: fastapi.Request) -> dict[str, Any]:
-    """Take a body piece by piece."""
-    digest, length = hashlib.sha256(), 0
-    async for piece in request.stream():
-        digest.update(piece)
-        length += len(piece)
-    return {"sha256": digest.hexdigest(), "length": length}
-
-
-@app.get("/events/{name}")
-async def events(name: str) -> EventSourceResponse:
-    """Three events, each after the first when the test says so."""
-
-    async def make() -> AsyncIterator[dict[str, str]]:
-        for number in range(3):
-            if number and not await told(f"{name}-{number}"):
-                return
-            yield {"data": str(number)}
-
-    return EventSourceResponse(make())
-
-
-@app.get("/quiet/{name}")
-async def quiet(name: str) -> StreamingResponse:
-    """A head, and a body only when the test says so."""
-
-    async def make() -> AsyncIterator[bytes]:
-        if await told(name):
-            yield b"said"
-
-    return StreamingResponse(make(), media_type="text/event-stream")
-
-
-@app.get("/endless/{name}")
-async def endless(name: str) -> StreamingResponse:
-    """A response until the client hangs up."""
-
-    async def make() -> AsyncIterator[bytes]:
-        try:
-            for _ in range(int(SECONDS / 0.01)):
-                yield b"x" * 10_000
-                await asyncio.sleep(0.01)  # a tick
-        finally:
-            tell(f"{name}-ended")
-
-    return StreamingResponse(make(), media_type="application/octet-stream")
-
-
-@app.get("/silent/{name}")
-async def silent(name: str) -> EventSourceResponse:
-    """A response that begins, and says nothing until the client hangs up."""
-
-    async def make() -> AsyncIterator[dict[str, str]]:
-        try:
-            yield {"data": "begun"}
-            await asyncio.sleep(60)  # longer than any test waits
-        finally:
-            tell(f"{name}-ended")
-
-    return EventSourceResponse(make(), ping=60)
-
-
 @app.get("/background/{name}")
 async def background(name: str, tasks: fastapi.BackgroundTasks) -> dict[str, str]:
     """Work that goes on until the test has had the response."""
@@ -152,18 +87,6 @@ async def nothing(name: str, tasks: fastapi.BackgroundTasks) -> fastapi.Response
 async def error() -> None:
     """Fail before the head."""
     raise ValueError("an error of the app's")
-
-
-@app.get("/break")
-async def break_off() -> StreamingResponse:
-    """Fail in the middle."""
-
-    async def make() -> AsyncIterator[bytes]:
-        yield b"half"
-        await asyncio.sleep(0.01)  # lets it go out
-        raise ValueError("an error in the middle")
-
-    return StreamingResponse(make(), media_type="text/plain")
 
 
 # -- The matrix: every kind of response under every kind of middleware ------------------------------------------------
@@ -222,4 +145,3 @@ for name in ("0", "1", "3", "gzip"):
     app.mount(f"/matrix/{name}", stacked(name))
 
 application = ASGIMiddleware(app, **json.loads(os.environ.get("A2WSGI_TEST_OPTIONS", "{}")))
-validated = validator(application)

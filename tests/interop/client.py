@@ -242,6 +242,7 @@ class HTTP2Client(Client):
         for name, value in fields:
             if name == "Transfer-Encoding":
                 self._left = None
+            if name in {"Connection", "Transfer-Encoding"}:  # RFC 9113 §8.2.2: it has its own ways
                 continue
             if name == "Content-Length":
                 self._left = int(value)
@@ -253,13 +254,14 @@ class HTTP2Client(Client):
     def send(self, data: bytes) -> None:
         if self._left is not None:
             self._left -= len(data)
-        while data:
+        view = memoryview(data)
+        while view:
             size = min(self._http2.local_flow_control_window(self._stream), self._http2.max_outbound_frame_size)
             if not size:
                 self._receive()
                 continue
-            self._http2.send_data(self._stream, data[:size], end_stream=self._left == 0 and size >= len(data))
-            data = data[size:]
+            piece, view = bytes(view[:size]), view[size:]
+            self._http2.send_data(self._stream, piece, end_stream=self._left == 0 and not view)
             self._flush()
 
     def send_chunk(self, data: bytes) -> None:
@@ -289,8 +291,13 @@ class HTTP2Client(Client):
             yield event.data or b""
         self._stream = 0
 
+    def response(self, method: str = "GET") -> Response:
+        head = self.head()
+        return Response(head.status, head.fields, b"".join(self.pieces(head)))
+
     def is_over(self) -> bool:
-        return True  # what goes wrong is the end of a stream, which the next request does not use
+        """Whether the server ends the stream, with nothing more to say."""
+        return not self._stream or b"".join(self.pieces(Head(0, ()))) == b""
 
     def _next(self) -> Any:
         """The next event of the request's."""
@@ -308,9 +315,8 @@ class HTTP2Client(Client):
         if not data:
             raise BrokenError("the connection has ended")
         for event in self._http2.receive_data(data):
-            if isinstance(event, h2.events.ConnectionTerminated) or (
-                isinstance(event, _stream_events()) and event.stream_id == self._stream
-            ):
+            ends = isinstance(event, h2.events.ConnectionTerminated)
+            if ends or (isinstance(event, _stream_events()) and getattr(event, "stream_id", None) == self._stream):
                 self._events.append(event)
         self._flush()
 

@@ -1,8 +1,8 @@
 """Runs tests on each server that the tests know, and notes what came out.
 
-A test that wants `served` runs on each server of a kind that its module has an app for, in ``APPLICATIONS``, or on those
-in its ``ON``; all tests of a module share the server. One that wants `server_name` starts its own. A server that
-cannot pass a test says so in `interop.servers`: then the test has to fail there.
+A test that wants `served` runs on each server of a kind that its module has an app for, in ``APPLICATIONS``, or on
+those in its ``ON``; all tests of a module share the server. One that wants `server_name` starts its own. What a server
+cannot pass is said in `interop.servers`: the test has to fail there.
 
 Where the environment variable ``A2WSGI_TEST_RESULTS`` names a directory, what `test_behaviour` found is written there,
 by each process of pytest's into a file of its own. `interop.compatibility` makes a page of it.
@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,8 +30,9 @@ CANNOT = pytest.StashKey[str]()
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test once for each server."""
     if "server_name" in metafunc.fixturenames:
-        kinds = metafunc.module.APPLICATIONS
-        names = getattr(metafunc.module, "ON", [name for name, kind in SERVERS.items() if kind.calls in kinds])
+        module: Any = metafunc.module
+        kinds = module.APPLICATIONS
+        names = getattr(module, "ON", [name for name, kind in SERVERS.items() if kind.calls in kinds])
         metafunc.parametrize("server_name", names, indirect=True, scope="module")
 
 
@@ -39,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
             continue
-        parameters = dict(item.callspec.params)
+        parameters: dict[str, Any] = dict(item.callspec.params)
         kind = SERVERS.get(parameters.pop("server_name", ""))
         if kind is None:
             continue
@@ -48,8 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         reason = kind.cannot.get(one) or kind.cannot.get(test)
         if reason is not None:
             item.stash[CANNOT] = reason
-            hangs = {test, one} & kind.hangs
-            item.add_marker(pytest.mark.skip(reason) if hangs else pytest.mark.xfail(strict=True, reason=reason))
+            item.add_marker(pytest.mark.xfail(strict=True, reason=reason))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         if report.failed or expected or (report.when == "call" and report.passed):
             found = "failed" if report.failed else reason if expected else ""
             results = item.config.stash.setdefault(RESULTS, {})
-            server = item.callspec.params["server_name"]
+            server = str(item.callspec.params["server_name"])
             results.setdefault(server, {}).setdefault(item.originalname, {})[item.name] = found
     return report
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import signal
 import sys
@@ -23,36 +24,33 @@ def serve_wsgiref(name: str, port: int) -> None:
         request_queue_size = 128  # of 5, connections that come at once are dropped
 
     class Quiet(WSGIRequestHandler):
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as its parent calls it
             pass
 
-    with make_server("127.0.0.1", port, validator(load(name)), Backlog, Quiet) as server:
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            pass
+    server = make_server("127.0.0.1", port, validator(load(name)), Backlog, Quiet)
+    with server, contextlib.suppress(KeyboardInterrupt):
+        server.serve_forever()
 
 
 def serve_werkzeug(name: str, port: int) -> None:
     """Werkzeug's, for development, with a thread for each connection."""
-    from werkzeug.serving import WSGIRequestHandler, make_server
+    from werkzeug.serving import make_server
 
-    class Keeping(WSGIRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-    make_server("127.0.0.1", port, load(name), threaded=True, request_handler=Keeping).serve_forever()
+    make_server("127.0.0.1", port, load(name), threaded=True).serve_forever()
 
 
 def serve_gevent(name: str, port: int) -> None:
-    """gevent's pywsgi, monkey-patched and ended as its documentation does it."""
+    """Gevent's pywsgi, monkey-patched and ended as its documentation does it."""
     from gevent import monkey
 
     monkey.patch_all()
     import gevent
+    from gevent.pool import Pool
     from gevent.pywsgi import WSGIServer
 
-    server = WSGIServer(("127.0.0.1", port), load(name), log=None)
-    gevent.signal_handler(signal.SIGTERM, server.stop, 10)
+    server = WSGIServer(("127.0.0.1", port), load(name), log=None, spawn=Pool())  # without one, stop() waits for nobody
+    server.stop_timeout = 10
+    gevent.signal_handler(signal.SIGTERM, server.stop)
     server.serve_forever()
 
 

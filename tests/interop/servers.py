@@ -1,4 +1,4 @@
-"""The servers that the tests know, of both kinds: how each is started, and what it cannot do, whatever a bridge does."""
+"""The servers that the tests know, of both kinds: how each is started, and what it cannot do."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -48,8 +50,7 @@ class Kind:
         http2: Whether it is spoken to in HTTP/2, without TLS.
         prefix_is_cut: Whether it is for a proxy that takes the prefix off a path, rather than for one that leaves it.
         cannot: The tests that it cannot pass, each with the reason. One parameter's is under ``test[parameter]``.
-            They are expected to fail; those in `hangs` are not run.
-        hangs: The tests among them that would never end.
+            They are run, and have to fail.
     """
 
     calls: Literal["asgi", "wsgi"]
@@ -61,7 +62,6 @@ class Kind:
     http2: bool = False
     prefix_is_cut: bool = False
     cannot: Mapping[str, str] = field(default_factory=dict[str, str])
-    hangs: frozenset[str] = frozenset()
 
     def missing(self) -> str | None:
         """What must be installed before it can run."""
@@ -72,6 +72,14 @@ class Kind:
             elif importlib.util.find_spec(package) is None:
                 return f"{package} is not installed"
         return None
+
+    def version(self) -> str:
+        """What it is, with its version."""
+        if "apache2" not in self.packages:
+            name = {"pyuwsgi": "uWSGI"}.get(self.packages[0], self.packages[0])
+            return name if name == "wsgiref" else f"{name} {metadata.version(self.packages[0])}"
+        shown = subprocess.run([str(_apache()), "-v"], capture_output=True, text=True, check=True).stdout
+        return f"apache {shown.split('Apache/')[1].split()[0]}"
 
 
 @dataclass(frozen=True)
@@ -142,32 +150,39 @@ def python(name: str, *arguments: str, prefix: Sequence[str] = ()) -> Callable[[
 
 
 def uvicorn(*arguments: str) -> Callable[[Start], Sequence[str]]:
+    """uvicorn, which puts the prefix in front of each path."""
     return python("uvicorn", *arguments, "--port={port}", "{app}", prefix=["--root-path={prefix}"])
 
 
-def hypercorn(start: Start) -> Sequence[str]:
-    # Without a worker process: with one, its parent goes on listening until the worker has ended.
-    return python("hypercorn", "--workers=0", "--bind=127.0.0.1:{port}", "{app}", prefix=["--root-path={prefix}"])(start)
+#: Without a worker process: with one, its parent goes on listening until the worker has ended.
+hypercorn = python("hypercorn", "--workers=0", "--bind=127.0.0.1:{port}", "{app}", prefix=["--root-path={prefix}"])
 
 
 def gunicorn(*arguments: str, prefix: str = "--env=SCRIPT_NAME={prefix}") -> Callable[[Start], Sequence[str]]:
+    """Gunicorn. Its workers for WSGI know the prefix from the environment."""
     own = ["--no-control-socket", "--bind=127.0.0.1:{port}", "--graceful-timeout=10"]
     return python("gunicorn", *own, *arguments, "{app}", prefix=[prefix])
 
 
 def granian(interface: str) -> Callable[[Start], Sequence[str]]:
+    """granian, which serves either kind."""
     own = [f"--interface={interface}", "--port={port}", "--no-ws", "{app}"]
     return python("granian", *own, prefix=["--url-path-prefix={prefix}"])
 
 
 def uwsgi(*arguments: str) -> Callable[[Start], Sequence[str]]:
+    """uWSGI, which speaks HTTP itself.
+
+    The hook has it stop in good order: by default SIGTERM restarts it, and with --die-on-term it breaks off what runs.
+    """
+
     def command(start: Start) -> Sequence[str]:
         app = f"--mount={start.prefix}={start.app}" if start.prefix else f"--module={start.app}"
         return [
             str(Path(sys.executable).parent / "pyuwsgi"),
             f"--http-socket=127.0.0.1:{start.port}",
             "--need-app",
-            "--die-on-term",
+            "--hook-master-start=unix_signal:15 gracefully_kill_them_all",
             "--buffer-size=16384",
             "--manage-script-name",
             *arguments,
@@ -245,52 +260,255 @@ def script(name: str) -> Callable[[Start], Sequence[str]]:
     return python("interop.serve", name, "{app}", "{port}")
 
 
-# -- What they cannot do ------------------------------------------------------------------------------------------
+# -- What they cannot do, whatever a bridge does ----------------------------------------------------------------
+
+NO_RAW_QUERY = {"test_query_reaches_the_app[raw]": "It answers 400 to a target that is not ASCII."}
+NO_PREFIX = {"test_prefix_is_told_apart_from_the_path": "It has no option for a prefix."}
+COMMA_IN_COOKIES = {
+    "test_request_headers_reach_the_app[cookies]": (
+        "It joins several lines of `Cookie` with a comma, which may be part of a value."
+    ),
+}
+LAST_LINE_ONLY = {
+    f"test_request_headers_reach_the_app[{kind}]": "Of several lines of one name it hands over the last."
+    for kind in ("repeated", "cookies")
+}
+CONTINUE_TOO_EARLY = {
+    "test_refused_client_is_not_told_100_continue": "It says `100 Continue` before it calls the app.",
+}
+CONTINUE_NEVER = {"test_client_that_waits_for_100_continue_is_told_to_go_on": "It never says `100 Continue`."}
+WHOLE_BODY_FIRST = dict.fromkeys(
+    (
+        "test_refused_client_is_not_told_100_continue",
+        "test_long_upload_is_refused_before_it_was_sent",
+        "test_hang_up_within_the_upload_is_told",
+    ),
+    "It calls the app when it has the whole body, and not before.",
+)
+HEAD_WITH_BODY = {
+    "test_head_arrives_before_there_is_a_body": "It keeps the head until there is a body that is not empty.",
+}
+CLOSES = {"test_connection_is_kept": "It closes the connection after each response."}
+END_IS_CLOSE = {
+    "test_error_after_the_head_breaks_the_response": (
+        "It sends such a response without chunks: the end of the connection is all that a client sees of its end."
+    ),
+}
+LOOKS_COMPLETE = {
+    "test_error_after_the_head_breaks_the_response": "It ends a response that broke off as if it were complete.",
+}
+QUIET_HANG_UPS = (
+    "test_hang_up_before_the_answer_is_told",
+    "test_hang_up_after_the_head_is_told",
+    "test_hang_up_on_an_idle_stream_is_told",
+)
+HIDES_THE_CLIENT = dict.fromkeys(
+    QUIET_HANG_UPS, "It does not let an app see that the client has left: that shows when something is sent."
+)
+INLINE = dict.fromkeys(
+    QUIET_HANG_UPS,
+    "With `inline=True` no thread is free to look for the client while the app waits.",
+)
+BREAKS_OFF = {
+    "test_running_requests_end_when_the_server_is_told_to_stop": "It breaks off what runs.",
+}
+GUNICORN = {**NO_RAW_QUERY, **COMMA_IN_COOKIES, **CONTINUE_TOO_EARLY}
+UWSGI = {
+    **COMMA_IN_COOKIES,
+    **CONTINUE_NEVER,
+    **CLOSES,
+    **END_IS_CLOSE,
+    "test_error_before_the_head_is_answered_500_and_logged": "It closes the connection without an answer.",
+}
 
 SERVERS: dict[str, Kind] = {
     # -- of ASGI apps --
-    "uvicorn-h11": Kind("asgi", ["uvicorn"], uvicorn("--http=h11", "--loop=asyncio"), prefix_is_cut=True),
+    "uvicorn-h11": Kind(
+        "asgi", ["uvicorn"], uvicorn("--http=h11", "--loop=asyncio"), prefix_is_cut=True, cannot=NO_RAW_QUERY
+    ),
     "uvicorn-httptools": Kind(
         "asgi",
         ["uvicorn", "httptools", "uvloop"],
         uvicorn("--http=httptools", "--loop=uvloop"),
         prefix_is_cut=True,
+        cannot={
+            **NO_RAW_QUERY,
+            "test_method_reaches_the_app[!ODD~]": "It answers 400 to a method that httptools does not know.",
+        },
     ),
-    "hypercorn": Kind("asgi", ["hypercorn"], hypercorn),
-    "hypercorn-http2": Kind("asgi", ["hypercorn", "h2"], hypercorn, http2=True),
+    "hypercorn": Kind("asgi", ["hypercorn"], hypercorn, cannot={**NO_RAW_QUERY, **CONTINUE_TOO_EARLY}),
+    "hypercorn-http2": Kind("asgi", ["hypercorn", "h2"], hypercorn, http2=True, cannot=CONTINUE_NEVER),
     "granian": Kind("asgi", ["granian"], granian("asgi")),
     "daphne": Kind(
-        "asgi", ["daphne"], python("daphne", "--port={port}", "{app}", prefix=["--root-path={prefix}"])
+        "asgi",
+        ["daphne"],
+        python("daphne", "--port={port}", "{app}", prefix=["--root-path={prefix}"]),
+        cannot={
+            **NO_RAW_QUERY,
+            **WHOLE_BODY_FIRST,
+            **BREAKS_OFF,
+            **dict.fromkeys(
+                (
+                    "test_error_after_the_head_breaks_the_response",
+                    "test_response_that_is_shorter_than_it_says_is_broken",
+                ),
+                "It answers such an error with a second head, fails at that, and leaves the connection open.",
+            ),
+            **dict.fromkeys(
+                (
+                    "test_slow_small_upload_takes_no_worker",
+                    "test_slow_long_upload_holds_a_worker_of_ten",
+                    "test_upload_of_a_client_that_hangs_up_is_no_error_in_the_log",
+                ),
+                "It calls the app when it has the whole body, and not before.",
+            ),
+            "test_client_that_stops_reading_is_given_up": "It takes a response as fast as it comes, without a bound.",
+        },
     ),
     # The worker for ASGI came with gunicorn 24.
     "gunicorn-asgi": Kind(
-        "asgi", ["gunicorn", "gunicorn.asgi"], gunicorn("--worker-class=asgi", prefix="--root-path={prefix}")
+        "asgi",
+        ["gunicorn", "gunicorn.asgi"],
+        gunicorn("--worker-class=asgi", prefix="--root-path={prefix}"),
+        cannot={**NO_RAW_QUERY, **HEAD_WITH_BODY},
     ),
     # -- of WSGI apps --
-    "gunicorn-sync": Kind("wsgi", ["gunicorn"], gunicorn("--worker-class=sync"), at_once=1),
+    "gunicorn-sync": Kind(
+        "wsgi", ["gunicorn"], gunicorn("--worker-class=sync"), at_once=1, cannot={**GUNICORN, **CLOSES}
+    ),
     "gunicorn-sync-inline": Kind(
-        "wsgi", ["gunicorn"], gunicorn("--worker-class=sync"), options={"inline": True}, at_once=1
+        "wsgi",
+        ["gunicorn"],
+        gunicorn("--worker-class=sync"),
+        options={"inline": True},
+        at_once=1,
+        cannot={**GUNICORN, **CLOSES, **INLINE},
     ),
-    "gunicorn-gthread": Kind("wsgi", ["gunicorn"], gunicorn("--worker-class=gthread", "--threads=4")),
+    "gunicorn-gthread": Kind("wsgi", ["gunicorn"], gunicorn("--worker-class=gthread", "--threads=4"), cannot=GUNICORN),
     "gunicorn-preload": Kind(
-        "wsgi", ["gunicorn"], gunicorn("--preload", "--workers=2", "--worker-class=gthread", "--threads=4")
+        "wsgi",
+        ["gunicorn"],
+        gunicorn("--preload", "--workers=2", "--worker-class=gthread", "--threads=4"),
+        cannot=GUNICORN,
     ),
-    "gunicorn-gevent": Kind("wsgi", ["gunicorn", "gevent"], gunicorn("--worker-class=gevent")),
+    "gunicorn-gevent": Kind("wsgi", ["gunicorn", "gevent"], gunicorn("--worker-class=gevent"), cannot=GUNICORN),
+    # It looks at its clients while the app runs only where it may take in a request beforehand.
     "waitress": Kind(
         "wsgi",
         ["waitress"],
-        python("waitress", "--listen=127.0.0.1:{port}", "{app}", prefix=["--url-prefix={prefix}"]),
+        python(
+            "waitress",
+            "--channel-request-lookahead=1",
+            "--listen=127.0.0.1:{port}",
+            "{app}",
+            prefix=["--url-prefix={prefix}"],
+        ),
         ends_by=signal.SIGINT,
+        cannot={
+            **NO_RAW_QUERY,
+            **COMMA_IN_COOKIES,
+            **WHOLE_BODY_FIRST,
+            **HEAD_WITH_BODY,
+            **dict.fromkeys(
+                ("test_connection_is_kept[204]", "test_connection_is_kept[304]"),
+                "It closes the connection after a response that has no body by its status.",
+            ),
+        },
     ),
-    "cheroot": Kind("wsgi", ["cheroot"], python("cheroot", "--bind=127.0.0.1:{port}", "{app}")),
+    "cheroot": Kind(
+        "wsgi",
+        ["cheroot"],
+        python("cheroot", "--bind=127.0.0.1:{port}", "{app}"),
+        ends_by=signal.SIGINT,
+        cannot={
+            **NO_RAW_QUERY,
+            **NO_PREFIX,
+            **LAST_LINE_ONLY,
+            **CONTINUE_TOO_EARLY,
+            **HEAD_WITH_BODY,
+            **HIDES_THE_CLIENT,
+            "test_long_upload_is_refused_before_it_was_sent": (
+                "It resets the connection of a client whose body was not read, and the answer is lost."
+            ),
+        },
+    ),
     "uwsgi-threads": Kind(
-        "wsgi", ["pyuwsgi"], uwsgi("--master", "--processes=2", "--enable-threads"), at_once=2
+        "wsgi", ["pyuwsgi"], uwsgi("--master", "--processes=2", "--enable-threads"), at_once=2, cannot=UWSGI
     ),
-    "uwsgi-lazy": Kind("wsgi", ["pyuwsgi"], uwsgi("--master", "--lazy-apps"), at_once=1),
-    "uwsgi-inline": Kind("wsgi", ["pyuwsgi"], uwsgi("--master"), options={"inline": True}, at_once=1),
-    "mod_wsgi": Kind("wsgi", ["apache2"], mod_wsgi, ends_by=signal.SIGWINCH),
-    "werkzeug": Kind("wsgi", ["werkzeug"], script("werkzeug")),
-    "gevent": Kind("wsgi", ["gevent"], script("gevent")),
-    "wsgiref": Kind("wsgi", ["wsgiref"], script("wsgiref"), ends_by=signal.SIGINT, at_once=1),
-    "granian-wsgi": Kind("wsgi", ["granian"], granian("wsgi")),
+    "uwsgi-lazy": Kind("wsgi", ["pyuwsgi"], uwsgi("--master", "--lazy-apps"), at_once=1, cannot=UWSGI),
+    "uwsgi-inline": Kind(
+        "wsgi", ["pyuwsgi"], uwsgi("--master"), options={"inline": True}, at_once=1, cannot={**UWSGI, **INLINE}
+    ),
+    "mod_wsgi": Kind(
+        "wsgi",
+        ["apache2"],
+        mod_wsgi,
+        ends_by=signal.SIGWINCH,
+        cannot={
+            **COMMA_IN_COOKIES,
+            **HEAD_WITH_BODY,
+            **LOOKS_COMPLETE,
+            **HIDES_THE_CLIENT,
+            **dict.fromkeys(
+                ("test_refused_client_is_not_told_100_continue", "test_long_upload_is_refused_before_it_was_sent"),
+                "In daemon mode it passes the whole body on before it looks at the answer.",
+            ),
+            "test_background_work_goes_on_after_the_response[nothing]": (
+                "It keeps the head of a response without a body until the app has ended."
+            ),
+            "test_path_reaches_the_app[nul]": "Apache answers 404 to a NUL.",
+            "test_path_reaches_the_app[two-slashes]": "It makes one slash of several.",
+            "test_response_headers_reach_the_client[X-Repeated]": (
+                "It joins a response's headers of one name with a comma, but for `Set-Cookie`."
+            ),
+        },
+    ),
+    "werkzeug": Kind(
+        "wsgi",
+        ["werkzeug"],
+        script("werkzeug"),
+        cannot={
+            **NO_PREFIX,
+            **COMMA_IN_COOKIES,
+            **CONTINUE_TOO_EARLY,
+            **CLOSES,
+            **BREAKS_OFF,
+            "test_query_reaches_the_app[raw]": "It encodes such bytes in UTF-8 once more.",
+        },
+    ),
+    "gevent": Kind("wsgi", ["gevent"], script("gevent"), cannot={**NO_PREFIX, **HEAD_WITH_BODY, **HIDES_THE_CLIENT}),
+    "wsgiref": Kind(
+        "wsgi",
+        ["wsgiref"],
+        script("wsgiref"),
+        ends_by=signal.SIGINT,
+        at_once=1,
+        cannot={
+            **NO_PREFIX,
+            **COMMA_IN_COOKIES,
+            **CONTINUE_NEVER,
+            **CLOSES,
+            **END_IS_CLOSE,
+            **HIDES_THE_CLIENT,
+            **BREAKS_OFF,
+            **dict.fromkeys(
+                (
+                    "test_chunked_upload_arrives_whole[small]",
+                    "test_chunked_upload_arrives_whole[large]",
+                ),
+                "It reads no chunks.",
+            ),
+        },
+    ),
+    "granian-wsgi": Kind(
+        "wsgi",
+        ["granian"],
+        granian("wsgi"),
+        cannot={
+            **LOOKS_COMPLETE,
+            **HIDES_THE_CLIENT,
+            "test_request_headers_reach_the_app[non-ascii]": "It drops a value that is not ASCII.",
+            "test_response_headers_reach_the_client[X-Non-Ascii]": "It encodes such bytes in UTF-8 once more.",
+        },
+    ),
 }

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from interop.asgi_servers import APPLICATION
 from interop.client import Client
 from support.servers import module, running
 
@@ -22,7 +21,7 @@ def test_bridge_that_is_loaded_before_the_fork_serves_in_each_worker(tmp_path: P
 
     def command(port: int) -> list[str]:
         options = ["--worker-class=asgi", "--no-control-socket", "--preload", "--workers=2"]
-        return module("gunicorn", *options, f"--bind=127.0.0.1:{port}", APPLICATION)
+        return module("gunicorn", *options, f"--bind=127.0.0.1:{port}", "interop.wsgi_apps:application")
 
     with running(command, tmp_path) as server:
         for _ in range(20):

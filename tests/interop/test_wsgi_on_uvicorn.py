@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from interop.asgi_servers import uvicorn
 from interop.client import Client
-from support.servers import Server, running, until
+from support.servers import Server, module, running, until
 
 pytestmark = pytest.mark.interop
 
 pytest.importorskip("django")
 pytest.importorskip("flask")
 pytest.importorskip("uvicorn")
+
+
+def uvicorn(*arguments: str) -> Callable[[int], list[str]]:
+    """The command line of uvicorn with these arguments."""
+    return lambda port: module("uvicorn", "interop.wsgi_apps:application", f"--port={port}", *arguments)
 
 
 @pytest.fixture(scope="module", params=["h11", "httptools"])

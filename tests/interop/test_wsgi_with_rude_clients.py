@@ -13,9 +13,13 @@ from collections.abc import Callable
 import pytest
 
 from interop.client import Client, Fields
-from support.servers import Server, until
+from interop.servers import SERVERS, Served
+from support.servers import until
 
 pytestmark = pytest.mark.interop
+
+APPLICATIONS = {"asgi": "interop.wsgi_apps:application"}
+ON = [name for name, kind in SERVERS.items() if kind.calls == "asgi" and not kind.http2]
 
 THREADS = 8
 VISITS = 25  # of each thread
@@ -96,10 +100,10 @@ def visit(port: int, seed: int, failures: list[BaseException]) -> None:
         failures.append(failure)
 
 
-def test_clients_that_leave_in_the_middle_leave_nothing_behind(asgi_server: Server) -> None:
+def test_clients_that_leave_in_the_middle_leave_nothing_behind(served: Served) -> None:
     """Whoever stays is answered, and in the end no bridge has a request, and no worker is at work."""
     failures: list[BaseException] = []
-    threads = [threading.Thread(target=visit, args=(asgi_server.port, seed, failures)) for seed in range(THREADS)]
+    threads = [threading.Thread(target=visit, args=(served.port, seed, failures)) for seed in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -108,7 +112,7 @@ def test_clients_that_leave_in_the_middle_leave_nothing_behind(asgi_server: Serv
         raise failure
 
     def is_idle() -> bool:
-        with Client(asgi_server.port) as client:
+        with Client(served.port) as client:
             bridges = client.get("/statistics").json().values()
         return not any(bridge[figure] for bridge in bridges for figure in ("in_flight", "busy", "queued"))
 

@@ -6,7 +6,7 @@ test that by its nature holds for one bridge alone says so, and why, with `only_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -18,15 +18,16 @@ from a2wsgi import ASGIMiddleware, WSGIMiddleware
 Bridged: TypeAlias = Callable[..., Any]
 
 
-def only_single(reason: str, fixture: str = "bridged") -> pytest.MarkDecorator:
+def only_single(reason: str, fixture: str = "bridged", kinds: Sequence[str] = ("single",)) -> pytest.MarkDecorator:
     """Run a test through one bridge only.
 
     Args:
         reason: Why it cannot hold through more.
-        fixture: The name of the fixture that has a parameter ``"single"``.
+        fixture: The name of the fixture that makes bridges.
+        kinds: Those of its parameters that make one alone.
     """
     assert reason
-    return pytest.mark.parametrize(fixture, ["single"], indirect=True)
+    return pytest.mark.parametrize(fixture, kinds, indirect=True)
 
 
 @contextmanager

@@ -95,9 +95,9 @@ class BodyStream:
         return data
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Response:
-    """What an app answered.
+    """What an app answered. Two are equal though their headers' names differ in letter case (RFC 9110 §5.1).
 
     Attributes:
         status: What `start_response` was given; None if it was not called.
@@ -121,8 +121,17 @@ class Response:
 
     @property
     def fields(self) -> list[tuple[str, str]]:
-        """The headers, with names in lower case (RFC 9110 §5.1: case-insensitive)."""
+        """The headers, with names in lower case."""
         return [(name.lower(), value) for name, value in self.headers or []]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Response) and self._compared() == other._compared()
+
+    def __hash__(self) -> int:
+        return hash((self.status, self.body))
+
+    def _compared(self) -> tuple[object, ...]:
+        return self.status, self.fields, self.chunks, self.length, self.raised, self.where
 
 
 @dataclass

@@ -1,0 +1,602 @@
+"""What users of other bridges hit with an ASGI app on a WSGI server, and what must be true here instead.
+
+Each test is named after the behaviour. What belongs to one step of a request has its test beside that step, in
+``test_asgi_to_wsgi.py``, ``test_lifespan_drive.py``, ``test_loop_thread.py`` and ``test_translate.py``; what shows only
+with a real server is in ``interop``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import logging
+import queue
+import threading
+import unicodedata
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import pytest
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, StreamingResponse
+
+from a2wsgi import ASGIMiddleware, ClientDisconnected, WSGIMiddleware
+from a2wsgi.wsgi_typing import Environ, StartResponse
+from support.bridges import Bridged, bridges_to_wsgi
+from support.lockstep import BOUND_SECONDS, Signal
+from support.wsgi_driver import BodyStream, Exchange, InThread, Response, call, environ_of
+
+START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
+
+
+def body(data: bytes = b"", *, more: bool = False) -> dict[str, Any]:
+    """A part of a response's body."""
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+class Recording:
+    """An ASGI app that keeps its scopes, and answers with nothing."""
+
+    def __init__(self) -> None:
+        self.scopes: list[dict[str, Any]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise ValueError
+        self.scopes.append(scope)
+        await send(START)
+        await send(body())
+
+
+@pytest.fixture(params=["single", "nested"])
+def bridged(request: pytest.FixtureRequest) -> Iterator[Bridged]:
+    """Makes a WSGI app of an ASGI app, by one bridge or by three around one another."""
+    with bridges_to_wsgi(request.param) as make:
+        yield make
+
+
+def scope_of(bridged: Bridged, environ: Environ) -> dict[str, Any]:
+    """The scope that an app gets for a request."""
+    app = Recording()
+    assert call(bridged(app), environ).status == "200 OK"
+    (scope,) = app.scopes
+    return scope
+
+
+# -- C5: a loop is touched by its own thread alone --------------------------------------------------------------------
+
+
+def test_loop_is_touched_by_its_own_thread_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In asyncio's debug mode a call from another thread raises; every step of a request is taken in it."""
+    monkeypatch.setenv("PYTHONASYNCIODEBUG", "1")
+    debug: list[bool] = []
+    ended = Signal("the closed response's app has ended")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        loop = asyncio.get_running_loop()
+        debug.append(loop.get_debug())
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        length = 0
+        more = True
+        while more:
+            message = await receive()
+            length += len(message["body"])
+            more = message["more_body"]
+        await send(START)
+        try:
+            for _ in range(10):
+                await send(body(b"x" * 1000, more=True))
+            await send(body(b"%d" % length))
+        except OSError:
+            ended.set()
+            raise
+        await asyncio.sleep(0)  # background work
+
+    with ASGIMiddleware(app, response_buffer_bytes=2000) as bridge:
+        data = b"x" * 200_000
+        assert call(bridge, environ_of("POST", body=data)).body == b"x" * 10_000 + b"200000"
+        exchange = Exchange(bridge, environ_of("POST", body=data)).begin()
+        assert exchange.next()
+        exchange.close()
+        ended.wait()
+    assert set(debug) == {True}
+
+
+# -- C7: synchronous and asynchronous code call one another -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("inline", [False, True], ids=["thread", "inline"])
+def test_sync_code_of_an_app_may_run_a_coroutine(bridged: Bridged, inline: bool) -> None:
+    """Asgiref's ``sync_to_async`` around ``async_to_sync``, as in Django's middleware, neither hangs nor complains."""
+    from asgiref.sync import async_to_sync, sync_to_async
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise ValueError
+
+        async def answer() -> bytes:
+            await asyncio.sleep(0)
+            return b"from within"
+
+        data = await sync_to_async(async_to_sync(answer), thread_sensitive=False)()
+        await send(START)
+        await send(body(data))
+
+    assert call(bridged(app, inline=inline)).body == b"from within"
+
+
+def test_wsgi_app_may_run_a_coroutine_through_a_pair() -> None:
+    """``async_to_sync`` in a view, as Flask's ``async def`` views are run, sees no loop of ours."""
+    from asgiref.sync import async_to_sync
+
+    async def answer() -> bytes:
+        await asyncio.sleep(0)
+        return b"from within"
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return [async_to_sync(answer)()]
+
+    with ASGIMiddleware(WSGIMiddleware(app)) as bridge:
+        assert call(bridge).body == b"from within"
+
+
+# -- E5: two requests of one conversation -----------------------------------------------------------------------------
+
+ROUNDS = 100
+
+
+class Conversation:
+    """A Starlette app of two endpoints: ``GET /sse`` gives as events what comes to ``POST /messages``, up to "end".
+
+    Args:
+        respond: Makes the response of the events.
+    """
+
+    def __init__(self, respond: Callable[[AsyncIterator[str]], Any]) -> None:
+        from starlette.applications import Starlette
+        from starlette.responses import Response as Answer
+        from starlette.routing import Route
+
+        messages: asyncio.Queue[str] = asyncio.Queue()
+        self.ended = Signal("the generator of the events has ended")
+
+        async def events() -> AsyncIterator[str]:
+            try:
+                while (message := await messages.get()) != "end":
+                    yield message
+            finally:
+                self.ended.set()
+
+        async def sse(request: Request) -> Any:
+            return respond(events())
+
+        async def post(request: Request) -> Answer:
+            await messages.put((await request.body()).decode())
+            return Answer(status_code=202)
+
+        self.app = Starlette(routes=[Route("/sse", sse), Route("/messages", post, methods=["POST"])])
+
+
+def streaming(events: AsyncIterator[str]) -> Any:
+    """Starlette's own response, with the events made by hand."""
+
+    async def lines() -> AsyncIterator[str]:
+        async for event in events:
+            yield f"data: {event}\r\n\r\n"
+
+    return StreamingResponse(lines(), media_type="text/event-stream")
+
+
+def event_source(events: AsyncIterator[str]) -> Any:
+    """sse_starlette's."""
+    return pytest.importorskip("sse_starlette").EventSourceResponse(events)
+
+
+class Listener:
+    """A server thread with a response that goes on; what it gets is there to be waited for."""
+
+    def __init__(self, bridge: Any) -> None:
+        self.chunks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._bridge = bridge
+        self._exchange: Exchange | None = None
+        self._thread = InThread(self._listen)
+        self._left = b""
+
+    def _listen(self) -> Exchange:
+        exchange = Exchange(self._bridge, environ_of(path="/sse")).begin()
+        for chunk in exchange.iterator:
+            self.chunks.put(chunk)
+        exchange.close()
+        self.chunks.put(None)
+        return exchange
+
+    def next_event(self) -> bytes:
+        """Wait for an event."""
+        while b"\r\n\r\n" not in self._left:
+            chunk = self.chunks.get(timeout=BOUND_SECONDS)
+            assert chunk is not None, "The stream has ended"
+            self._left += chunk
+        event, _, self._left = self._left.partition(b"\r\n\r\n")
+        return event
+
+    def end(self) -> Exchange:
+        """Wait for the end, which must come without another event."""
+        while (chunk := self.chunks.get(timeout=BOUND_SECONDS)) is not None:
+            assert chunk == b""
+        assert self._left == b""
+        exchange: Exchange = self._thread.result()
+        return exchange
+
+
+@pytest.mark.parametrize("respond", [streaming, event_source])
+def test_stream_of_one_request_tells_what_another_brings(bridged: Bridged, respond: Callable[..., Any]) -> None:
+    """A response in one server thread gives each event that a request in another causes, and then ends cleanly."""
+    conversation = Conversation(respond)
+    bridge = bridged(conversation.app)
+    listener = Listener(bridge)
+    for number in range(ROUNDS):
+        answer = call(bridge, environ_of("POST", "/messages", body=b"%d" % number))
+        assert (answer.status, answer.body) == ("202 Accepted", b"")
+        assert listener.next_event() == b"data: %d" % number
+    assert not conversation.ended.is_set()
+    call(bridge, environ_of("POST", "/messages", body=b"end"))
+    exchange = listener.end()
+    assert exchange.status == "200 OK"
+    assert conversation.ended.is_set()
+
+
+@pytest.mark.parametrize("respond", [streaming, event_source])
+def test_stream_that_is_closed_leaves_the_next_one_alone(bridged: Bridged, respond: Callable[..., Any]) -> None:
+    """The server closes a response between two events: its generator is closed, and other requests are served."""
+    conversation = Conversation(respond)
+    bridge = bridged(conversation.app, grace_timeout=0.01)  # Starlette's stream waits for its events alone
+    call(bridge, environ_of("POST", "/messages", body=b"first"))
+    exchange = Exchange(bridge, environ_of(path="/sse")).begin()
+    assert b"data: first" in next(filter(None, iter(exchange.next, None)))
+    exchange.close()
+    conversation.ended.wait()
+    assert call(bridge, environ_of("POST", "/messages", body=b"second")).status == "202 Accepted"
+
+
+# -- F8, F9, F10: what apps send and look for -------------------------------------------------------------------------
+
+
+def test_app_may_go_on_after_a_message_that_nobody_knows(bridged: Bridged) -> None:
+    """A message of an extension that the scope does not offer raises in the app's own ``send()``, and there alone."""
+    raised: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise ValueError
+        assert "http.response.push" not in scope["extensions"]
+        try:
+            await send({"type": "http.response.push", "path": "/style.css", "headers": []})
+        except Exception as error:  # noqa: BLE001  # whatever it is, the app goes on
+            raised.append(type(error).__name__)
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
+        await send(body(b"ignored"))
+
+    assert call(bridged(app)).chunks == [b""]
+    assert raised == ["AppProtocolError"]
+
+
+def test_connection_header_of_an_app_is_no_error(bridged: Bridged) -> None:
+    """``connection: keep-alive``, as event streams send it, never reaches a server that would assert on it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise ValueError
+        await send({**START, "headers": [(b"connection", b"keep-alive"), (b"cache-control", b"no-store")]})
+        await send(body(b"x"))
+
+    assert call(bridged(app)).fields == [("cache-control", "no-store"), ("content-length", "1")]
+
+
+def test_version_of_the_spec_is_one_that_frameworks_take(bridged: Bridged) -> None:
+    """Falcon refuses a ``spec_version`` of 3.0, which is the version of ASGI itself."""
+    version = scope_of(bridged, environ_of())["asgi"]
+    assert version == {"version": "3.0", "spec_version": "2.5"}
+
+
+# -- H5: a client that leaves is nobody's error -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", ["in its upload", "between two parts of the response"])
+def test_client_that_leaves_is_no_error_in_the_log(
+    bridged: Bridged, caplog: pytest.LogCaptureFixture, moment: str
+) -> None:
+    """Nothing above DEBUG, of whichever logger."""
+    ended = Signal("the app has ended")
+
+    async def parts() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 1000
+            await asyncio.sleep(0)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise ValueError
+        answer: Any = StreamingResponse(parts())
+        try:
+            await Request(scope, receive).body()
+        except ClientDisconnect:
+            answer = PlainTextResponse("half", 400)
+        try:
+            await answer(scope, receive, send)
+        finally:
+            ended.set()
+
+    caplog.set_level(logging.DEBUG)
+    if moment == "in its upload":
+        stream = BodyStream(b"x" * 100, gone_after=10)
+        # A server with nobody left to answer gets the error that it knows, from a bridge that knows it too.
+        with contextlib.suppress(ClientDisconnected):
+            response = call(bridged(app), environ_of("POST", body=b"x" * 100, wsgi__input=stream))
+            assert (response.status, response.body) == ("400 Bad Request", b"half")
+    else:
+        exchange = Exchange(bridged(app)).begin()
+        exchange.next()
+        exchange.close()
+    ended.wait()
+    assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+
+# -- I: paths, encodings, environs ------------------------------------------------------------------------------------
+
+
+def test_app_under_a_prefix_makes_links_with_it(bridged: Bridged) -> None:
+    """FastAPI below Werkzeug's dispatcher: pages, documentation, redirects and links know where they are."""
+    pytest.importorskip("fastapi")
+    from fastapi import FastAPI
+    from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+    app = FastAPI()
+
+    @app.get("/items/{number}")
+    async def item(request: Request, number: int) -> dict[str, str]:
+        return {"url": str(request.url), "link": str(request.url_for("item", number=number + 1))}
+
+    @app.get("/list/")
+    async def listing() -> list[int]:
+        return []
+
+    site: Any = DispatcherMiddleware(lambda *_: [], {"/api": bridged(app)})
+
+    def get(path: str) -> Response:
+        return call(site, environ_of(path=path))
+
+    assert json.loads(get("/api/items/1").body) == {
+        "url": "http://testserver/api/items/1",
+        "link": "http://testserver/api/items/2",
+    }
+    assert b"'/api/openapi.json'" in get("/api/docs").body
+    assert "/items/{number}" in json.loads(get("/api/openapi.json").body)["paths"]
+    redirect = get("/api/list")
+    assert ("location", "http://testserver/api/list/") in redirect.fields
+
+
+@pytest.mark.parametrize("script", ["", "/api", "/\xc3\xa9"])
+def test_path_is_script_name_and_path_info(bridged: Bridged, script: str) -> None:
+    """ASGI's ``path`` includes ``root_path``."""
+    scope = scope_of(bridged, environ_of(path="/x", SCRIPT_NAME=script))
+    text = script.encode("latin-1").decode()
+    assert (scope["root_path"], scope["path"]) == (text, text + "/x")
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/%C3%A5", "/å"),
+        ("/" + "%61%CC%8A", unicodedata.normalize("NFD", "/å")),
+        ("/%F0%9F%90%8D", "/🐍"),
+        ("/%E5", "/\ufffd"),
+        ("/%2F", "//"),
+        ("/%252F", "/%2F"),
+        ("/%00", "/\0"),
+        ("/a%20b%3Fc%23d", "/a b?c#d"),
+    ],
+)
+@pytest.mark.parametrize("told", [False, True], ids=["decoded only", "with its URI"])
+def test_path_of_any_bytes_is_no_error(bridged: Bridged, target: str, path: str, told: bool) -> None:
+    """Whatever is quoted, ``path`` is its text, and ``raw_path`` unquotes to its very bytes."""
+    uri: dict[str, Any] = {"REQUEST_URI": target} if told else {}
+    scope = scope_of(bridged, environ_of(path=unquote_to_bytes(target).decode("latin-1"), **uri))
+    assert scope["path"] == path
+    assert unquote_to_bytes(scope["raw_path"]) == unquote_to_bytes(target)
+
+
+def test_path_that_is_no_utf_8_is_the_same_there_and_back() -> None:
+    """``/caf%E9``: the bytes of its ``PATH_INFO`` reach a WSGI app behind both bridges."""
+    seen: list[str] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        seen.append(environ["PATH_INFO"])
+        start_response("204 No Content", [])
+        return []
+
+    with ASGIMiddleware(WSGIMiddleware(app)) as bridge:
+        assert call(bridge, environ_of(path="/caf\xe9")).status == "204 No Content"
+    assert seen == ["/caf\xe9"]
+
+
+def test_query_of_any_bytes_is_no_error(bridged: Bridged) -> None:
+    """Raw UTF-8 in a query, as curl sends it, and bytes that are no text at all, arrive as they are."""
+    for query in ("q=å€".encode(), b"q=\xff\xfe", b"q=%C3%A5"):
+        assert scope_of(bridged, environ_of(QUERY_STRING=query.decode("latin-1")))["query_string"] == query
+
+
+@pytest.mark.parametrize(
+    ("uri", "raw_path"),
+    [
+        ({"REQUEST_URI": "/a%2Fb?q"}, b"/a%2Fb"),
+        ({"RAW_URI": "/a%2Fb?q"}, b"/a%2Fb"),
+        ({"REQUEST_URI": "/other"}, b"/a/b"),
+        ({}, b"/a/b"),
+    ],
+)
+def test_quoted_slash_is_in_the_raw_path(bridged: Bridged, uri: dict[str, Any], raw_path: bytes) -> None:
+    """``raw_path`` is what the server says was requested, where that is the path that is asked for; else the path."""
+    assert scope_of(bridged, environ_of(path="/a/b", QUERY_STRING="q", **uri))["raw_path"] == raw_path
+
+
+def test_cookies_are_all_read(bridged: Bridged) -> None:
+    """A server has joined them with a semicolon, and they are one header."""
+    scope = scope_of(bridged, environ_of(HTTP_COOKIE="a=1; b=2"))
+    assert Request(scope).cookies == {"a": "1", "b": "2"}
+
+
+def test_test_client_of_flask_gets_through_a_pair_what_it_gets_without() -> None:
+    """One type and one length each way, and every other header as often as it was sent."""
+    pytest.importorskip("flask")
+    from flask import Flask, jsonify, request
+    from flask import Response as Answer
+
+    app = Flask(__name__)
+
+    @app.post("/echo")
+    def echo() -> Answer:
+        answer = jsonify(
+            data=request.get_json(),
+            type=request.headers.getlist("Content-Type"),
+            length=request.headers.getlist("Content-Length"),
+            mine=request.headers.getlist("X-Mine"),
+        )
+        answer.headers.add("X-Twice", "1")
+        answer.headers.add("X-Twice", "2")
+        return answer
+
+    def ask() -> tuple[Any, ...]:
+        answer = app.test_client().post("/echo", json={"a": 1}, headers={"X-Mine": "1"})
+        return answer.status_code, answer.get_json(), sorted((name.lower(), value) for name, value in answer.headers)
+
+    direct = ask()
+    with ASGIMiddleware(WSGIMiddleware(app.wsgi_app)) as bridge:
+        app.wsgi_app = bridge  # type: ignore[method-assign]  # as Flask's documentation has it
+        assert ask() == direct
+    assert direct[1]["type"] == ["application/json"]
+    assert len(direct[1]["length"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("port", "server"), [("8000", ("127.0.0.1", 8000)), ("", ("127.0.0.1", None)), ("None", ("127.0.0.1", None))]
+)
+def test_server_port_that_is_none_is_no_error(port: str, server: object) -> None:
+    """An empty ``SERVER_PORT``, as on a Unix socket, is no port."""
+    with bridges_to_wsgi("single") as make:
+        assert scope_of(make, environ_of(SERVER_PORT=port))["server"] == server
+
+
+@pytest.mark.parametrize(
+    ("changes", "client"),
+    [
+        ({"REMOTE_ADDR": "203.0.113.9", "REMOTE_PORT": "1"}, ("203.0.113.9", 1)),
+        ({"REMOTE_ADDR": "203.0.113.9", "REMOTE_PORT": None}, ("203.0.113.9", 0)),
+        ({"REMOTE_ADDR": None, "REMOTE_PORT": "1"}, None),
+        ({"REMOTE_ADDR": "", "REMOTE_PORT": ""}, None),
+    ],
+)
+def test_client_is_known_without_its_port(bridged: Bridged, changes: dict[str, Any], client: object) -> None:
+    """Apps ask for the address: it stands where a server tells no port."""
+    environ = {key: value for key, value in environ_of(**changes).items() if value is not None}
+    assert scope_of(bridged, environ)["client"] == client
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"SERVER_PROTOCOL": "INCLUDED"},
+        {"SERVER_PROTOCOL": None},
+        {"PATH_INFO": None},
+        {"QUERY_STRING": None},
+        {"SERVER_NAME": None, "SERVER_PORT": None},
+        {"SCRIPT_NAME": None, "REMOTE_ADDR": None, "HTTP_HOST": None},
+        {"CONTENT_LENGTH": ""},
+        {"CONTENT_LENGTH": "0", "CONTENT_TYPE": ""},
+    ],
+    ids=str,
+)
+def test_odd_environ_kills_no_request(bridged: Bridged, changes: dict[str, Any]) -> None:
+    """What a server leaves out or says oddly has a default."""
+    environ = {key: value for key, value in environ_of(**changes).items() if value is not None}
+    scope = scope_of(bridged, environ)
+    assert (scope["path"], scope["http_version"], scope["query_string"]) == ("/", "1.1", b"")
+
+
+# -- K7: one loop for all requests ------------------------------------------------------------------------------------
+
+
+def test_connection_of_one_request_serves_the_next(bridged: Bridged) -> None:
+    """What is bound to a loop, such as a client with open connections, is made in one request and used in another."""
+    made: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    servers: list[asyncio.Server] = []
+
+    async def upper(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            writer.write(line.upper())
+        writer.close()
+        await writer.wait_closed()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise ValueError
+        if not made:
+            servers.append(await asyncio.start_server(upper, "127.0.0.1", 0))
+            made.append(await asyncio.open_connection(*servers[0].sockets[0].getsockname()))
+        reader, writer = made[0]
+        writer.write(scope["path"].encode() + b"\n")
+        answer = await reader.readline()
+        if scope["path"] == "/last":
+            writer.close()
+            await writer.wait_closed()
+            servers[0].close()
+            await servers[0].wait_closed()
+        await send(START)
+        await send(body(answer))
+
+    bridge = bridged(app)
+    assert call(bridge, environ_of(path="/first")).body == b"/FIRST\n"
+    assert InThread(lambda: call(bridge, environ_of(path="/other"))).result().body == b"/OTHER\n"
+    assert call(bridge, environ_of(path="/last")).body == b"/LAST\n"
+
+
+# -- A4: input that does not end --------------------------------------------------------------------------------------
+
+
+class Endless(io.RawIOBase):
+    """``wsgi.input`` of wsgiref: a socket, on which a read past the body waits for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.never = threading.Event()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        raise AssertionError(f"read({size}) of a request without a body waits for ever")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_input_without_a_length_is_not_touched(bridged: Bridged, method: str) -> None:
+    """A request that tells of no body has none."""
+    received: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise ValueError
+        received.append(await receive())
+        await send(START)
+        await send(body())
+
+    assert call(bridged(app), environ_of(method, wsgi__input=Endless())).status == "200 OK"
+    assert received == [{"type": "http.request", "body": b"", "more_body": False}]
