@@ -186,3 +186,32 @@ def test_head_reaches_the_asgi_server_before_the_body() -> None:
         asgi_driver.run(main())
     assert sent[0] == {"type": "http.response.start", "status": 200, "headers": []}
     assert b"".join(message.get("body", b"") for message in sent) == b"event"
+
+
+def test_state_of_a_lifespan_reaches_what_stands_above() -> None:
+    """A middleware of the outer server sees what the app inside has set up."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        scope["state"]["database"] = "open"
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def main() -> None:
+        events = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+
+        async def receive() -> dict[str, Any]:
+            return next(events)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await WSGIMiddleware(inner)(scope, receive, send)
+
+    sent: list[Any] = []
+    scope: dict[str, Any] = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {"own": 1}}
+    with contextlib.closing(ASGIMiddleware(app)) as inner:
+        asgi_driver.run(main())
+    assert [message["type"] for message in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert scope["state"] == {"own": 1, "database": "open"}

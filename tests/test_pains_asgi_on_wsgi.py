@@ -16,6 +16,7 @@ import queue
 import threading
 import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -198,7 +199,21 @@ def streaming(events: AsyncIterator[str]) -> Any:
 
 def event_source(events: AsyncIterator[str]) -> Any:
     """sse_starlette's."""
-    return pytest.importorskip("sse_starlette").EventSourceResponse(events)
+    from sse_starlette import EventSourceResponse
+
+    return EventSourceResponse(events)
+
+
+RESPONSES = pytest.mark.parametrize(
+    "respond",
+    [
+        streaming,
+        pytest.param(
+            event_source,
+            marks=pytest.mark.skipif(find_spec("sse_starlette") is None, reason="needs sse_starlette"),
+        ),
+    ],
+)
 
 
 class Listener:
@@ -237,7 +252,7 @@ class Listener:
         return exchange
 
 
-@pytest.mark.parametrize("respond", [streaming, event_source])
+@RESPONSES
 def test_stream_of_one_request_tells_what_another_brings(bridged: Bridged, respond: Callable[..., Any]) -> None:
     """A response in one server thread gives each event that a request in another causes, and then ends cleanly."""
     conversation = Conversation(respond)
@@ -254,7 +269,7 @@ def test_stream_of_one_request_tells_what_another_brings(bridged: Bridged, respo
     assert conversation.ended.is_set()
 
 
-@pytest.mark.parametrize("respond", [streaming, event_source])
+@RESPONSES
 def test_stream_that_is_closed_leaves_the_next_one_alone(bridged: Bridged, respond: Callable[..., Any]) -> None:
     """The server closes a response between two events: its generator is closed, and other requests are served."""
     conversation = Conversation(respond)

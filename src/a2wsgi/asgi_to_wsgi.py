@@ -40,7 +40,7 @@ from ._translate import process_headers, scope_from_environ
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
     from typing_extensions import Self, Unpack
@@ -148,6 +148,11 @@ class _ASGIBridge:
             return request.answer(start_response)
         with turn:
             return request.answer(start_response)
+
+    @property
+    def state(self) -> Mapping[str, object]:
+        """What the app has put into its lifespan's state; each request gets a shallow copy. Any thread."""
+        return self._engine.state
 
     def start(self) -> None:
         """Start the loop and the app's lifespan now, and wait for it; else the first request does. Idempotent.

@@ -50,7 +50,7 @@ from ._wsgi_faults import as_bytes, fit_for_a_loop, is_of_an_ending, iterator_of
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable, Iterable, Sized
+    from collections.abc import Callable, Iterable, Mapping, Sized
 
     from typing_extensions import Self, Unpack
 
@@ -179,7 +179,7 @@ class _WSGIBridge:
         if kind == "http":
             await _Request(self.app, self._shared, scope, receive, send).answer()
         elif kind == "lifespan":
-            await self._answer_lifespan(receive, send)
+            await self._answer_lifespan(scope, receive, send)
         elif kind == "websocket":
             await _refuse_websocket(scope, receive, send)
         else:
@@ -201,7 +201,7 @@ class _WSGIBridge:
             stalled=shared.stalled,
         )
 
-    async def _answer_lifespan(self, receive: Receive, send: Send) -> None:
+    async def _answer_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the lifespan protocol. At shutdown running requests may end; those that do not are given up."""
         runtime = self._shared.runtimes.here()
         while True:
@@ -210,6 +210,9 @@ class _WSGIBridge:
             try:
                 if phase == "lifespan.startup":
                     await self._start_inner(runtime)
+                    if "state" in scope:  # ASGI Lifespan 2.0, "Lifespan State": what stands above us has it, too
+                        for bridge in self._inner:
+                            scope["state"].update(bridge.state)
                 elif phase == "lifespan.shutdown":
                     await runtime.drain(self._shutdown_timeout)
                     for request in tuple(runtime.in_flight):
@@ -324,6 +327,11 @@ class WSGIMiddleware(_WSGIBridge):
 
 class Startable(Protocol):
     """A bridge with a lifespan to drive: an `ASGIMiddleware`, which this module does not import."""
+
+    @property
+    def state(self) -> Mapping[str, object]:
+        """What its app has put into the lifespan's state."""
+        raise NotImplementedError
 
     def start(self) -> None:
         """Start its app up. Waits."""
