@@ -76,6 +76,10 @@ class Disconnection:
         self._happened = self._over = True
         self._open_gates()
 
+    def note(self) -> None:
+        """Say that the client has left, to who looks. Whoever waits is woken by what follows: `give_up`. Any thread."""
+        self._happened = True
+
     def give_up(self, error: Callable[[], BaseException]) -> None:
         """Say that the request is given up, with what its app gets. Any thread."""
         self._error = error

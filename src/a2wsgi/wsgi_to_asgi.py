@@ -775,9 +775,11 @@ class _Request:
         if self._ending is not None:
             return False
         self._ending = ending
-        self._disconnected.give_up(error)
+        # Who waits for the disconnection is woken last: its next chunk must find the output stopped.
+        self._disconnected.note()
         self._output.stop(error)
         self._incoming.stop(error)
+        self._disconnected.give_up(error)
         if self._submitted_at and self._workers.withdraw(self):
             self._incoming.discard()
             self._output.leave()  # in the worker's place: it never enters the app
