@@ -1,6 +1,6 @@
-"""The demo's FastAPI app, and the bridge that makes a WSGI app of it.
+"""The demo's FastAPI app.
 
-Nothing here knows of WSGI but the last line.
+Nothing here knows of WSGI: ``a2wsgi serve`` puts the bridge between it and its server.
 """
 
 from __future__ import annotations
@@ -12,16 +12,12 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from demo_stopping import stopping, watch
 from fastapi import BackgroundTasks, FastAPI, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
 
-from a2wsgi import ASGIMiddleware
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-#: Set when the server begins to stop: streams that have no end then end.
-stopping = threading.Event()
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -36,6 +32,8 @@ PAGE = """<!doctype html>
 <script>
   new EventSource("/ticks").onmessage = event => { document.getElementById("ticks").textContent += event.data + "\\n" }
 </script></html>"""
+
+watch()  # now, in the main thread: on a WSGI server the lifespan runs in the loop's
 
 
 @asynccontextmanager
@@ -94,6 +92,3 @@ async def later(request: Request, tasks: BackgroundTasks) -> dict[str, list[str]
 
     tasks.add_task(work)
     return {"done so far": list(request.state.done)}
-
-
-application = ASGIMiddleware(app)

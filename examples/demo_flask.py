@@ -11,15 +11,13 @@ import time
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
 
+from demo_stopping import stopping
 from flask import Flask, Request, Response, jsonify, render_template, request
 
 from a2wsgi import WSGIMiddleware
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-#: Set when the server begins to stop: streams that have no end then end.
-stopping = threading.Event()
 
 #: How many streams of ticks are open.
 streams: set[object] = set()

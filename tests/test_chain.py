@@ -613,6 +613,28 @@ def test_lifespan_and_state_reach_the_innermost_app(middleware: tuple[Any, ...])
     assert inner.scopes[0]["state"] == {"of the server": 1, "pool": "of the innermost", "seen": True}
 
 
+def test_bridge_that_is_put_around_a_chain_by_hand_has_no_lifespan_to_pass_on() -> None:
+    """Middleware hides what it wraps: the app starts at the first request, and ends when its bridge is closed."""
+    inner = Inner()
+    by_hand = WSGIMiddleware(chain(inner, wsgi_tag))
+
+    async def main() -> list[Any]:
+        async with Server(by_hand) as server:
+            answers = [await server.says("startup"), list(inner.events)]
+            await asgi_driver.answer(by_hand, scope=asgi_driver.http_scope())
+            return [*answers, list(inner.events), await server.says("shutdown")]
+
+    assert asgi_driver.run(main()) == [
+        {"type": "lifespan.startup.complete"},
+        [],
+        ["startup"],
+        {"type": "lifespan.shutdown.complete"},
+    ]
+    assert inner.events == ["startup"]
+    close(by_hand)
+    assert inner.events == ["startup", "shutdown"]
+
+
 @pytest.mark.parametrize("phase", ["startup", "shutdown"])
 def test_failure_of_the_innermost_lifespan_reaches_the_server(phase: str) -> None:
     """In the app's own words, through two bridges and what is between."""

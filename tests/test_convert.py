@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import pydoc
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -344,6 +345,45 @@ def test_subclass_refuses_the_wrong_kind(make: Callable[[], Any], message: str) 
     with pytest.raises(AppInterfaceError) as told:
         make()
     assert str(told.value) == message
+
+
+OPTIONS_OF_WSGI = (
+    "(app, workers=None, send_queue_size=None, *, request_buffer_bytes=65536, response_buffer_bytes=65536, "
+    "spool_request=False, max_request_bytes=None, max_queue=None, send_timeout=300.0, shutdown_timeout=30.0, "
+    "script_name=None, ignore_disconnect=False, allow_underscores=False)"
+)
+OPTIONS_OF_ASGI = (
+    "(app, wait_time=None, loop=None, *, detach_background=False, inline=False, lifespan=True, "
+    "response_buffer_bytes=65536, grace_timeout=10.0, startup_timeout=60.0, shutdown_timeout=10.0)"
+)
+
+
+def signature_of(thing: Any) -> str:
+    """What `inspect` tells of it, without the types."""
+    signature = inspect.signature(thing)
+    parameters = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
+    return str(signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty))
+
+
+@pytest.mark.parametrize(("bridge", "options"), [(WSGIMiddleware, OPTIONS_OF_WSGI), (ASGIMiddleware, OPTIONS_OF_ASGI)])
+def test_class_shows_its_options(bridge: type, options: str) -> None:
+    """To `inspect` and to ``help()``, though it takes either kind of app."""
+    assert signature_of(bridge) == options
+    assert signature_of(type("Plain", (bridge,), {})) == options
+    assert f" |  {bridge.__name__}(app: " in pydoc.plain(pydoc.render_doc(bridge))
+
+
+def test_subclass_and_instance_show_a_signature_of_their_own() -> None:
+    """That of the constructor that is called, and that of the call of an app."""
+
+    class Making(WSGIMiddleware):
+        def __new__(cls, name: str) -> Any:
+            return super().__new__(cls, wsgi_app)
+
+    assert signature_of(Counted) == signature_of(Named) == "(name, *, of)"
+    assert signature_of(Making) == "(name)"
+    assert signature_of(WSGIMiddleware(wsgi_app)) == "(scope, receive, send)"
+    assert signature_of(ASGIMiddleware(asgi_app)) == "(environ, start_response)"
 
 
 # -- to_asgi and to_wsgi ----------------------------------------------------------------------------------------------

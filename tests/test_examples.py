@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from support.servers import Server, free_port, start
+from support.servers import START_SECONDS, Server, free_port, start, until
 
 pytestmark = pytest.mark.interop
 
@@ -31,9 +31,10 @@ SECONDS = 10.0
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Server]:
-    """The demo, on a port of its own."""
+    """The demo, on ports of its own, once it has said what to try."""
     port = free_port()
     server = start([sys.executable, str(DEMO)], tmp_path / "output", port=port, environment={"PORT": str(port)})
+    until(lambda: "Ctrl-C stops both." in server.output(), "the demo says what to try", START_SECONDS)
     yield server
     server.stop()
 

@@ -43,7 +43,7 @@ if sys.version_info >= (3, 14):
 else:
     _signature = functools.partial(inspect.signature, follow_wrapped=False)
 
-__all__ = ["MARK", "Interface", "Verdict", "first_argument", "interface_of", "tell", "wrong_kind"]
+__all__ = ["MARK", "ClassSignature", "Interface", "Verdict", "first_argument", "interface_of", "tell", "wrong_kind"]
 
 Interface = Literal["wsgi", "asgi3", "asgi2"]
 _INTERFACES: tuple[Interface, ...] = ("wsgi", "asgi3", "asgi2")
@@ -113,6 +113,22 @@ def first_argument(args: tuple[object, ...], options: dict[str, object]) -> obje
 
 
 def _says_nothing(*args: object) -> None: ...
+
+
+class ClassSignature:
+    """The ``__signature__`` of a bridge's class: its ``__init__``'s.
+
+    `inspect` would go by ``__new__``, which takes anything. An instance has none: it is called as ``__call__`` says.
+    """
+
+    def __set_name__(self, owner: type, _: str) -> None:
+        self._new = owner.__new__
+
+    def __get__(self, instance: object, cls: type) -> inspect.Signature:
+        if instance is not None or cls.__new__ is not self._new:  # the latter in a subclass that has its own
+            raise AttributeError("__signature__")
+        # Bound, so that it shows no self.
+        return inspect.signature(types.MethodType(cls.__init__, cls))  # type: ignore[misc]  # it is looked at only
 
 
 def wrong_kind(bridge: str, app: object, wanted: str, given: str) -> AppInterfaceError:

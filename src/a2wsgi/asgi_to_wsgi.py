@@ -32,7 +32,7 @@ from ._disconnection import Disconnection
 from ._engine import Engine, closed_error, fit_for_a_server, is_cancellation
 from ._errors import ClientDisconnected
 from ._headers import BadRequest, WSGIResponseHead, no_body, response_head_from_asgi
-from ._interface import first_argument, tell, wrong_kind
+from ._interface import ClassSignature, first_argument, tell, wrong_kind
 from ._request_body import RequestBody, has_hung_up
 from ._runtime import take_marks, wake_all
 from ._to_server import ToServer
@@ -261,6 +261,8 @@ class ASGIMiddleware(_ASGIBridge):
 
             return WSGIMiddleware(*args, **options)
         return super().__new__(cls)
+
+    __signature__ = ClassSignature()
 
 
 @dataclass(frozen=True, eq=False)

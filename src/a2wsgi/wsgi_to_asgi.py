@@ -42,7 +42,7 @@ from ._headers import (
 )
 from ._incoming import Incoming
 from ._input import give_back
-from ._interface import MARK, first_argument, tell, wrong_kind
+from ._interface import MARK, ClassSignature, first_argument, tell, wrong_kind
 from ._runtime import Interruption, Runtimes, take_marks
 from ._translate import EnvironTemplate, environ_from_scope
 from ._workers import Overloaded, Workers
@@ -323,6 +323,8 @@ class WSGIMiddleware(_WSGIBridge):
 
             return ASGIMiddleware(*args, **options)
         return super().__new__(cls)
+
+    __signature__ = ClassSignature()
 
 
 class Startable(Protocol):
