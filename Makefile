@@ -13,15 +13,20 @@ TESTGROUP ?= test
 # Where each test leaves what it found of each server, for docs/compatibility.md.
 RESULTS ?= .test-results
 
+# Passed to benchmarks/run.py: make bench BENCHARGS='--only in_process --runs 3'
+BENCHARGS ?=
+# The benchmarks have an environment of their own, in which the peers are pinned.
+BENCH_VENV ?= .venv-bench
+
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # one pip at a time works in an environment
-.PHONY: help demo test check lint types docs compatibility ecosystem format clean
+.PHONY: help demo test check lint types docs compatibility ecosystem ray bench bench-quick wrk format clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
 
 # On Ctrl-C the shell waits for the demo to end, and make hears of no failure: 130 is how an interrupted program exits.
 demo: $(VENV)/.installed-demo ## Run examples/demo.py
@@ -51,6 +56,16 @@ compatibility: $(VENV)/.installed-test ## Write docs/compatibility.md from the l
 ecosystem: $(VENV)/.created ## Run the frameworks' own tests behind a double bridge (SUITES='flask starlette')
 	$(PY) ecosystem/run.py $(SUITES)
 
+ray: ## Run the tests of Ray Serve, which is large, in an environment of its own
+	@$(MAKE) --no-print-directory VENV=$(VENV)-ray $(VENV)-ray/.installed-ray
+	$(VENV)-ray/bin/python -m pytest $(TESTARGS) tests/interop/test_ray_serve.py
+
+bench: $(BENCH_VENV)/.installed-bench wrk ## Run the benchmarks; best on a machine that does nothing else (BENCHARGS='--runs 3')
+	$(BENCH_VENV)/bin/python benchmarks/run.py $(BENCHARGS)
+
+bench-quick: $(BENCH_VENV)/.installed-bench wrk ## Run a part of the benchmarks, in less than two minutes
+	$(BENCH_VENV)/bin/python benchmarks/run.py --quick $(BENCHARGS)
+
 format: $(VENV)/.installed-lint ## Format the code, and mend what ruff can mend
 	$(PY) -m ruff check --fix-only
 	$(PY) -m ruff format
@@ -79,3 +94,16 @@ $(VENV)/.installed-%: pyproject.toml | $(VENV)/.created
 	@echo "Installing a2wsgi and what '$*' needs into $(VENV)"
 	@$(PIP) install --editable . --group $*
 	@touch $@
+
+$(BENCH_VENV)/.installed-bench: pyproject.toml benchmarks/requirements.txt
+	@$(MAKE) --no-print-directory VENV=$(BENCH_VENV) $(BENCH_VENV)/.created
+	@echo "Installing a2wsgi and what it is compared with into $(BENCH_VENV)"
+	@$(BENCH_VENV)/bin/python -m pip --quiet --disable-pip-version-check install --editable . -r benchmarks/requirements.txt
+	@touch $@
+
+# The load generator of the servers' section, which pip does not have.
+wrk:
+	@command -v wrk >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get -qq install --yes wrk >/dev/null; } || { \
+		echo "The benchmarks need wrk, a load generator. Install it: apt-get install wrk" >&2; \
+		exit 1; }

@@ -1,203 +1,258 @@
-"""How much memory a WSGI app under uvicorn takes to receive and to send 256 MiB: ours, others, and a native ASGI app.
+"""How much memory a WSGI app under uvicorn takes for big bodies and slow clients, and how fast it moves them.
 
-Each contender serves each kind of work in a process of its own, which has answered a small request before. What is
-printed is by how much the peak of its resident memory (``VmHWM``) grew, and how long the work took; what was received
-is checked for its length. Needs Linux, for ``/proc``.
+Each contender does each work in a process of its own, which has answered small requests before. What counts is by how
+much the peak of its resident memory (``VmHWM``) is above what it had then. Every body is checked for its length.
 
-    python benchmarks/memory.py --peer DIRECTORY
+A slow reader takes nothing of its response for a second, a slow writer holds the end of its body back for as long, and
+a slow app reads nothing of it: whoever then has all of it in memory did not tell the other side to wait.
 
-DIRECTORY holds the package of 1.10.10, as ``pip install --target DIRECTORY a2wsgi==1.10.10`` leaves it.
+    python benchmarks/memory.py [--quick]
 
-A slow reader is one that takes nothing of a response for two seconds, and a slow app one that reads nothing of a body
-for as long: whoever then has the 256 MiB in memory was not told to wait.
+Needs Linux, for ``/proc``.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import contextlib
-import os
 import socket
-import subprocess
-import sys
+import threading
 import time
-from http.client import HTTPConnection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import uvicorn
+import measure
+from contenders import NATIVE_ASGI, OLD, OURS, WSGI_ON_ASGI
+from measure import Row, Section, interleave
+from served import Contender, Served, WrongResponse, serving
+from served_bodies import PAUSE_SECONDS, PIECE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Callable
 
-LENGTH = 256 * 1024 * 1024
-PIECE = bytes(64 * 1024)
-PAUSE_SECONDS = 2.0
-LIMIT_MIB = 16  # what ours may grow by
-SECONDS = 120.0  # what anything may take
+    from typing_extensions import Self
 
+MIB = 1024 * 1024
+BOUND_SECONDS = 15.0  # for one work of one contender
+SLOW_SECONDS = 5.0  # what takes longer is done once
+PIECE = bytes(PIECE_BYTES)
+AT_ONCE = 100
 
-# -- The server's process -----------------------------------------------------------------------------------------
-
-
-def new_piece() -> bytes:
-    """Make a piece that takes memory of its own: a queue of one and the same object would look small."""
-    return PIECE[1:] + b"\n"
-
-
-def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Send 256 MiB for a GET, and say how much was received for a POST."""
-    if environ["REQUEST_METHOD"] == "GET":
-        start_response("200 OK", [("Content-Type", "application/octet-stream")])
-        return (new_piece() for _ in range(int(environ["QUERY_STRING"]) // len(PIECE)))
-    if environ["QUERY_STRING"] == "slow":
-        time.sleep(PAUSE_SECONDS)
-    received = 0
-    while piece := environ["wsgi.input"].read(len(PIECE)):
-        received += len(piece)
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [str(received).encode()]
+CONTENDERS = (
+    Contender(NATIVE_ASGI, "uvicorn", "none, asgi"),
+    *(Contender(name, "uvicorn", f"to asgi: {name}") for name in WSGI_ON_ASGI),
+)
+QUICK = {NATIVE_ASGI, OURS, OLD, "uvicorn's"}
 
 
-async def native_app(
-    scope: dict[str, Any],
-    receive: Callable[[], Awaitable[dict[str, Any]]],
-    send: Callable[[dict[str, Any]], Awaitable[None]],
-) -> None:
-    """Do the same as an ASGI app."""
-    if scope["method"] == "GET":
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        for _ in range(int(scope["query_string"]) // len(PIECE)):
-            await send({"type": "http.response.body", "body": new_piece(), "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-        return
-    if scope["query_string"] == b"slow":
-        await asyncio.sleep(PAUSE_SECONDS)
-    received, more = 0, True
-    while more:
-        message = await receive()
-        received += len(message.get("body", b""))
-        more = message.get("more_body", False)
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": str(received).encode(), "more_body": False})
+# -- One client ---------------------------------------------------------------------------------------------------
 
 
-def serve(kind: str, port: int) -> None:
-    """Serve until killed."""
-    wsgi_app: Any = app  # each bridge has types of its own
-    if kind == "native":
-        asgi_app: Any = native_app
-    elif kind == "uvicorn":
-        from uvicorn.middleware.wsgi import _WSGIMiddleware
+class Client:
+    """One connection for one request, with a bound in time."""
 
-        asgi_app = _WSGIMiddleware(wsgi_app)
-    else:
-        from a2wsgi import WSGIMiddleware
+    def __init__(self, port: int) -> None:
+        self._deadline = time.monotonic() + BOUND_SECONDS
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=BOUND_SECONDS)
 
-        asgi_app = WSGIMiddleware(wsgi_app)
-    uvicorn.run(asgi_app, port=port, lifespan="off", log_level="error")
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def _in_time(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left)
+
+    def ask(self, method: str, query: str, length: int = 0) -> None:
+        self._socket.sendall(f"{method} /?{query} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n".encode())
+
+    def send(self, length: int) -> None:
+        for _ in range(length // PIECE_BYTES):
+            self._in_time()
+            self._socket.sendall(PIECE)
+        self._socket.sendall(PIECE[: length % PIECE_BYTES])
+
+    def receive(self) -> tuple[int, bytes]:
+        """The status, and how long the body was; the body itself if it is short."""
+        buffer = bytearray(MIB)
+        got = bytearray()
+        while (end := got.find(b"\r\n\r\n")) < 0:
+            got += self._some(buffer)
+        status, *fields = bytes(got[:end]).split(b"\r\n")
+        if status.split()[1] != b"200":
+            raise WrongResponse(status.decode("latin-1"))
+        length = next(int(field.partition(b":")[2]) for field in fields if field.lower().startswith(b"content-length"))
+        body = bytes(got[end + 4 :])
+        have = len(body)
+        while have < length:
+            piece = self._some(buffer)
+            have += len(piece)
+            if length < PIECE_BYTES:
+                body += piece
+        if have != length:
+            raise WrongResponse(f"a body of {have} bytes, of which {length} were announced")
+        return have, body
+
+    def _some(self, buffer: bytearray) -> memoryview:
+        self._in_time()
+        received = self._socket.recv_into(buffer)
+        if not received:
+            raise WrongResponse("the connection ended within the response")
+        return memoryview(buffer)[:received]
 
 
-# -- The client's process -----------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def serving(kind: str, directory: str | None) -> Iterator[tuple[int, int]]:
-    """A contender that has answered a small request: its process id and its port."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    environment = {**os.environ, **({"PYTHONPATH": directory} if directory else {})}
-    command = [sys.executable, __file__, "--serve", kind, "--port", str(port)]
-    process = subprocess.Popen(command, env=environment)  # noqa: S603 - this very program
-    try:
-        deadline = time.monotonic() + SECONDS
-        while True:
-            with contextlib.suppress(ConnectionRefusedError):
-                download(port, len(PIECE), 0)
-                upload(port, len(PIECE), "")
-                break
-            if process.poll() is not None or time.monotonic() > deadline:
-                sys.exit(f"The server of {kind} does not run.")
-            time.sleep(0.05)
-        yield process.pid, port
-    finally:
-        process.kill()
-        process.wait()
-
-
-def forget_peak(pid: int) -> None:
-    """Begin anew: the peak is what the process has now. See proc(5), "clear_refs"."""
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
-
-
-def peak_mib(pid: int) -> float:
-    """The most memory that a process has had, in MiB."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
-
-
-def download(port: int, length: int, pause: float) -> int:
-    """Receive a response of this length; how long it was."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=SECONDS)
-    with contextlib.closing(connection):
-        connection.request("GET", f"/?{length}")
+def upload(port: int, length: int, *, query: str = "", pause: float = 0.0) -> float:
+    """Send a body, its last byte after ``pause`` seconds; how many seconds it all took."""
+    with Client(port) as client:
+        begin = time.perf_counter()
+        client.ask("POST", query, length)
+        client.send(length - 1)
         time.sleep(pause)
-        response = connection.getresponse()
-        received = 0
-        while piece := response.read(1024 * 1024):
-            received += len(piece)
-        return received
+        client.send(1)
+        _, body = client.receive()
+        seconds = time.perf_counter() - begin
+    if int(body) != length:
+        raise WrongResponse(f"the app received {int(body)} of {length} bytes")
+    return seconds
 
 
-def upload(port: int, length: int, query: str) -> int:
-    """Send a body of this length; how much of it the app says that it received."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=SECONDS)
-    with contextlib.closing(connection):
-        pieces = (PIECE for _ in range(length // len(PIECE)))
-        connection.request("POST", f"/?{query}", pieces, {"Content-Length": str(length)})
-        return int(connection.getresponse().read())
+def download(port: int, length: int, *, pause: float = 0.0) -> float:
+    """Receive a body, its first byte after ``pause`` seconds; how many seconds it took from then on."""
+    with Client(port) as client:
+        begin = time.perf_counter()
+        client.ask("GET", str(length))
+        if pause:
+            time.sleep(pause)
+            begin = time.perf_counter()
+        received, _ = client.receive()
+        seconds = time.perf_counter() - begin
+    if received != length:
+        raise WrongResponse(f"{received} of {length} bytes came")
+    return seconds
 
 
-WORKS: dict[str, Callable[[int], int]] = {
-    "256 MiB up": lambda port: upload(port, LENGTH, ""),
-    "256 MiB up, slow app": lambda port: upload(port, LENGTH, "slow"),
-    "256 MiB down": lambda port: download(port, LENGTH, 0),
-    "256 MiB down, slow reader": lambda port: download(port, LENGTH, PAUSE_SECONDS),
-}
+def together(one: Callable[[], float]) -> None:
+    """Do the same from many connections at once."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        start = threading.Barrier(AT_ONCE)
+
+        def after_all_are_there() -> float:
+            start.wait()
+            return one()
+
+        for future in [pool.submit(after_all_are_there) for _ in range(AT_ONCE)]:
+            future.result()
 
 
-def main() -> None:
-    """Run everything, and fail if ours grew by more than it may."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--peer", metavar="DIRECTORY", help="where 1.10.10 is")
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
-    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        serve(options.serve, options.port)
-        return
-    contenders: dict[str, tuple[str, str | None]] = {"a2wsgi": ("a2wsgi", None)}
-    if options.peer:
-        contenders["a2wsgi 1.10.10"] = ("a2wsgi", str(Path(options.peer).resolve()))
-    contenders["uvicorn's own"] = ("uvicorn", None)
-    contenders["native ASGI app"] = ("native", None)
-    too_much = False
-    for title, work in WORKS.items():
-        print(f"\n{title}")
-        for name, (kind, directory) in contenders.items():
-            with serving(kind, directory) as (pid, port):
-                forget_peak(pid)
-                before, begin = peak_mib(pid), time.monotonic()
-                length = work(port)
-                seconds, grown = time.monotonic() - begin, peak_mib(pid) - before
-            wrong = "" if length == LENGTH else f"   FAILS: {length} bytes arrived"
-            print(f"  {name:18} peak grew by {grown:6.1f} MiB   in {seconds:5.2f} s{wrong}", flush=True)
-            too_much = too_much or (name == "a2wsgi" and (grown >= LIMIT_MIB or length != LENGTH))
-    if too_much:
-        sys.exit(f"a2wsgi grew by {LIMIT_MIB} MiB or more, or lost something.")
+# -- One server ---------------------------------------------------------------------------------------------------
+
+
+def mib_of(served: Served, field: str) -> float:
+    """A field of the process's status: ``VmRSS`` is what it has, ``VmHWM`` the most that it has had."""
+    lines = Path(f"/proc/{served.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
+
+
+def forget_peak(served: Served) -> None:
+    """Begin anew: the peak is what the process has now. See proc(5), "clear_refs"."""
+    with contextlib.suppress(OSError):  # then it stays what it was
+        Path(f"/proc/{served.process.pid}/clear_refs").write_text("5")
+
+
+def warm_up(served: Served) -> float:
+    """Have it answer small requests; what it has in memory then, in MiB."""
+    served.wait_until_it_answers(f"/?{PIECE_BYTES}")
+    for _ in range(3):
+        upload(served.port, PIECE_BYTES)
+        download(served.port, PIECE_BYTES)
+    return mib_of(served, "VmRSS")
+
+
+# -- The works ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a server is made to do: ``do`` says how many seconds the part took whose rate counts, or 0."""
+
+    title: str
+    mib: int
+    do: Callable[[int], float]
+
+
+def works(*, quick: bool) -> list[Work]:
+    """The bodies are long enough to stand out: from what a process takes anyway, and from what sockets hold."""
+    big = 128 if quick else 1024
+    name = f"{big} MiB" if quick else "1 GiB"
+    every = [
+        Work(f"{name} up, slow app", big, lambda port: upload(port, big * MIB, query="slow") - PAUSE_SECONDS),
+        Work(f"{name} down, slow reader", big, lambda port: download(port, big * MIB, pause=PAUSE_SECONDS)),
+        Work(f"{name} down", big, lambda port: download(port, big * MIB)),
+        Work(f"{AT_ONCE} slow readers, 8 MiB each", 0, lambda port: many_downloads(port, 8 * MIB)),
+        Work(f"{AT_ONCE} slow writers, 4 MiB each", 0, lambda port: many_uploads(port, 4 * MIB)),
+    ]
+    return every[:2] if quick else every
+
+
+def many_downloads(port: int, length: int) -> float:
+    together(lambda: download(port, length, pause=PAUSE_SECONDS))
+    return 0
+
+
+def many_uploads(port: int, length: int) -> float:
+    together(lambda: upload(port, length, pause=PAUSE_SECONDS))
+    return 0
+
+
+def measured(work: Work, contenders: tuple[Contender, ...], rounds: int) -> list[Row]:
+    """The growth of each contender and, where there is one, its rate."""
+    rows = [Row("memory", work.title, contender.name, "MiB", higher_is_better=False) for contender in contenders]
+    rates = [Row("memory", f"{work.title}: rate", contender.name, "MiB/s") for contender in contenders]
+    with serving(contenders, "served_bodies", AT_ONCE) as servers:
+        before = {name: warm_up(served) for name, served in servers.items()}
+        for number, place in interleave(range(len(contenders)), rounds):
+            row, rate = rows[place], rates[place]
+            if row.failure is not None or row.extra:
+                continue
+            served = servers[row.contender]
+            forget_peak(served)
+            try:
+                seconds = work.do(served.port)
+            except (WrongResponse, OSError) as error:
+                grown = mib_of(served, "VmHWM") - before[row.contender]
+                what = f"not done within {BOUND_SECONDS:g} s" if isinstance(error, TimeoutError) else str(error)
+                row.failure = rate.failure = f"{what}; it grew by {grown:,.0f} MiB"
+                served.process.kill()  # it may go on, and take the others' time
+                continue
+            row.values.append(round(mib_of(served, "VmHWM") - before[row.contender], 1))
+            if seconds:
+                rate.values.append(work.mib / seconds)
+            if seconds > SLOW_SECONDS:
+                row.extra["rounds"] = 1
+            measure.progress([f"{work.title}: round {number + 1} of {rounds}, {row.contender}"])
+    return rows + [rate for rate in rates if work.mib and (rate.values or rate.failure)]
+
+
+def run(*, quick: bool, rounds: int) -> Section:
+    """Measure all works; of those with a rate at most three rounds, of the others one."""
+    section = Section(
+        "memory",
+        "Memory",
+        f"Under uvicorn with httptools and uvloop, {AT_ONCE} threads (asgiref's bridge has one). MiB: by how much the "
+        "peak of the server's resident memory grew. A slow reader, writer or app does nothing for "
+        f"{PAUSE_SECONDS:g} s, which a rate leaves out: one that holds all in memory has worked meanwhile. Nothing may "
+        f"take more than {BOUND_SECONDS:g} s, and what takes more than {SLOW_SECONDS:g} s is done once.",
+    )
+    contenders = tuple(contender for contender in CONTENDERS if not quick or contender.name in QUICK)
+    for work in works(quick=quick):
+        section.rows += measured(work, contenders, 1 if quick or not work.mib else min(rounds, 3))
+    return section
 
 
 if __name__ == "__main__":
-    main()
+    measure.main(run)

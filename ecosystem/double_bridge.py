@@ -1,7 +1,8 @@
 """A pytest plugin: has the test clients of the frameworks call their apps behind two bridges.
 
 It does nothing unless the environment variable ``DOUBLE_BRIDGE`` is set. An ASGI app is called as
-``WSGIMiddleware(ASGIMiddleware(app))``, a WSGI app as ``ASGIMiddleware(WSGIMiddleware(app))``.
+``WSGIMiddleware(ASGIMiddleware(app))``, a WSGI app as ``ASGIMiddleware(WSGIMiddleware(app))``. The variable names a
+file, which grows by a byte with each call that came through both to the app.
 
 A WebSocket goes to the app itself: no WSGI server has a word for it.
 """
@@ -19,12 +20,23 @@ if TYPE_CHECKING:
     import pytest
 
 
+def count() -> None:
+    """Note that a call has come through both bridges. Any thread of any process."""
+    with open(os.environ["DOUBLE_BRIDGE"], "ab", buffering=0) as file:
+        file.write(b".")
+
+
 class BridgedASGI:
     """An ASGI app behind two bridges, with the attributes of the app."""
 
     def __init__(self, app: Any) -> None:
+        async def counted(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "http":
+                count()
+            await app(scope, receive, send)
+
         self.__dict__["_app"] = app
-        self.__dict__["_bridge"] = WSGIMiddleware(ASGIMiddleware(app))
+        self.__dict__["_bridge"] = WSGIMiddleware(ASGIMiddleware(counted))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._app, name)
@@ -37,9 +49,19 @@ class BridgedASGI:
         await (self._app if scope["type"] == "websocket" else self._bridge)(scope, receive, send)
 
 
+def bridged_asgi(app: Any) -> Any:
+    """An ASGI app behind two bridges; one that is already is not put behind two more."""
+    return app if isinstance(app, BridgedASGI) else BridgedASGI(app)
+
+
 def bridged_wsgi(app: Any) -> Any:
     """A WSGI app behind two bridges."""
-    return ASGIMiddleware(WSGIMiddleware(app))
+
+    def counted(environ: Any, start_response: Any) -> Any:
+        count()
+        return app(environ, start_response)
+
+    return ASGIMiddleware(WSGIMiddleware(counted))
 
 
 def patch_starlette() -> None:
@@ -53,7 +75,7 @@ def patch_starlette() -> None:
             original(self, app, *args, **options)
             # What it has made of the app: an ASGI 2 app is one of ASGI 3 by now.
             transport = self._transport
-            transport.app = self.app = BridgedASGI(transport.app)
+            transport.app = self.app = bridged_asgi(transport.app)
 
         testclient.TestClient.__init__ = init
 
@@ -70,6 +92,28 @@ def patch_werkzeug() -> None:
             return original(app if "asgi.scope" in environ else bridged_wsgi(app), environ, buffered)
 
         test.run_wsgi_app = run_wsgi_app
+
+
+def patch_falcon() -> None:
+    """``simulate_request()`` and ``ASGIConductor`` of Falcon."""
+    with contextlib.suppress(ImportError):
+        from wsgiref import validate
+
+        from falcon.testing import client
+
+        validator, simulate, init = validate.validator, client._simulate_request_asgi, client.ASGIConductor.__init__
+
+        async def simulate_bridged(app: Any, *args: Any, **options: Any) -> Any:
+            return await simulate(bridged_asgi(app), *args, **options)
+
+        def init_bridged(self: Any, app: Any, *args: Any, **options: Any) -> None:
+            init(self, app, *args, **options)
+            self.app = bridged_asgi(app)
+
+        # It stands between the test client and a WSGI app. Each of the two sees WSGI as it should be.
+        validate.validator = lambda app: validator(bridged_wsgi(validator(app)))
+        client._simulate_request_asgi = simulate_bridged
+        client.ASGIConductor.__init__ = init_bridged
 
 
 def patch_bottle() -> None:
@@ -91,6 +135,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("DOUBLE_BRIDGE"):
         patch_starlette()
         patch_werkzeug()
+        patch_falcon()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

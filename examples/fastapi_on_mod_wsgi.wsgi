@@ -1,6 +1,6 @@
-"""A FastAPI app on Apache with mod_wsgi.
+"""A FastAPI app on Apache with mod_wsgi, whose configuration names this file.
 
-mod_wsgi-express start-server fastapi_on_mod_wsgi.wsgi
+WSGIScriptAlias / /srv/app/fastapi_on_mod_wsgi.wsgi
 """
 
 from fastapi import FastAPI

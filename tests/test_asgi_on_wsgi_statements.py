@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
+import io
+import os
+import subprocess
 import sys
+import textwrap
 import threading
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from a2wsgi import ASGIMiddleware, BridgeClosed
+from a2wsgi import ASGIMiddleware, BridgeClosed, LifespanFailed
 from support.lockstep import Signal
-from support.wsgi_driver import BodyStream, Exchange, call, environ_of
+from support.wsgi_driver import BodyStream, Exchange, InThread, call, environ_of
 
 START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
 
@@ -78,6 +84,77 @@ def test_start_and_close_may_be_repeated(inline: bool) -> None:
         bridge.start()
 
 
+@pytest.mark.parametrize("inline", [False, True], ids=["thread", "inline"])
+def test_close_while_the_app_starts_up_shuts_it_down(inline: bool) -> None:
+    """DESIGN 5.1, 5.8: what a startup has opened is released, and the request that it was for is refused."""
+    events: list[str] = []
+    closing: list[InThread] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for kind in ("startup", "shutdown"):
+            events.append((await receive())["type"])
+            if kind == "startup":
+                closing.append(InThread(bridge.close))
+                while ": closed" not in repr(bridge):  # noqa: ASYNC110  # a thread says so, and tells nobody
+                    await asyncio.sleep(0)
+            await send({"type": f"lifespan.{kind}.complete"})
+
+    bridge = ASGIMiddleware(app, inline=inline)
+    call(bridge, fails=BridgeClosed)
+    closing.pop().result()
+    assert events == ["lifespan.startup", "lifespan.shutdown"]
+
+
+def test_startup_that_fails_is_not_tried_again_by_who_waited_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DESIGN 5.1: its failure is that of all the requests that waited; the next request tries again."""
+    entered, waiting = Signal("entered"), Signal("waiting")
+    startups: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            startups.append((await receive())["type"])
+            entered.set()
+            await waiting.wait_in_task()
+            await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    bridge = ASGIMiddleware(app)
+    first = InThread(lambda: call(bridge, fails=LifespanFailed).raised)
+    entered.wait()
+    startup = bridge._engine._startup
+    assert startup is not None
+    wait = startup.wait
+
+    def wait_and_say(seconds: float) -> bool:
+        waiting.set()
+        return wait(seconds)
+
+    monkeypatch.setattr(startup, "wait", wait_and_say)
+    second = call(bridge, fails=LifespanFailed).raised
+    assert first.result() is second
+    assert startups == ["lifespan.startup"]
+    call(bridge, fails=LifespanFailed)
+    assert len(startups) == 2
+
+
+def test_startup_that_blocks_the_loop_holds_other_requests_no_longer_than_it_may() -> None:
+    """DESIGN 5.1: they wait at most ``startup_timeout``, and a second in which a startup that is late may be undone."""
+    entered, go = Signal("entered"), Signal("go")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            entered.set()
+            go.wait()  # of the loop thread
+            raise ValueError
+        await hello(scope, receive, send)
+
+    bridge = ASGIMiddleware(app, startup_timeout=0.01)
+    first = InThread(lambda: call(bridge).body)
+    entered.wait()
+    assert "startup_timeout=0.01" in str(call(bridge, fails=LifespanFailed).raised)
+    go.set()
+    assert first.result() == b"hello"
+
+
 def test_close_gives_an_app_up_that_does_not_end() -> None:
     """DESIGN 5.8: ``close()`` waits for what runs at most ``shutdown_timeout``, then cancels it."""
     cancelled = Signal("the app was cancelled")
@@ -106,6 +183,43 @@ def test_timeouts_are_those_that_are_documented() -> None:
     assert [parameters[name].default for name in names] == [10.0, 60.0, 10.0, None, 65_536]
 
 
+def test_bridge_that_is_dropped_as_the_process_ends_shuts_its_app_down() -> None:
+    """DESIGN 5.1: a program whose bridge is a local name of its last function ends as one that keeps it."""
+    program = """
+        import asyncio
+        from support.wsgi_driver import call
+        from a2wsgi import ASGIMiddleware
+
+        async def app(scope, receive, send):
+            if scope["type"] == "lifespan":
+                await receive()
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+                for _ in range(1000):
+                    await asyncio.sleep(0)
+                print("shut down", flush=True)
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"hello"})
+
+        def main():
+            print(call(ASGIMiddleware(app)).body.decode(), flush=True)
+
+        main()
+    """
+    here = str(Path(__file__).parent)
+    ended = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(program)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))},
+        capture_output=True,
+        timeout=30,
+        check=False,
+        text=True,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "hello\nshut down\n", "")
+
+
 # -- The request's body -----------------------------------------------------------------------------------------------
 
 
@@ -123,6 +237,27 @@ def test_small_body_is_read_before_the_app_starts(size: int, before: list[int]) 
         call(bridge, environ_of("POST", body=b"x" * size, wsgi__input=stream))
     assert reads == [before]
     assert stream.reads == before
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize(
+    ("stream", "terminated"),
+    [(BodyStream(b"x" * 100_000, ends=True), True), (io.BytesIO(b"x" * 100_000), False)],
+    ids=["terminated", "in memory"],
+)
+def test_body_without_a_length_is_one_of_any_method(method: str, stream: Any, terminated: bool) -> None:
+    """DESIGN 5.2: the end of the stream says how long a body is, where it has one; the method says nothing."""
+    received: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while not received or received[-1]["more_body"]:
+            received.append(await receive())
+        await hello(scope, receive, send)
+
+    stream = copy.deepcopy(stream)
+    with ASGIMiddleware(app, lifespan=False) as bridge:
+        call(bridge, environ_of(method, wsgi__input=stream, wsgi__input_terminated=terminated))
+    assert b"".join(message["body"] for message in received) == b"x" * 100_000
 
 
 def test_body_in_chunks_is_read_by_the_function_of_uwsgi(monkeypatch: pytest.MonkeyPatch) -> None:

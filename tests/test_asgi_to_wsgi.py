@@ -683,6 +683,47 @@ def test_early_close_wakes_an_app_that_waits_in_send(bridge: Bridge) -> None:
 
 
 @alone(HEAD_WAITS)
+@pytest.mark.parametrize("waits", [True, False], ids=["waits", "sends"])
+def test_early_close_lets_who_receives_stop_who_sends(bridge: Bridge, waits: bool) -> None:
+    """An app that has a task listen for the client, and cancels the one that sends, is not failed by that before.
+
+    Django does, and closes its response, and sends ``request_finished``, only where it could cancel.
+    """
+    seen: list[str] = []
+    ended = Signal("ended")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        disconnected = asyncio.Event()
+
+        async def respond() -> None:
+            await send(START)
+            await send(body(b"first", more=True))
+            while waits:
+                await send(body(b"x" * 1000, more=True))
+            await disconnected.wait()
+            await send(body(b"more", more=True))
+
+        async def listen() -> None:
+            await receive()
+            disconnected.set()
+
+        tasks = [asyncio.create_task(listen()), asyncio.create_task(respond())]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(0)  # what sends may go on a step before it is stopped
+        tasks[1].cancel()
+        (ending,) = await asyncio.gather(tasks[1], return_exceptions=True)
+        seen.append(type(ending).__name__)
+        ended.set()
+
+    exchange = Exchange(bridge(app)).begin()
+    exchange.next()
+    exchange.close()
+    ended.wait()
+    assert seen == ["CancelledError"]
+
+
+@alone(HEAD_WAITS)
 def test_early_close_cancels_an_app_that_goes_on(bridge: Bridge, caplog: pytest.LogCaptureFixture) -> None:
     """PAINS E2: an app that neither receives nor sends is cancelled after grace_timeout, and nothing is logged (H5)."""
     ended = Signal("ended")

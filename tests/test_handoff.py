@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from a2wsgi import ClientDisconnected, _handoff
+from a2wsgi import AppProtocolError, ClientDisconnected, _handoff
 from a2wsgi._disconnection import Disconnection
 from a2wsgi._handoff import PACE, ToLoop, ToThread
 from a2wsgi._runtime import Runtime
@@ -721,3 +721,18 @@ def test_disconnection_keeps_nothing_of_waits_that_timed_out() -> None:
     for _ in range(100):
         assert disconnected.wait(0) is False
     assert disconnected._gates == []
+
+
+def test_to_loop_takes_no_chunk_after_the_end() -> None:
+    """Nobody would take it, nor make room for the next: who writes on is told, and does not wait for ever."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 1)
+        stream.put(b"a")
+        stream.end()
+        for _ in range(2):
+            with pytest.raises(AppProtocolError, match="response was complete"):
+                stream.put(b"b")
+        assert await stream.take() == ([b"a"], True)
+
+    in_story(story)

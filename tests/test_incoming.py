@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
@@ -785,3 +786,128 @@ def test_close_ends_a_task_on_a_closed_loop(waits_for: str) -> None:
     coroutine = task.get_coro()
     assert coroutine is not None
     coroutine.close()
+
+
+@pytest.mark.parametrize("buffer_bytes", [0, 1, 100])
+@pytest.mark.parametrize("spool", [False, True])
+def test_body_of_a_server_that_says_nothing_for_long_does_not_hold_the_loop(buffer_bytes: int, spool: bool) -> None:
+    """Empty messages that do not wait are asked for once a round of the loop, until there is something."""
+
+    async def story() -> None:
+        over: list[None] = []
+
+        async def receive() -> Message:
+            return body_message(b"a" if over else b"", more=not over)
+
+        asyncio.get_running_loop().call_soon(over.append, None)
+        it = Story(Client(), buffer_bytes, spool=spool, receive=receive)
+        file = await it.open()
+        assert await it.read(file) == b"a"
+        await it.close()
+
+    in_story(story)
+
+
+@pytest.mark.parametrize("spool", [False, True])
+def test_client_that_the_server_lost_ahead_is_noticed(spool: bool) -> None:
+    """An OSError of receive() is how some servers say so, before the app starts as well as after."""
+
+    async def story() -> None:
+        client = Client()
+        messages = [body_message(b"ab", more=True)]
+
+        async def receive() -> Message:
+            if messages:
+                return messages.pop()
+            raise ConnectionResetError("by peer")
+
+        it = Story(client, 2 if spool else 100, spool=spool, receive=receive)
+        file = await it.open()
+        await it.fails(file)
+        assert it.listener.told == ["receive() raised ConnectionResetError('by peer')"]
+        await it.close()
+
+    in_story(story)
+
+
+@pytest.mark.parametrize("buffer_bytes", [1, 100])
+def test_timeout_of_receive_is_the_timeout_of_who_set_it(buffer_bytes: int) -> None:
+    """A TimeoutError is an OSError, but a middleware's that bounds the upload: it is to have it back."""
+
+    async def story() -> None:
+        late = TimeoutError()
+        messages = [body_message(b"ab", more=True)]
+
+        async def receive() -> Message:
+            if messages:
+                return messages.pop()
+            raise late
+
+        it = Story(Client(), buffer_bytes, receive=receive)
+        if buffer_bytes > 1:
+            with pytest.raises(TimeoutError) as raised:
+                await it.open()
+            assert raised.value is late
+        else:
+            await it.fails(await it.open())
+            assert it.listener.told == [late]
+        await it.close()
+
+    in_story(story)
+
+
+def test_client_is_not_watched_where_the_server_has_no_more_to_say(caplog: pytest.LogCaptureFixture) -> None:
+    """The request is here whole: what receive() raises then fails nothing, and it is not called again."""
+    caplog.set_level(logging.DEBUG, "a2wsgi")
+
+    async def story() -> None:
+        calls: list[None] = []
+        messages = [body_message(b"ab")]
+
+        async def receive() -> Message:
+            calls.append(None)
+            return messages.pop()
+
+        it = Story(Client(), receive=receive)
+        file = await it.open()
+        for _ in range(3):
+            it.incoming.watch()
+            await rounds()
+        assert len(calls) == 2
+        assert it.listener.told == []
+        assert await it.read(file) == b"ab"
+        await it.close()
+
+    in_story(story)
+    assert [record.getMessage() for record in caplog.records] == [
+        "The client is not watched: receive() raised IndexError('pop from empty list')"
+    ]
+
+
+@pytest.mark.parametrize("buffer_bytes", [1, 100])
+def test_spooled_body_may_be_taken_apart(buffer_bytes: int) -> None:
+    """What the app has detached cannot be closed any more, and that is no error."""
+
+    async def story() -> None:
+        it = Story(Client(b"ab", b"cd"), buffer_bytes, spool=True)
+        file = await it.open()
+        if buffer_bytes == 1:
+            file.detach().close()
+        await it.close()
+
+    in_story(story)
+
+
+def test_spooled_body_is_whole_also_where_it_is_to_be_asked_for() -> None:
+    """A client expects to be asked for each long upload: one that is spooled is, before the app starts."""
+
+    async def story() -> None:
+        environ = {"HTTP_EXPECT": "100-continue", "HTTP_TRANSFER_ENCODING": "chunked"}
+        it = Story(Client(b"ab", b"cd"), 2, spool=True, environ=environ)
+        file = await it.open()
+        assert it.client.receives == 2
+        assert it.environ == {"HTTP_EXPECT": "100-continue", "CONTENT_LENGTH": "4"}
+        assert await it.read(file) == b"abcd"
+        await it.close()
+
+    in_story(story)

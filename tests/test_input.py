@@ -310,3 +310,14 @@ def test_raw_stream_reads_all() -> None:
     assert raw.readall() == b""
     assert raw.read() == b""
     loop.close()
+
+
+def test_whole_body_refuses_a_size_below_all() -> None:
+    """As ``io.BufferedReader`` and a body that still arrives: -1 and None are all that is left, less is an error."""
+    loop = Anywhere()
+    for file in (WholeBody(b"ab"), streamed_input(stream_of(Runtime(loop), [b"ab"]), None, 8)):
+        with pytest.raises(ValueError, match="read length must be non-negative or -1"):
+            file.read(-2)
+        assert file.read(None) == b"ab"
+        assert file.read(-1) == b""
+    loop.close()

@@ -9,16 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import io
 import json
 import logging
+import os
 import queue
+import subprocess
+import sys
+import textwrap
 import threading
+import types
 import unicodedata
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
+from wsgiref.handlers import SimpleHandler
 
 import pytest
 from starlette.requests import ClientDisconnect, Request
@@ -26,7 +35,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 
 from a2wsgi import ASGIMiddleware, ClientDisconnected, WSGIMiddleware
 from a2wsgi.wsgi_typing import Environ, StartResponse
-from support.bridges import Bridged, bridges_to_wsgi
+from support.bridges import Bridged, bridges_to_wsgi, only_single
 from support.lockstep import BOUND_SECONDS, Signal
 from support.wsgi_driver import BodyStream, Exchange, InThread, Response, call, environ_of
 
@@ -50,6 +59,21 @@ class Recording:
         self.scopes.append(scope)
         await send(START)
         await send(body())
+
+
+def python(program: str, *arguments: str, strict: bool = False) -> str:
+    """What a program prints, which ends in good order; silently and without a warning, if it is to be strict."""
+    here = str(Path(__file__).parent)
+    ended = subprocess.run(
+        [sys.executable, *["-X", "dev", "-W", "error"] * strict, "-c", textwrap.dedent(program), *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))},
+        capture_output=True,
+        timeout=30,
+        check=False,
+        text=True,
+    )
+    assert (ended.returncode, ended.stderr if strict else "") == (0, ""), ended.stderr
+    return ended.stdout
 
 
 @pytest.fixture(params=["single", "nested"])
@@ -282,6 +306,72 @@ def test_stream_that_is_closed_leaves_the_next_one_alone(bridged: Bridged, respo
     assert call(bridge, environ_of("POST", "/messages", body=b"second")).status == "202 Accepted"
 
 
+# -- C6: every kind of response, under every kind of middleware -------------------------------------------------------
+
+PAYLOAD = "0123456789" * 10_000
+PIECES = [PAYLOAD[at : at + 30_000] for at in range(0, len(PAYLOAD), 30_000)]
+
+
+async def pieces() -> AsyncIterator[str]:
+    """The payload, in pieces that are not all there at once."""
+    for piece in PIECES:
+        await asyncio.sleep(0)
+        yield piece
+
+
+def mirror(response: str, middlewares: int, *, gzipped: bool, file: Path) -> Any:
+    """A Starlette app that reads a request's body, says how long it was, and answers with the payload."""
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.middleware.base import BaseHTTPMiddleware
+    from starlette.middleware.gzip import GZipMiddleware
+    from starlette.responses import FileResponse, JSONResponse
+    from starlette.responses import Response as Answer
+    from starlette.routing import Route
+
+    async def endpoint(request: Request) -> Answer:
+        answer: Answer
+        if response == "json":
+            answer = JSONResponse(PAYLOAD)
+        elif response == "stream":
+            answer = StreamingResponse(pieces())
+        elif response == "file":
+            answer = FileResponse(file)
+        else:
+            answer = event_source(pieces())
+        answer.headers["x-length"] = str(len(await request.body()))
+        return answer
+
+    async def pass_on(request: Request, call_next: Any) -> Any:
+        return await call_next(request)
+
+    middleware = [Middleware(BaseHTTPMiddleware, dispatch=pass_on)] * middlewares
+    routes = [Route("/", endpoint, methods=["GET", "POST"])]
+    return Starlette(routes=routes, middleware=[*middleware, *[Middleware(GZipMiddleware)] * gzipped])
+
+
+@pytest.mark.parametrize("middleware", ["none", "one", "three", "gzip"])
+@pytest.mark.parametrize("response", ["json", "stream", "file", "events"])
+def test_response_is_whole_under_middleware(bridged: Bridged, response: str, middleware: str, tmp_path: Path) -> None:
+    """Neither a body that is read, nor who waits for a disconnect meanwhile, takes anything from a response."""
+    if response == "events":
+        pytest.importorskip("sse_starlette")
+    file = tmp_path / "payload"
+    file.write_text(PAYLOAD)
+    number = {"one": 1, "three": 3}.get(middleware, 0)
+    bridge = bridged(mirror(response, number, gzipped=middleware == "gzip", file=file))
+    wanted = {
+        "json": json.dumps(PAYLOAD),
+        "events": "".join(f"data: {piece}\r\n\r\n" for piece in PIECES),
+    }.get(response, PAYLOAD)
+    for data in (None, b"x" * 5, b"x" * 1_000_000):
+        environ = environ_of("GET" if data is None else "POST", body=data, HTTP_ACCEPT_ENCODING="gzip")
+        answer = call(bridge, environ)
+        fields = dict(answer.fields)
+        text = gzip.decompress(answer.body) if "content-encoding" in fields else answer.body
+        assert (answer.status, fields["x-length"], text.decode()) == ("200 OK", str(len(data or b"")), wanted)
+
+
 # -- F8, F9, F10: what apps send and look for -------------------------------------------------------------------------
 
 
@@ -321,6 +411,175 @@ def test_version_of_the_spec_is_one_that_frameworks_take(bridged: Bridged) -> No
     """Falcon refuses a ``spec_version`` of 3.0, which is the version of ASGI itself."""
     version = scope_of(bridged, environ_of())["asgi"]
     assert version == {"version": "3.0", "spec_version": "2.5"}
+
+
+def hello_falcon() -> Any:
+    """An app of Falcon's."""
+    from falcon.asgi import App
+
+    class Resource:
+        async def on_get(self, _request: Any, response: Any) -> None:
+            response.text = "hello"
+
+    app: Any = App()
+    app.add_route("/", Resource())
+    return app
+
+
+def hello_litestar() -> Any:
+    """An app of Litestar's."""
+    from litestar import Litestar, get
+
+    async def hello() -> str:
+        return "hello"
+
+    hello.__annotations__["return"] = str  # Litestar looks for the names of annotations in the module
+    return Litestar([get("/")(hello)])
+
+
+def hello_quart() -> Any:
+    """An app of Quart's."""
+    from quart import Quart
+
+    app: Any = Quart("hello")
+
+    async def hello() -> str:
+        return "hello"
+
+    app.get("/")(hello)
+    return app
+
+
+def hello_sanic() -> Any:
+    """An app of Sanic's, whose names are taken for the whole process; a second one only in its test mode."""
+    from sanic import Sanic
+    from sanic.response import text
+
+    Sanic.test_mode = True
+    app: Any = Sanic(f"hello-{uuid.uuid4().hex}")
+
+    async def hello(_request: Any) -> Any:
+        return text("hello")
+
+    app.get("/")(hello)
+    return app
+
+
+def hello_blacksheep() -> Any:
+    """An app of BlackSheep's."""
+    from blacksheep import Application, Router
+    from blacksheep.server.responses import text
+
+    router: Any = Router()
+
+    async def hello() -> Any:
+        return text("hello")
+
+    router.get("/")(hello)
+    return Application(router=router)
+
+
+def hello_django() -> Any:
+    """Django's ASGI handler, over a project of one view."""
+    from django.conf import settings
+
+    if not settings.configured:
+        settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY="of a test", ROOT_URLCONF="urls")
+    from django.core.asgi import get_asgi_application
+    from django.http import HttpResponse
+    from django.urls import path
+
+    async def hello(_request: Any) -> Any:
+        return HttpResponse(b"hello")
+
+    sys.modules["urls"] = types.SimpleNamespace(urlpatterns=[path("", hello)])  # type: ignore[assignment]
+    return get_asgi_application()
+
+
+FRAMEWORKS: dict[str, Callable[[], Any]] = {
+    "blacksheep": hello_blacksheep,
+    "django": hello_django,
+    "falcon": hello_falcon,
+    "litestar": hello_litestar,
+    "quart": hello_quart,
+    "sanic": hello_sanic,
+}
+
+
+def answers_of(framework: str, **options: Any) -> None:
+    """Have an app answer twice through one bridge and twice through three, and say what it answered."""
+    for kind in ("single", "nested"):
+        with bridges_to_wsgi(kind, **options) as make:
+            bridge = make(FRAMEWORKS[framework]())
+            for _ in range(2):
+                answer = call(bridge)
+                print(answer.status, answer.body.decode())  # noqa: T201  # to the process that asked
+
+
+@pytest.mark.parametrize("options", ["", "inline=True"], ids=["thread", "inline"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_framework_answers(framework: str, options: str) -> None:
+    """Each starts up, answers 200 and shuts down; in a process of its own, for frameworks leave threads and files."""
+    pytest.importorskip(framework)
+    said = python(f"from test_pains_asgi_on_wsgi import answers_of; answers_of({framework!r}, {options})")
+    # Sanic prints more.
+    assert [line for line in said.splitlines() if line.startswith(tuple("12345"))] == ["200 OK hello"] * 4
+
+
+# -- H1, H3: a failure reaches the server that logs it ----------------------------------------------------------------
+
+
+class Handler(SimpleHandler):
+    """wsgiref's, without the clock."""
+
+    server_software = None
+    origin_server = False
+
+
+class Client(io.BytesIO):
+    """What wsgiref writes to.
+
+    Args:
+        got: What the client gets, and when.
+    """
+
+    def __init__(self, got: tuple[bytes, Signal]) -> None:
+        super().__init__()
+        self._got = got
+
+    def write(self, data: Any, /) -> int:
+        if bytes(data) == self._got[0]:
+            self._got[1].set()
+        return super().write(data)
+
+
+def served_by_wsgiref(app: Any, got: tuple[bytes, Signal]) -> tuple[bytes, str]:
+    """What wsgiref writes to the client and to its log."""
+    written, errors = Client(got), io.StringIO()
+    handler = Handler(io.BytesIO(), written, errors, environ_of(), multithread=True, multiprocess=False)
+    handler.run(app)
+    return written.getvalue(), errors.getvalue()
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["before the head", "after the head"])
+def test_error_of_an_app_is_in_the_log_of_the_server(bridged: Bridged, begun: bool) -> None:
+    """Its traceback is there once, and names the app's own line; the client gets a 500, or a response cut off."""
+    taken = Signal("the client has the first part")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise ValueError
+        if begun:
+            await send(START)
+            await send(body(b"part", more=True))
+            await taken.wait_in_task()
+        raise LookupError("what only the log says")
+
+    written, errors = served_by_wsgiref(bridged(app), (b"part", taken))
+    assert errors.count("LookupError: what only the log says") == 1
+    assert 'raise LookupError("what only the log says")' in errors
+    assert b"what only" not in written
+    assert written.startswith(b"Status: 200 OK" if begun else b"Status: 500 ")
 
 
 # -- H5: a client that leaves is nobody's error -----------------------------------------------------------------------
@@ -545,6 +804,173 @@ def test_odd_environ_kills_no_request(bridged: Bridged, changes: dict[str, Any])
     environ = {key: value for key, value in environ_of(**changes).items() if value is not None}
     scope = scope_of(bridged, environ)
     assert (scope["path"], scope["http_version"], scope["query_string"]) == ("/", "1.1", b"")
+
+
+# -- B1: what a lifespan opens, requests use --------------------------------------------------------------------------
+
+
+def test_task_group_of_a_lifespan_runs_what_requests_start(bridged: Bridged) -> None:
+    """As MCP's session manager: opened once, before the first of many requests at once, in the task of the lifespan."""
+    anyio = pytest.importorskip("anyio")
+    from starlette.applications import Starlette
+    from starlette.routing import Route
+
+    opened: list[int] = []
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Any) -> AsyncIterator[dict[str, Any]]:
+        opened.append(1)
+        async with anyio.create_task_group() as group:
+            yield {"group": group}
+        opened.append(-1)
+
+    async def endpoint(request: Request) -> PlainTextResponse:
+        done = asyncio.Event()
+
+        async def work() -> None:
+            done.set()
+
+        request.state.group.start_soon(work)
+        request.state.group = None  # each request has a state of its own
+        await done.wait()
+        return PlainTextResponse("done")
+
+    with contextlib.closing(bridged(Starlette(routes=[Route("/", endpoint)], lifespan=lifespan))) as bridge:
+        threads = [InThread(lambda: call(bridge)) for _ in range(50)]
+        assert {thread.result().body for thread in threads} == {b"done"}
+        assert opened == [1]
+    assert opened == [1, -1]
+
+
+# -- D3: a slow client is waited for ----------------------------------------------------------------------------------
+
+
+@only_single("each of three bridges holds a part of its own")
+def test_response_to_a_slow_client_is_not_held_in_memory(bridged: Bridged) -> None:
+    """However long the app is let run between two chunks that the server takes, it is at most a mebibyte ahead."""
+    made = 0
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal made
+        if scope["type"] != "http":
+            raise ValueError
+        loops.append(asyncio.get_running_loop())
+        await send(START)
+        for _ in range(400):
+            await send(body(b"x" * 65_536, more=True))
+            made += 65_536
+        await send(body())
+
+    async def turns() -> None:
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+    exchange = Exchange(bridged(app)).begin()
+    taken = ahead = 0
+    for chunk in exchange.iterator:
+        taken += len(chunk)
+        if taken < 50 * 65_536:
+            asyncio.run_coroutine_threadsafe(turns(), loops[0]).result(BOUND_SECONDS)
+        ahead = max(ahead, made - taken)
+    exchange.close()
+    assert taken == 400 * 65_536
+    assert ahead <= 2**20
+
+
+# -- E3: a client that leaves its upload ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [None, ConnectionResetError()], ids=["eof", "raises"])
+def test_upload_that_breaks_off_is_not_read_again(error: Exception | None) -> None:
+    """An app that goes on asking is told each time that the client is gone, and costs the server nothing."""
+    stream = BodyStream(b"x" * 100, gone_after=10, error=error)
+    received: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        received.extend([await receive() for _ in range(5)])
+
+    with ASGIMiddleware(app, lifespan=False) as bridge, pytest.raises(ClientDisconnected):
+        call(bridge, environ_of("POST", body=b"x" * 100, wsgi__input=stream))
+    gone = {"type": "http.disconnect"}
+    assert received == [{"type": "http.request", "body": b"x" * 10, "more_body": True}, gone, gone, gone, gone]
+    assert stream.reads == [100, 90]
+
+
+# -- K5: gevent -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inline", [False, True], ids=["thread", "inline"])
+def test_under_gevent_sync_code_runs_a_loop_of_its_own_amid_requests(inline: bool) -> None:
+    """Neither a greenlet of the server's, nor an app's in place of a thread, sees the bridge's loop run."""
+    pytest.importorskip("gevent")
+    program = """
+        import gevent.monkey
+        gevent.monkey.patch_all()
+        import asyncio, logging, sys, gevent, gevent.event
+        from starlette.applications import Starlette
+        from starlette.responses import PlainTextResponse, StreamingResponse
+        from starlette.routing import Route
+        from support.wsgi_driver import call, environ_of
+        from a2wsgi import ASGIMiddleware
+        logging.getLogger("asyncio").setLevel(logging.ERROR)  # its debug mode warns of a machine that is slow
+
+        async def own():
+            async def numbers():
+                yield 1
+                await asyncio.sleep(0.01)
+                yield 2
+            return [number async for number in numbers()]
+
+        def sync(request):
+            return PlainTextResponse(str(asyncio.run(own())))
+
+        async def wait(request):
+            async def parts():
+                for _ in range(10):
+                    yield b"x"
+                    await asyncio.sleep(0.01)
+            return StreamingResponse(parts())
+
+        app = Starlette(routes=[Route("/sync", sync), Route("/wait", wait)])
+        bridge = ASGIMiddleware(app, inline=sys.argv[1] == "True")
+        waiting = [gevent.spawn(call, bridge, environ_of(path="/wait")) for _ in range(5)]
+        gevent.sleep(0.02)
+        print(asyncio.run(own()))
+        print(call(bridge, environ_of(path="/sync")).body.decode())
+        gevent.joinall(waiting, raise_error=True)
+        print({each.value.body for each in waiting})
+        bridge.close()
+    """
+    said = python(program, str(inline), strict=True)
+    assert said.splitlines() == ["[1, 2]", "[1, 2]", "{b'xxxxxxxxxx'}"]
+
+
+def test_under_gevent_the_only_greenlet_waits_for_the_loop_thread() -> None:
+    """A loop thread that is slow to start is waited for, though gevent knows of nothing that could end the wait."""
+    pytest.importorskip("gevent")
+    program = """
+        import gevent.monkey
+        gevent.monkey.patch_all()
+        import asyncio, logging
+        from support.wsgi_driver import call
+        from a2wsgi import ASGIMiddleware, _loop_thread
+        logging.getLogger("asyncio").setLevel(logging.ERROR)  # its debug mode warns of a machine that is slow
+
+        make = _loop_thread.new_event_loop
+        def make_slowly():
+            gevent.monkey.get_original("time", "sleep")(0.2)  # of the loop thread, which is a real one
+            return make()
+        _loop_thread.new_event_loop = make_slowly
+
+        async def app(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"hello"})
+
+        with ASGIMiddleware(app, lifespan=False) as bridge:
+            print(call(bridge).body.decode())
+    """
+    assert python(program, strict=True) == "hello\n"
 
 
 # -- K7: one loop for all requests ------------------------------------------------------------------------------------

@@ -243,6 +243,17 @@ def test_build_environ_is_the_environ_of_a_scope() -> None:
     }
 
 
+def test_build_environ_takes_the_prefix_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment's ``SCRIPT_NAME``, as it is at the call: there is no bridge that could have read it once."""
+    from a2wsgi.wsgi import build_environ
+
+    monkeypatch.setenv("SCRIPT_NAME", "/prefix")
+    environ = build_environ(asgi_driver.http_scope("GET", "/prefix/a"), io.BytesIO())
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/prefix", "/a")
+    environ = build_environ({**asgi_driver.http_scope("GET", "/root/a"), "root_path": "/root"}, io.BytesIO())
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/root", "/a")
+
+
 def test_build_scope_is_the_scope_of_an_environ() -> None:
     """With the environ in it, as in 1.10.10."""
     from a2wsgi.asgi import build_scope

@@ -46,6 +46,7 @@ from apps.waiting import Waiting
 from support.asgi_driver import Client, Message, answer, body_message, call, http_scope, messages_of, run, until
 from support.bridges import Bridged, bridges_to_asgi
 from support.lockstep import BOUND_SECONDS, Lockstep, Signal
+from support.threads import in_thread
 
 HELLO = messages_of(200, [(b"content-type", b"text/plain"), (b"content-length", b"5")], b"hello")
 ECHO_TYPE = (b"content-type", b"application/octet-stream")
@@ -2002,3 +2003,170 @@ def test_bridge_serves_in_a_child_forked_during_a_request(bridged: Bridged) -> N
         return told
 
     assert run(main()) == b"done" + repr(Statistics(1, 0, 0, 0, 0, 0, 0)).encode()
+
+
+# -- What apps and middleware do that they need not --------------------------------------------------------------------
+
+
+def test_exc_info_may_be_named(bridged: Bridged) -> None:
+    """PEP 3333 wants it positional; WSGI servers take it by its name as well, and middleware passes it so."""
+
+    def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        try:
+            int("in the app")
+        except ValueError:
+            start_response("500 Oops", [], exc_info=sys.exc_info())
+        return [b"oops"]
+
+    assert call(bridged(app)).messages == messages_of(500, [(b"content-length", b"4")], b"oops")
+
+
+def test_write_after_the_response_is_an_error() -> None:
+    """It never waits, and adds nothing: neither in ``close()`` nor in a thread that has kept ``write``."""
+    errors: list[str] = []
+    writes: list[Callable[[bytes], object]] = []
+
+    def write_on() -> None:
+        for _ in range(2):
+            try:
+                writes[0](b"x" * 70_000)
+            except AppProtocolError as error:
+                errors.append(str(error))
+
+    class Chunks:
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([b"hello"])
+
+        def close(self) -> None:
+            write_on()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        writes.append(start_response("200 OK", [("Content-Type", "text/plain")]))
+        return Chunks()
+
+    async def main() -> None:
+        response = await answer(WSGIMiddleware(app))
+        assert response.body == b"hello"
+        await in_thread(write_on).result_in_task()
+
+    run(main())
+    assert len(errors) == 4
+    assert len(set(errors)) == 1
+    assert "write() when its response was complete" in errors[0]
+
+
+def _ring(kind: str) -> Exception:
+    """An error whose chain of causes leads back to itself."""
+    error, cause = ValueError("in a ring"), ValueError("its cause")
+    error.__cause__ = error if kind == "itself" else cause
+    cause.__cause__ = error
+    return error
+
+
+@pytest.mark.parametrize("kind", ["itself", "two"])
+def test_error_that_is_its_own_cause_harms_nobody(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """``raise error from error`` is logged as any other, and the worker is free again."""
+    app = Counting([b"x"], close_error=_ring(kind))
+    bridge = WSGIMiddleware(app)
+    assert call(bridge).body == b"x"
+    assert our_log(caplog) == [("ERROR", "close() of the WSGI app's iterable raised")]
+    assert bridge.statistics().busy == 0
+
+
+def test_log_that_fails_keeps_nobody_waiting() -> None:
+    """What a logging filter of the user's raises reaches the server, and the worker lives on."""
+
+    class Broken(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            raise LookupError("the filter")
+
+    broken = Broken()
+    bridge = WSGIMiddleware(Counting([b"x"], close_error=ValueError("in close")), workers=1)
+    logging.getLogger("a2wsgi").addFilter(broken)
+    try:
+        for _ in range(2):
+            call(bridge, fails=LookupError)
+    finally:
+        logging.getLogger("a2wsgi").removeFilter(broken)
+    assert bridge.statistics() == Statistics(1, 0, 0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("value", [None, "text", []])
+def test_wsgi_environ_of_somebody_else_is_none_of_ours(value: object) -> None:
+    """A key of the scope that looks like a bridge's, and is not, fails no request."""
+    assert call(WSGIMiddleware(hello.app), scope=http_scope(wsgi_environ=value)).messages == HELLO
+
+
+@pytest.mark.usefixtures("quick_timer")
+def test_server_whose_script_is_used_up_is_answered() -> None:
+    """A receive() that raises once the request is whole fails no request that takes longer than a tick."""
+    messages = [body_message(b"ab")]
+    raised = Signal("receive() raised")
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        if not messages:
+            raised.set()
+        return messages.pop()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        raised.wait()
+        return echo.app(environ, start_response)
+
+    run(WSGIMiddleware(app)(http_scope("POST"), receive, send))
+    assert sent == echoed(b"ab")
+
+
+def test_os_error_of_the_app_is_no_client_that_left(bridged: Bridged) -> None:
+    """A file that is missing, say."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        yield b"first"
+        raise FileNotFoundError("no such file")
+
+    bridge = bridged(app)
+    call(bridge, fails=FileNotFoundError)
+    assert bridge.statistics().disconnected == 0
+
+
+class _Sized:
+    """An iterable of chunks that says how many they are."""
+
+    def __init__(self, says: int | Exception, *chunks: bytes) -> None:
+        self._says = says
+        self._chunks = chunks
+
+    def __len__(self) -> int:
+        if isinstance(self._says, Exception):
+            raise self._says
+        return self._says
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._chunks)
+
+
+@pytest.mark.usefixtures("no_timer")
+def test_iterable_of_one_chunk_ends_there() -> None:
+    """Its chunk gave the response its ``Content-Length``: what it holds besides would be taken for the next response."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return _Sized(1, b"", b"one", b"another")
+
+    assert call(WSGIMiddleware(app)).messages == messages_of(200, [(b"content-length", b"3")], b"one")
+
+
+@pytest.mark.parametrize("error", [TypeError("no"), AttributeError("no"), NotImplementedError()])
+def test_iterable_whose_len_fails_is_answered(bridged: Bridged, error: Exception) -> None:
+    """It says nothing of its length, as one that has none."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return _Sized(error, b"one", b"another")
+
+    assert call(bridged(app)).body == b"oneanother"

@@ -32,7 +32,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ._errors import AppError, AppProtocolError, BridgeClosed, BridgeError, LifespanFailed
 from ._lifespan import Lifespan
-from ._loop_thread import CANCEL_SECONDS, GivenHost, InlineHost, Place, ThreadHost, adopt_orphans, expect_given
+from ._loop_thread import (
+    CANCEL_SECONDS,
+    SIGN_SECONDS,
+    GivenHost,
+    InlineHost,
+    Place,
+    ThreadHost,
+    adopt_orphans,
+    expect_given,
+)
 
 if TYPE_CHECKING:
     from ._types import ASGIApp
@@ -43,6 +52,8 @@ logger = logging.getLogger("a2wsgi")
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 _leaving: set[asyncio.Task[None]] = set()
+#: Where bridges that were dropped are still ending, each with what tells of its end: the process's end waits for them.
+_abandoned: set[tuple[Place, threading.Event]] = set()
 _exit_hooks_are_set = False
 _uwsgi_is_checked = False
 
@@ -182,8 +193,8 @@ class Engine:
         finally:
             with self._lock:
                 self._startup = None
-                if started and not self._closed:
-                    self.host = place
+                if started:
+                    self.host = place  # also if the bridge was closed meanwhile: close() waits for this, and stops it
             startup.over.set()
             if place is not None and not started:
                 place.leave_host(self)
@@ -245,14 +256,23 @@ class Engine:
                 host.run(self._wind_up)
                 host.leave_host(self)
             else:
-                host.loop.call_soon_threadsafe(self._leave_soon, host, context=contextvars.Context())
+                ending = host, threading.Event()
+                _abandoned.add(ending)
+                host.loop.call_soon_threadsafe(self._leave_soon, ending, context=contextvars.Context())
         except Exception:  # a loop that was closed, an app that fails to end: nobody is there to be told
             logger.debug("A bridge that was dropped did not end well", exc_info=True)
 
-    def _leave_soon(self, host: Place) -> None:
+    def _leave_soon(self, ending: tuple[Place, threading.Event]) -> None:
         """Wind up and leave the loop that this runs on."""
-        if not self.requests and self._lifespan is None:
+        host, gone = ending
+
+        def leave() -> None:
             host.leave_host(self)
+            _abandoned.discard(ending)
+            gone.set()
+
+        if not self.requests and self._lifespan is None:
+            leave()
             return
         task = host.loop.create_task(self._wind_up())
         _leaving.add(task)  # asyncio keeps no strong reference
@@ -261,7 +281,7 @@ class Engine:
             _leaving.discard(task)
             if not task.cancelled() and task.exception() is not None:
                 logger.error("The app of a bridge that was dropped did not shut down", exc_info=task.exception())
-            host.leave_host(self)
+            leave()
 
         task.add_done_callback(left)
 
@@ -350,6 +370,10 @@ def _stop_all() -> None:
             engine.stop()
         except Exception:
             logger.exception("The app of a bridge did not shut down at the end of the process")
+    for host, gone in _abandoned.copy():
+        while host.trouble() is None and not gone.wait(SIGN_SECONDS):
+            pass
+        host.join(CANCEL_SECONDS)
 
 
 # -- Fork -------------------------------------------------------------------------------------------------------------
@@ -357,7 +381,8 @@ def _stop_all() -> None:
 
 def _after_fork_in_child() -> None:
     engines = tuple(_engines)
-    adopt_orphans([engine.inheritance() for engine in engines])
+    adopt_orphans([*(engine.inheritance() for engine in engines), *_abandoned])
+    _abandoned.clear()
     for engine in engines:
         engine.forget()
 

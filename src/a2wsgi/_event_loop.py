@@ -44,10 +44,39 @@ __all__ = ["Loop", "gevent_start_thread", "new_event_loop"]
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """A `Loop` where one can be, else asyncio's own choice."""
-    # On Windows only that has subprocesses; under gevent's monkey-patching only gevent's selector lets greenlets run.
-    if sys.platform == "win32" or gevent_start_thread() or not hasattr(asyncio.SelectorEventLoop, "_write_to_self"):
+    # On Windows only that has subprocesses.
+    if sys.platform == "win32" or not hasattr(asyncio.SelectorEventLoop, "_write_to_self"):
         return asyncio.new_event_loop()
-    return Loop()
+    return _among_greenlets() if gevent_start_thread() else Loop()
+
+
+def _among_greenlets() -> asyncio.AbstractEventLoop:
+    """A loop with gevent's selector, which lets the thread's other greenlets run; and to them it does not run.
+
+    They may be an app's synchronous code, which gevent has put there in place of a thread. What asyncio keeps for a
+    thread is kept for this greenlet: the running loop, and who is told of asynchronous generators. asyncio.run() in
+    another greenlet would refuse to start else, or close the app's generators at its end.
+    """
+    theirs: tuple[Any, Any] = None, (None, None)  # what the others had when this one came back
+
+    class Selector(selectors.DefaultSelector):  # gevent has patched it
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            nonlocal theirs
+            ours = _swapped(theirs)
+            try:
+                return super().select(timeout)
+            finally:
+                theirs = _swapped(ours)
+
+    return asyncio.SelectorEventLoop(Selector())
+
+
+def _swapped(new: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Set the thread's running loop and its hooks of asynchronous generators, and return what they were."""
+    old = asyncio._get_running_loop(), sys.get_asyncgen_hooks()  # noqa: SLF001 - public to authors of event loops
+    asyncio._set_running_loop(new[0])  # noqa: SLF001 - as above
+    sys.set_asyncgen_hooks(*new[1])
+    return old
 
 
 def gevent_start_thread() -> Callable[[Callable[[], object], tuple[()]], object] | None:

@@ -31,7 +31,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from ._errors import ClientDisconnected
+from ._errors import AppProtocolError, ClientDisconnected
 from ._runtime import wake
 
 if TYPE_CHECKING:
@@ -53,6 +53,13 @@ PACE = 7
 
 def _loop_closed() -> ClientDisconnected:
     return ClientDisconnected("the server's event loop was closed")
+
+
+def _after_end() -> AppProtocolError:
+    return AppProtocolError(
+        "The WSGI app called write() when its response was complete. The client has all of it, and would take more for "
+        "the next response. Write before the iterable ends, and not in its close() or in another thread later."
+    )
 
 
 class _Stream:
@@ -164,12 +171,15 @@ class ToLoop(_Stream):
 
         Raises:
             BaseException: The error of `stop`; the chunk is not queued.
+            AppProtocolError: The thread has said `end`. Nobody would take the chunk, nor ever make room for another.
         """
         waiter = None
         while True:
             with self._lock:
                 if self._stopped is not None:
                     raise self._stopped()
+                if self._ended:
+                    raise _after_end()
                 if self._has_room():
                     self._chunks.append(chunk)
                     self._size += len(chunk)

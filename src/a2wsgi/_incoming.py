@@ -24,6 +24,7 @@ import contextlib
 import contextvars
 import enum
 import functools
+import logging
 import tempfile
 from typing import IO, TYPE_CHECKING, BinaryIO, Protocol
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from ._types import Environ, Message, Receive
 
 __all__ = ["Incoming", "Listener"]
+
+logger = logging.getLogger("a2wsgi")
 
 #: How long a server's ``receive()`` may take to end once it is cancelled. Arbitrary; none of those known waits at all.
 RECEIVE_END_SECONDS = 1.0
@@ -79,7 +82,7 @@ class _Turn(enum.Enum):
     NOBODY = enum.auto()  # the timer may start the task
     TASK = enum.auto()  # the task
     OVER = enum.auto()  # nobody, any more: http.disconnect came
-    DONE = enum.auto()  # nobody, any more: the response is complete, and what comes means nothing
+    DONE = enum.auto()  # nobody, any more: the response is complete, or the server has no more to say than the body
 
 
 class Incoming:
@@ -149,14 +152,15 @@ class Incoming:
             self._declared = int(declared)
             if self._limit is not None and self._declared > self._limit:
                 raise RequestTooLarge(self._limit)
-        if "HTTP_EXPECT" in environ and environ["HTTP_EXPECT"].lower() == "100-continue":
-            # The app may well refuse the body by the head alone; so its first read asks for it.
+        if "HTTP_EXPECT" in environ and environ["HTTP_EXPECT"].lower() == "100-continue" and not self._spool:
+            # The app may well refuse the body by the head alone; so its first read asks for it. Whoever spools wants it
+            # whole: curl says Expect with each long or chunked upload, and would hold a worker with it.
             self._turn = _Turn.HELD
             return self._open_stream(environ, [], self._ask)
         chunks: list[bytes] = []
         try:
             while self._left and self._received < self._buffer_bytes:
-                chunk = self._accept(await self._receive())
+                chunk = await self._next_chunk()
                 if chunk:
                     chunks.append(chunk)
             if self._left and self._spool:
@@ -171,6 +175,22 @@ class Incoming:
             return self._open_stream(environ, chunks)
         self._declare_length(environ)
         return self._spooled or WholeBody(b"".join(chunks))
+
+    async def _next_chunk(self) -> bytes:
+        """The next piece of the body, as `_accept` has it."""
+        chunk = self._accept(await self._next_message())
+        if not chunk and self._left:
+            await self._runtime.go_round()  # a server that says nothing, again and again, must not hold the loop
+        return chunk
+
+    async def _next_message(self) -> Message:
+        try:
+            return await self._receive()
+        except TimeoutError:
+            raise  # an OSError, too; but a middleware's, which bounds the upload and is to have it back
+        except OSError as error:  # aiohttp-asgi tells so that it lost the client
+            self._hear_no_more()
+            raise ClientDisconnected(f"receive() raised {error!r}") from error
 
     def _accept(self, message: Message) -> bytes:
         """The piece of the body in ``message``. Notes whether more is to come.
@@ -209,7 +229,7 @@ class Incoming:
         try:
             await self._runtime.in_thread(file.writelines, chunks)
             while self._left:
-                chunk = self._accept(await self._receive())
+                chunk = await self._next_chunk()
                 if chunk:
                     await self._runtime.in_thread(file.write, chunk)
             await self._runtime.in_thread(file.seek, 0)
@@ -285,19 +305,22 @@ class Incoming:
                 await self._bring(self._stream)
             if self._turn is not _Turn.TASK:
                 return
-            message = await self._receive()
+            message = await self._next_message()
         except ClientDisconnected as error:
             self._cut_off(error.reason)
         except RequestTooLarge as error:
             self._stop_stream(functools.partial(RequestTooLarge, error.limit))
             self._listener.body_too_large(error.limit)
             self._cut_off("its body was too large")
-        except OSError as error:  # aiohttp-asgi tells so that it lost the client
-            self._hear_no_more()
-            self._cut_off(f"receive() raised {error!r}")
         except Exception as error:  # noqa: BLE001 - a middleware that refuses the body, say: raised again by the request
-            self._listener.receive_raised(error)
-            self._cut_off(f"receive() raised {error!r}")
+            if self._left:
+                self._listener.receive_raised(error)
+                self._cut_off(f"receive() raised {error!r}")
+            else:
+                # All of the request is here. What cannot be asked for more, is not: a script of messages that is used
+                # up, or Starlette's BaseHTTPMiddleware, which takes the end of the body once more for an error.
+                self._turn = _Turn.DONE
+                logger.debug("The client is not watched: receive() raised %r", error)
         except BaseException:  # this task was cancelled, by close() or by a server that ends
             self._hear_no_more()
             self._cut_off("receive() was cancelled")
@@ -323,7 +346,7 @@ class Incoming:
             await stream.room()  # a body that the app does not read is not read here, nor is what comes after it
             if stream.stopped:
                 return
-            chunk = self._accept(await self._receive())
+            chunk = await self._next_chunk()
             if chunk:
                 stream.put(chunk)
             if not self._left:
@@ -355,7 +378,8 @@ class Incoming:
     def discard(self) -> None:
         """Close the temporary file. The thread that used the body last."""
         if self._spooled is not None:
-            with contextlib.suppress(OSError):  # the disk is full: what is not written is not wanted any more
+            # The disk is full: what is not written is not wanted any more. Or the app has detached the file.
+            with contextlib.suppress(OSError, ValueError):
                 self._spooled.close()
 
     def close(self) -> bool:

@@ -40,6 +40,12 @@ class WholeBody(io.BytesIO):
     # io.BytesIO's own stops at the hint, the one of every other file past it.
     readlines = io.IOBase.readlines  # type: ignore[assignment]  # that it takes None, too, typeshed says of one only
 
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As ``io.BufferedReader``: -1 and None are all that is left, and what is below them an error."""
+        if size is not None and size < -1:
+            raise ValueError("read length must be non-negative or -1")
+        return super().read(size)
+
     def writable(self) -> bool:
         """False, as of ``io.BufferedReader``."""
         return False

@@ -192,7 +192,8 @@ class ThreadHost(Place):
         Raises:
             BaseException: It could not be made.
         """
-        self._ready.wait()
+        while not self._ready.wait(SIGN_SECONDS):
+            pass  # without a limit, gevent would say that nobody can ever wake the only greenlet: it counts no threads
         if self._failure is not None:
             raise self._failure
 

@@ -6,7 +6,8 @@
   wsgiref and Werkzeug such a read blocks for ever. So ``read(n)`` is all that is called, n > 0 and never past the end.
 - Without ``CONTENT_LENGTH`` the end of the stream is the end of the body only where the server says so, by
   ``wsgi.input_terminated``, or where the stream is of a type that has an end. uWSGI gives chunks by a function.
-- RFC 9112 §6.3: a request with neither Content-Length nor Transfer-Encoding has no body; HTTP/2 needs neither.
+- RFC 9112 §6.3: a request with neither Content-Length nor Transfer-Encoding has no body. But HTTP/2 needs neither, and
+  some servers take the latter away. So the stream is asked: it costs nothing unless the app does.
 - RFC 9110 §10.1.1: the first read may have the server say "100 Continue", so the app asks for it, not we.
 - PEP 3333 has no word for a client that hangs up: a server learns of it when it writes. A response that says nothing
   for an hour (server-sent events) would hold its thread for an hour. But waitress has ``waitress.client_disconnected``
@@ -46,9 +47,6 @@ READ_BYTES = 65_536
 _BOUNDED_TYPES = (io.BytesIO, tempfile.SpooledTemporaryFile)
 _BOUNDED_NAMES = {"eventlet.wsgi.Input", "twisted.web.wsgi._InputStream"}
 
-# Of these hardly one has a body, and HTTP/1 says so by a header (RFC 9112 §6.3): that spares a trip to the stream.
-_READERS = {"GET", "HEAD"}
-
 
 class RequestBody:
     """The body of one request.
@@ -60,11 +58,14 @@ class RequestBody:
         BadRequest: ``CONTENT_LENGTH`` is malformed. Answer 400.
     """
 
-    __slots__ = ("_awaited", "_left", "_read")
+    __slots__ = ("_at_once", "_left", "_read")
 
     def __init__(self, environ: Environ) -> None:
         self._left = request_length(environ)  # how many bytes are still to be read; None: up to the end of the stream
-        self._awaited = "HTTP_EXPECT" in environ
+        #: What is small or in memory is read before the app starts, unless the client waits to be asked for it.
+        self._at_once = "HTTP_EXPECT" not in environ and (
+            self._left <= READ_BYTES if self._left is not None else type(environ.get("wsgi.input")) is io.BytesIO
+        )
         self._read: Callable[[int], bytes] | None = None  # None once there is nothing more to read
         if self._left != 0:
             self._read = _reader(environ, bounded=self._left is not None)
@@ -75,11 +76,13 @@ class RequestBody:
         return self._read is not None
 
     def first(self) -> list[Message]:
-        """What can be told before the app starts: a small body whole, or that there is none; nothing of another."""
+        """What can be told before the app starts: a small body whole, or that there is none; else what is in memory."""
         if self._read is None:
             return [{"type": "http.request", "body": b"", "more_body": False}]
-        if self._left is None or self._left > READ_BYTES or self._awaited:
+        if not self._at_once:
             return []
+        if self._left is None:
+            return self.next()
         messages: list[Message] = []
         while self.unread:  # a stream may give less than it is asked for
             messages += self.next()
@@ -120,16 +123,12 @@ def _reader(environ: Environ, *, bounded: bool) -> Callable[[int], bytes] | None
     if bounded:
         return read
     encoding = environ.get("HTTP_TRANSFER_ENCODING")
-    is_http_1 = (environ.get("SERVER_PROTOCOL") or "").startswith("HTTP/1")
-    if is_http_1 and not encoding and environ.get("REQUEST_METHOD") in _READERS:
-        return None
     if "uwsgi.version" in environ and encoding:
         uwsgi = _uwsgi()
         return lambda _: bytes(uwsgi.chunked_read())
-    name = f"{type(stream).__module__}.{type(stream).__qualname__}"
-    if environ.get("wsgi.input_terminated") or isinstance(stream, _BOUNDED_TYPES) or name in _BOUNDED_NAMES:
+    if environ.get("wsgi.input_terminated") or isinstance(stream, _BOUNDED_TYPES):
         return read
-    return None
+    return read if f"{type(stream).__module__}.{type(stream).__qualname__}" in _BOUNDED_NAMES else None
 
 
 def has_hung_up(environ: Environ) -> bool:

@@ -201,6 +201,11 @@ class Runtime:
             task.cancel()
             await asyncio.wait((task,), timeout=seconds)
 
+    @staticmethod
+    async def go_round() -> None:
+        """Let whatever else the loop has to do come first, once."""
+        await asyncio.sleep(0)
+
     async def in_thread(self, function: Callable[..., object], *args: object) -> None:
         """Call a function that may block on a disk in a thread of the loop's own executor."""
         await self.loop.run_in_executor(None, function, *args)

@@ -174,7 +174,7 @@ def environ_from_scope(scope: Scope, template: EnvironTemplate = _DEFAULT_TEMPLA
     environ_keys = template.environ_keys
     headers: list[tuple[bytes, bytes]] | None = get("headers")
     if headers is None or type(headers) is not list:
-        scope["headers"] = headers = list(headers or ())
+        scope["headers"] = headers = _pairs_of_bytes(headers or ())  # pairs, too, may be there once only (Falcon)
     try:
         for name, value in headers:
             key = environ_keys[name]

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, cast
 from ._errors import AppError, AppProtocolError, ClientDisconnected, RequestTooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sized
 
 __all__ = [
     "as_bytes",
     "fit_for_a_loop",
+    "holds_one",
     "is_of_an_ending",
     "iterator_of",
     "no_head",
@@ -83,11 +84,23 @@ def iterator_of(returned: object) -> Iterator[bytes]:
         ) from None
 
 
+def holds_one(iterable: object) -> bool:
+    """Whether an iterable says that it holds one chunk. One whose ``len()`` fails says nothing, as to wsgiref."""
+    if not hasattr(iterable, "__len__"):
+        return False
+    try:
+        return len(cast("Sized", iterable)) == 1
+    except (TypeError, AttributeError, NotImplementedError):
+        return False
+
+
 def is_of_an_ending(error: BaseException | None) -> bool:
     """Whether an app raised ``error`` because its request was over, and so nobody need hear of it."""
-    while error is not None:
+    seen: set[int] = set()  # `raise error from error` is a ring
+    while error is not None and id(error) not in seen:
         if isinstance(error, ClientDisconnected | RequestTooLarge):
             return True
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
     return False
 

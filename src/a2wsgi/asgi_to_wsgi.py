@@ -66,6 +66,10 @@ __all__ = ["ASGIMiddleware"]
 
 logger = logging.getLogger("a2wsgi")
 
+#: For how long an app that heard of the disconnect by receive() may stop its task that sends, before that is failed. In
+#: seconds; arbitrary: long for a few steps of a loop, short for whoever waits.
+_LISTENER_SECONDS = 0.1
+
 MYPY = False  # mypy takes the name for true
 
 
@@ -325,6 +329,7 @@ class _Request:
         "_head",
         "_host",
         "_left_out",
+        "_listened",
         "_method",
         "_missing",
         "_no_body",
@@ -360,6 +365,7 @@ class _Request:
         self._failure: BaseException | None = None  # what it ended in, for the server thread to raise
         self._unwatched = False  # no server thread will come for _failure
         self._gone: BaseException | None = None  # why nobody takes the response any more
+        self._listened = False  # somebody waited in receive() at that moment, and knows
         self._timer: asyncio.TimerHandle | None = None
 
     # -- The story: the server thread ---------------------------------------------------------------------------------
@@ -404,7 +410,8 @@ class _Request:
         body = b"".join(chunks)
         # RFC 9110 §9.3.2: to HEAD, the length that GET would be told; unless it was left away, as nobody can tell.
         length = len(body) if not self._no_body else self._left_out if not no_body("", head.code) else 0
-        if head.content_length is None and (length or not self._no_body):
+        # Under a bridge further out the server is an ASGI server, which needs none.
+        if head.content_length is None and (length or not self._no_body) and self._outer() is None:
             head.headers.append(("Content-Length", str(length)))
         write = start_response(head.status, head.headers)
         if not self._over and not body and callable(write):
@@ -478,7 +485,7 @@ class _Request:
             ClientDisconnected: Nobody takes the response any more. Stop.
         """
         if self._gone is not None:
-            raise ClientDisconnected("the server has closed the response") from self._gone
+            raise await self._send_fails() from self._gone
         if self._complete:
             return  # ASGI HTTP 2.5, "Response Body": "any further messages on the channel will be ignored"
         try:
@@ -492,7 +499,20 @@ class _Request:
         elif self._take_body(message):
             await self._stream.room()
             if self._gone is not None:
-                raise ClientDisconnected("the server has closed the response") from self._gone
+                raise await self._send_fails() from self._gone
+
+    async def _send_fails(self) -> ClientDisconnected:
+        """The error of a ``send()`` that nobody takes anything of.
+
+        Many apps have one task that listens, and cancels the one that sends. Django does, and where that one has failed
+        instead, it never closes its response, nor sends ``request_finished``; Litestar leaves out its last hook.
+        """
+        if self._listened:
+            self._listened = False  # once: an app that goes on all the same is not to be slowed down
+            waiter = self._host.create_future()
+            self._host.loop.call_later(_LISTENER_SECONDS, wake_all, [waiter])
+            await waiter
+        return ClientDisconnected("the server has closed the response")
 
     def _take_head(self, message: Message) -> None:
         if self._head is not None:
@@ -605,6 +625,7 @@ class _Request:
 
     def _lose_client(self, error: BaseException) -> None:
         self._gone = error
+        self._listened = bool(self._receivers)
         self._stream.stop(lambda: error)
         self._wake_receivers()
 

@@ -46,11 +46,20 @@ from ._interface import MARK, ClassSignature, first_argument, tell, wrong_kind
 from ._runtime import Interruption, Runtimes, take_marks
 from ._translate import EnvironTemplate, environ_from_scope
 from ._workers import Overloaded, Workers
-from ._wsgi_faults import as_bytes, fit_for_a_loop, is_of_an_ending, iterator_of, no_head, second_head, too_short
+from ._wsgi_faults import (
+    as_bytes,
+    fit_for_a_loop,
+    holds_one,
+    is_of_an_ending,
+    iterator_of,
+    no_head,
+    second_head,
+    too_short,
+)
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable, Iterable, Mapping, Sized
+    from collections.abc import Callable, Iterable, Mapping
 
     from typing_extensions import Self, Unpack
 
@@ -60,6 +69,7 @@ if TYPE_CHECKING:
         AnyWSGIApp,
         ASGI2App,
         ASGIMiddlewareOptions,
+        Environ,
         ExceptionInfo,
         Message,
         Receive,
@@ -219,6 +229,8 @@ class _WSGIBridge:
                         request.give_up("the server shuts down")
                     self._shared.workers.end_idle()
                     await self._stop_inner(runtime)
+                else:
+                    continue  # a later version's, or a server's own: no answer to it is known
             except BridgeError as error:  # LifespanFailed, and what else a bridge says when it cannot start
                 await send({"type": f"{phase}.failed", "message": str(error)})
                 if isinstance(error.__cause__, Exception):
@@ -514,7 +526,11 @@ class _Request:
 
     def run(self) -> None:
         """Run the app, in one copy of the request's context from its call to its close()."""
-        self._context.run(self._run_app)
+        try:
+            self._context.run(self._run_app)
+        except BaseException as error:  # noqa: BLE001 - a user's logging filter that fails, say. Nobody is to wait for ever
+            if self._failure is None:
+                self._failure = error
 
     def done(self) -> None:
         """Tell the loop thread that this thread is through with the request."""
@@ -544,8 +560,9 @@ class _Request:
         output.end(whole, tell=close is not None)
         if close is not None:
             self._close(close)
-        if "wsgi_environ" in self._scope:
-            give_back(self._body, self._scope["wsgi_environ"].get("wsgi.input"))
+        outer: Environ | None = self._scope.get("wsgi_environ")
+        if isinstance(outer, dict):
+            give_back(self._body, outer.get("wsgi.input"))
         self._incoming.discard()
 
     def _close(self, close: Callable[[], object]) -> None:
@@ -567,10 +584,10 @@ class _Request:
         self,
         status: str,
         headers: list[tuple[str, str]],
-        exc_info: ExceptionInfo | tuple[None, None, None] | None = None,
         /,
+        exc_info: ExceptionInfo | tuple[None, None, None] | None = None,
     ) -> Callable[[bytes], object]:
-        """PEP 3333, "The start_response() Callable"."""
+        """PEP 3333, "The start_response() Callable". WSGI servers let apps name the last argument, too."""
         if exc_info is not None and exc_info[1] is not None:
             try:
                 if self._committed:
@@ -588,12 +605,14 @@ class _Request:
         """Write what the app yields, and ask it for no more than is wanted."""
         self._output.check()
         # PEP 3333, "Handling the Content-Length Header": one chunk is the whole body, and its length the body's.
-        single = not self._committed and hasattr(iterable, "__len__") and len(cast("Sized", iterable)) == 1
+        single = not self._committed and holds_one(iterable)
         for chunk in iterator_of(iterable):
             if chunk:
                 if single:
                     self._length = len(chunk)
                 self._write(chunk)
+                if single and self._remaining is None:
+                    self._remaining = 0  # it has got that Content-Length, whatever else the iterable may hold
             else:
                 # PEP 3333, "The start_response() Callable": headers wait for the first chunk that is not empty.
                 as_bytes(chunk)
@@ -696,7 +715,8 @@ class _Request:
     def _head_message(self, head: ASGIResponseHead, chunks: list[bytes], *, whole: bool) -> Message:
         """The head: with a Content-Length, where the app said none and ``chunks`` are the ``whole`` body."""
         headers = head.headers
-        if head.content_length is None and not no_body("", head.status):
+        # What an ASGI app left away is left to its ASGI server.
+        if head.content_length is None and not self._disconnected.from_asgi and not no_body("", head.status):
             if self._method == "HEAD":
                 # RFC 9110 §9.3.2: the headers are GET's; but whether an empty body is what GET has, nobody knows.
                 length = self._length or None

@@ -505,7 +505,6 @@ SERVERS: dict[str, Kind] = {
         ["granian"],
         granian("wsgi"),
         cannot={
-            **LOOKS_COMPLETE,
             **HIDES_THE_CLIENT,
             "test_request_headers_reach_the_app[non-ascii]": "It drops a value that is not ASCII.",
             "test_response_headers_reach_the_client[X-Non-Ascii]": "It encodes such bytes in UTF-8 once more.",

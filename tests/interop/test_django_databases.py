@@ -1,7 +1,8 @@
 """Django's database connections under a bridge: what a request opened is closed or kept as Django's settings say.
 
 Django does so when ``request_finished`` is sent, which is when the response is closed, and by thread. So this holds
-only where the bridge closes each response, and on the thread that made it.
+only where the bridge closes each response, and on the thread that made it. Django's handler for ASGI has a thread for
+each request.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,12 @@ import pytest
 from interop import postgresql
 from interop.client import Client
 from interop.processes import needs_proc, open_files
-from support.servers import module, running, until
+from support.servers import Server, module, running, until
 
 pytestmark = pytest.mark.interop
 
 pytest.importorskip("django")
+pytest.importorskip("gunicorn")
 pytest.importorskip("httptools")
 pytest.importorskip("uvicorn")
 
@@ -31,39 +34,43 @@ AT_ONCE = 20
 WORKERS = 4
 
 
+#: What there is of each kind, each on a Django of its kind: for how many seconds a connection is kept.
+ON_UVICORN = {"closed": 0, "kept": 600}
+ON_GUNICORN = {"async": 0}
+NAMES = [*ON_UVICORN, *ON_GUNICORN]
+
+
 @dataclass(frozen=True)
-class Database:
-    """A Django with two databases of one kind: ``closed`` keeps no connection, and ``kept`` each for ten minutes.
+class Databases:
+    """Those of one kind, and who serves them: under `WSGIMiddleware`, and for ``async`` under `ASGIMiddleware`.
 
     Attributes:
+        servers: By the name of the database.
         connections: How many are open to one of them.
     """
 
-    port: int
+    servers: dict[str, Server]
     connections: Callable[[str], int]
 
 
-AGES = {"closed": 0, "kept": 600}
-
-
 @pytest.fixture(scope="module", params=[pytest.param("sqlite", marks=needs_proc), "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """A Django that runs, on either database."""
+def databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """Those of one kind, served."""
     yield from (on_sqlite if request.param == "sqlite" else on_postgresql)(tmp_path_factory.mktemp("database"))
 
 
-def on_sqlite(directory: Path) -> Iterator[Database]:
+def on_sqlite(directory: Path) -> Iterator[Databases]:
     """On SQLite, in files; a connection is a file that the server has open."""
     engine = {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {"timeout": 20}}
-    with django(directory, {name: {**engine, "NAME": str(directory / name)} for name in AGES}) as server:
+    with django(directory, {name: {**engine, "NAME": str(directory / name)} for name in NAMES}) as servers:
 
         def connections(name: str) -> int:
-            return [*open_files(server.process.pid)].count(str(directory / name))
+            return [*open_files(servers[name].process.pid)].count(str(directory / name))
 
-        yield Database(server.port, connections)
+        yield Databases(servers, connections)
 
 
-def on_postgresql(directory: Path) -> Iterator[Database]:
+def on_postgresql(directory: Path) -> Iterator[Databases]:
     """On a PostgreSQL of our own, which knows its connections; each database is a schema there."""
     psycopg = pytest.importorskip("psycopg")
     if reason := postgresql.missing():
@@ -82,32 +89,41 @@ def on_postgresql(directory: Path) -> Iterator[Database]:
                 (count,) = connection.execute(asked, [name]).fetchone()
             return int(count)
 
-        options = {name: {"application_name": name, "options": f"-csearch_path={name}"} for name in AGES}
+        options = {name: {"application_name": name, "options": f"-csearch_path={name}"} for name in NAMES}
         with psycopg.connect(host=str(socket), user=postgresql.USER) as connection:
-            for name in AGES:
+            for name in NAMES:
                 connection.execute(f"CREATE SCHEMA {name}")
-        with django(directory, {name: {**engine, "OPTIONS": options[name]} for name in AGES}) as server:
-            yield Database(server.port, connections)
+        with django(directory, {name: {**engine, "OPTIONS": options[name]} for name in NAMES}) as servers:
+            yield Databases(servers, connections)
 
 
-def django(directory: Path, databases: dict[str, dict[str, Any]]) -> Any:
-    """A uvicorn with the app, on these databases."""
-    settings = {name: {**database, "CONN_MAX_AGE": AGES[name]} for name, database in databases.items()}
-    return running(
-        lambda port: module(
-            "uvicorn",
-            "--http=httptools",
-            "--no-access-log",
-            f"--port={port}",
-            "interop.frameworks.mounted_wsgi:application",
-        ),
-        directory,
-        environment={
-            "A2WSGI_TEST_APP": "interop.frameworks.wsgi_django_database:app",
+@contextmanager
+def django(directory: Path, databases: dict[str, dict[str, Any]]) -> Iterator[dict[str, Server]]:
+    """The app on these databases: on a uvicorn, and by Django's handler for ASGI on a gunicorn. Gives who has which."""
+
+    def environment(app: str, ages: dict[str, int]) -> dict[str, str]:
+        settings = {name: {**databases[name], "CONN_MAX_AGE": age} for name, age in ages.items()}
+        return {
+            "A2WSGI_TEST_APP": app,
             "A2WSGI_TEST_DATABASES": json.dumps(settings),
             "A2WSGI_WORKERS": str(WORKERS),
-        },
-    )
+        }
+
+    def uvicorn(port: int) -> list[str]:
+        options = ["--http=httptools", "--no-access-log", f"--port={port}"]
+        return module("uvicorn", *options, "interop.frameworks.mounted_wsgi:application")
+
+    def gunicorn(port: int) -> list[str]:
+        options = ["--worker-class=gthread", f"--threads={WORKERS}", "--no-control-socket", f"--bind=127.0.0.1:{port}"]
+        return module("gunicorn", *options, "interop.frameworks.mounted_asgi:application")
+
+    for_wsgi = environment("interop.frameworks.wsgi_django_database:app", ON_UVICORN)
+    for_asgi = environment("interop.frameworks.asgi_django_database", ON_GUNICORN)
+    with (
+        running(uvicorn, directory, environment=for_wsgi) as wsgi,
+        running(gunicorn, directory, environment=for_asgi) as asgi,
+    ):
+        yield {**dict.fromkeys(ON_UVICORN, wsgi), **dict.fromkeys(ON_GUNICORN, asgi)}
 
 
 def make_requests(port: int, name: str) -> int:
@@ -133,17 +149,18 @@ def make_requests(port: int, name: str) -> int:
         return sum(pool.map(some, range(AT_ONCE)))
 
 
-def test_no_connection_is_left_open(database: Database) -> None:
+@pytest.mark.parametrize("name", ["closed", "async"])
+def test_no_connection_is_left_open(databases: Databases, name: str) -> None:
     """With ``CONN_MAX_AGE=0`` none outlives its request, whether that ended well, failed, or lost its client."""
-    added = make_requests(database.port, "closed")
-    until(lambda: database.connections("closed") == 0, "all connections are closed")
-    with Client(database.port) as client:
-        assert client.get("/closed/count").json() == {"count": added}
+    added = make_requests(databases.servers[name].port, name)
+    until(lambda: databases.connections(name) == 0, "all connections are closed")
+    with Client(databases.servers[name].port) as client:
+        assert client.get(f"/{name}/count").json() == {"count": added}
 
 
-def test_connections_are_as_few_as_workers(database: Database) -> None:
+def test_connections_are_as_few_as_workers(databases: Databases) -> None:
     """With ``CONN_MAX_AGE=600`` each worker thread has one, and uses it again."""
-    added = make_requests(database.port, "kept")
-    assert 1 <= database.connections("kept") <= WORKERS
-    with Client(database.port) as client:
+    added = make_requests(databases.servers["kept"].port, "kept")
+    assert 1 <= databases.connections("kept") <= WORKERS
+    with Client(databases.servers["kept"].port) as client:
         assert client.get("/kept/count").json() == {"count": added}

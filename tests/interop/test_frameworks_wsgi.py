@@ -7,22 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 pytest.register_assert_rewrite("interop.frameworks.contract")
 
-from interop.frameworks.contract import (  # noqa: E402 - its assertions are to be rewritten as ours are
-    CHECKS,
-    PREFIX_CHECKS,
-    Framework,
-    Site,
-    form_with_a_file_arrives,
-    large_chunked_body_arrives,
-)
-from interop.processes import needs_proc, open_files  # noqa: E402 - as above
-from support.servers import Server, module, running, until  # noqa: E402 - as above
+# The assertions of the contract are to be rewritten as ours are, and so that comes first.
+from interop.frameworks.contract import CHECKS, PREFIX_CHECKS, Framework, Site, large_chunked_body_arrives  # noqa: E402
+from interop.frameworks.served import expecting, serving, upload_leaves_no_file  # noqa: E402
+from interop.processes import needs_proc  # noqa: E402
+from support.servers import module  # noqa: E402
 
 pytestmark = pytest.mark.interop
 
@@ -108,42 +102,15 @@ SPOOLED = "/spooled"
 @pytest.fixture(scope="module", params=FRAMEWORKS)
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The app of a framework at the root of a uvicorn."""
-    framework = FRAMEWORKS[request.param]
-    if missing := framework.missing():
-        pytest.skip(missing)
-    directory = tmp_path_factory.mktemp("server")
-    temporary_files(directory).mkdir()
     loop = "asyncio" if request.param == "flask" else "uvloop"
 
     def command(port: int) -> list[str]:
         options = ["--http=httptools", f"--loop={loop}", "--no-access-log", f"--port={port}"]
         return module("uvicorn", *options, "interop.frameworks.mounted_wsgi:application")
 
-    environment = {
-        "A2WSGI_TEST_APP": f"interop.frameworks.wsgi_{request.param}:app",
-        "TMPDIR": str(temporary_files(directory)),
-    }
-    with running(command, directory, environment=environment) as server:
-        yield Site(framework, server)
-
-
-def temporary_files(directory: Path) -> Path:
-    """Where a server with this directory has them."""
-    return directory / "temporary"
-
-
-def stored_files(server: Server) -> list[str]:
-    """The temporary files that a server has open, with or without a name, and those that it has left."""
-    directory = temporary_files(server.output_path.parent)
-    opened = [file for file in open_files(server.process.pid) if file.startswith(str(directory))]
-    return [*opened, *map(str, directory.iterdir())]
-
-
-def site_for(what: str, whole: Site, prefix: str, request: pytest.FixtureRequest) -> Site:
-    """The app under a prefix. If the framework cannot do this, the test has to fail, and need not wait for long."""
-    if reason := whole.framework.cannot.get(what):
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
-    return replace(whole, prefix=prefix, patience=0.5 if reason else whole.patience)
+    app = f"interop.frameworks.wsgi_{request.param}:app"
+    with serving(FRAMEWORKS[request.param], app, command, tmp_path_factory.mktemp("server")) as site:
+        yield site
 
 
 @pytest.mark.parametrize(("place", "check"), [(place, check) for place, checks in PLACES.items() for check in checks])
@@ -151,7 +118,7 @@ def test_framework_does_what_it_does_elsewhere(
     whole: Site, place: str, check: str, request: pytest.FixtureRequest
 ) -> None:
     """A check of the contract holds, or fails where the framework is known not to do it."""
-    CHECKS[check](site_for(check, whole, PREFIXES[place], request))
+    CHECKS[check](expecting(check, replace(whole, prefix=PREFIXES[place]), request))
 
 
 def test_large_chunked_body_arrives_where_it_is_spooled(whole: Site) -> None:
@@ -163,12 +130,4 @@ def test_large_chunked_body_arrives_where_it_is_spooled(whole: Site) -> None:
 @pytest.mark.parametrize("prefix", ["", SPOOLED], ids=["streamed", "spooled"])
 def test_upload_leaves_no_file(whole: Site, prefix: str, request: pytest.FixtureRequest) -> None:
     """What was stored away of an upload, by the framework or by the bridge, is gone after the response."""
-    site = site_for("upload_leaves_no_file", whole, prefix, request)
-    form_with_a_file_arrives(site)
-    with site.browser() as browser:
-
-        def none_is_left() -> bool:
-            browser.get(browser.base_url.join("/collect"))  # again and again: the client is done before the worker
-            return not stored_files(site.server)
-
-        until(none_is_left, "the files are gone", site.patience)
+    upload_leaves_no_file(expecting("upload_leaves_no_file", replace(whole, prefix=prefix), request))

@@ -1,6 +1,6 @@
 """A WSGI app as a Ray Serve deployment: several replicas, each a process of its own, behind one proxy.
 
-Ray is large: `make test-ray` installs it into an environment of its own.
+Ray is large: `make ray` installs it into an environment of its own.
 """
 
 from __future__ import annotations
@@ -90,7 +90,12 @@ def url(_session: None) -> Iterator[str]:
         patch.setenv("PYTHONPATH", str(EXAMPLES))  # for the replicas
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.delenv("TMPDIR")  # Ray's Unix sockets want a short path
-        ray.init(num_cpus=2 * REPLICAS, include_dashboard=False, log_to_driver=False)
+        ray.init(
+            num_cpus=2 * REPLICAS,
+            include_dashboard=False,
+            log_to_driver=False,
+            _node_ip_address="127.0.0.1",  # or it listens where others can reach it
+        )
         try:
             serve.start(http_options={"host": "127.0.0.1", "port": port})
             import flask_on_ray  # type: ignore[import-not-found]
