@@ -61,7 +61,7 @@ def run(*, quick: bool, rounds: int) -> Section:
         "woken, which no bridge can do without. The native app is called with no bridge at all.",
     )
     # Short passes and many: what else the machine does then falls on all contenders alike.
-    once = functools.partial(compare, rounds=2 * rounds if quick else 3 * rounds, pass_seconds=0.02 if quick else 0.04)
+    once = functools.partial(compare, rounds=rounds if quick else 3 * rounds, pass_seconds=0.04)
     for loop, new_loop in LOOPS.items():
         for at_once, work in _works(quick=quick and loop == "asyncio"):
             if quick and loop == "uvloop" and work is not HELLO:

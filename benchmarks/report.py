@@ -90,6 +90,12 @@ class Target:
                     found.append(row.median)
         return (statistics.median(found), best) if found else None
 
+    def unmeasured(self, runs: Runs) -> tuple[str, str]:
+        """The last two cells of a line without a figure: a failure of ours is no lack of a measurement."""
+        rows = [section.row(self.work, self.ours) for section in runs.get(self.section, [])]
+        failed = any(row is not None and row.failure for row in rows)
+        return ("fails", _verdict(met=False)) if failed else ("not measured", "-")
+
     def line(self, runs: Runs) -> tuple[str, str, str, str]:
         """The cells of its line: work, what is wanted, what was measured, whether it is met."""
         work = f"{self.work}, {self.ours}" if self.ours == OURS_INLINE else self.work
@@ -97,7 +103,7 @@ class Target:
         measured = self.measured(runs)
         wanted = f"{says}: {self.bound:g}x" if self.others else f"{says}: less than {self.bound:g}"
         if measured is None:
-            return work, wanted, "not measured", "-"
+            return work, wanted, *self.unmeasured(runs)
         value, best = measured
         if not self.others:
             return work, wanted, f"{value:.2f}" if self.bound < 10 else f"{value:.1f}", _verdict(met=value < self.bound)
@@ -116,7 +122,7 @@ class Floor(Target):
         work = f"{self.work}, {self.ours}" if self.ours == OURS_INLINE else self.work
         wanted = f"the time of a {self.others[0]}: at most {self.bound:g}x"
         if measured is None:
-            return work, wanted, "not measured", "-"
+            return work, wanted, *self.unmeasured(runs)
         times = 1 / measured[0]
         return work, wanted, f"{times:.2f}x", _verdict(met=times <= self.bound)
 
@@ -293,7 +299,7 @@ def _bars(axes: Any, section: Section, work: str, title: str) -> None:
     values = [row.median or 0 for row in rows]
     # The native app may be a hundred times as fast as any bridge: its bar is cut, which its figure says.
     bridged = [value for row, value in zip(rows, values, strict=True) if _colour(row.contender) != NO_BRIDGE_COLOUR]
-    limit = min(max(values), 2.5 * max(bridged)) * 1.25
+    limit = min(max(values), 3.5 * max(bridged)) * 1.25
     places = range(len(rows))
     axes.barh(places, [min(value, limit) for value in values], color=[_colour(row.contender) for row in rows])
     for place, row, value in zip(places, rows, values, strict=True):
@@ -354,7 +360,7 @@ def _curves(section: Section) -> None:
     import matplotlib.pyplot as plt
 
     kinds = dict.fromkeys(work.rpartition(", ")[0] for work in section.works if work.endswith("exponent"))
-    figure, grid = plt.subplots(-(-len(kinds) // 2), 2, figsize=(9.2, 11), squeeze=False, layout="constrained")
+    figure, grid = plt.subplots(-(-len(kinds) // 2), 2, figsize=(12, 11), squeeze=False, layout="constrained")
     styles = {name: {"color": f"C{place}", "marker": ".", "linewidth": 1} for place, name in enumerate(WSGI_ON_ASGI)}
     styles |= {
         OURS: {"color": OUR_COLOUR, "marker": "o", "linewidth": 2.5, "markersize": 4},
@@ -376,7 +382,7 @@ def _curves(section: Section) -> None:
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(fontsize=6, frameon=False)
+        axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle("Scaling: time over size, both axes logarithmic; a straight line of slope 1 is linear", fontsize=11)
     _save(figure, "scaling")
 
@@ -391,7 +397,6 @@ def write_charts(runs: Runs) -> None:
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "a2wsgi"
-    mpl.rcParams["svg.fonttype"] = "none"  # text stays text
     for name, sections in runs.items():
         section = pooled(sections)
         if name == "in_process":

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NAME = "scaling"
 KIB_64 = 64 * 1024
-PASS_SECONDS = 0.03  # how long a pass takes at least: a small size is done several times
+PASS_SECONDS = 0.02  # how long a pass takes at least: a small size is done several times
 ENOUGH_SECONDS = 1.5  # who takes longer for one size is not asked for the next, bigger one
 
 #: kind -> the unit of its sizes, the sizes, and the request and the number at once that a size stands for

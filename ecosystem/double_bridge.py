@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from a2wsgi import ASGIMiddleware, WSGIMiddleware
@@ -22,21 +23,23 @@ if TYPE_CHECKING:
 
 def count() -> None:
     """Note that a call has come through both bridges. Any thread of any process."""
-    with open(os.environ["DOUBLE_BRIDGE"], "ab", buffering=0) as file:
+    with Path(os.environ["DOUBLE_BRIDGE"]).open("ab", buffering=0) as file:
         file.write(b".")
 
 
 class BridgedASGI:
     """An ASGI app behind two bridges, with the attributes of the app."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, **options: Any) -> None:
         async def counted(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "http":
                 count()
             await app(scope, receive, send)
 
         self.__dict__["_app"] = app
-        self.__dict__["_bridge"] = WSGIMiddleware(ASGIMiddleware(counted))
+        # As long as the test client sends no lifespan, as most do not, the app is to have none of the bridge.
+        self.__dict__["_bridge"] = WSGIMiddleware(ASGIMiddleware(counted, lifespan=False), **options)
+        self.__dict__["_bridge_with_lifespan"] = WSGIMiddleware(ASGIMiddleware(counted), **options)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._app, name)
@@ -46,12 +49,14 @@ class BridgedASGI:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """See ASGI."""
-        await (self._app if scope["type"] == "websocket" else self._bridge)(scope, receive, send)
+        if scope["type"] == "lifespan":
+            self.__dict__["_bridge"] = self._bridge_with_lifespan
+        await (self._bridge if scope["type"] in {"http", "lifespan"} else self._app)(scope, receive, send)
 
 
-def bridged_asgi(app: Any) -> Any:
-    """An ASGI app behind two bridges; one that is already is not put behind two more."""
-    return app if isinstance(app, BridgedASGI) else BridgedASGI(app)
+def bridged_asgi(app: Any, **options: Any) -> Any:
+    """An ASGI app behind two bridges, the outer with these options; one that is already is not put behind two more."""
+    return app if isinstance(app, BridgedASGI) else BridgedASGI(app, **options)
 
 
 def bridged_wsgi(app: Any) -> Any:
@@ -101,18 +106,23 @@ def patch_falcon() -> None:
 
         from falcon.testing import client
 
-        validator, simulate, init = validate.validator, client._simulate_request_asgi, client.ASGIConductor.__init__
+        validator, init = validate.validator, client.ASGIConductor.__init__
+        simulate = client._simulate_request_asgi  # noqa: SLF001 - simulate_request() itself is imported by name
+
+        def bridged(app: Any) -> Any:
+            # It says http.disconnect as soon as the body is read, and still takes the response.
+            return bridged_asgi(app, ignore_disconnect=True)
 
         async def simulate_bridged(app: Any, *args: Any, **options: Any) -> Any:
-            return await simulate(bridged_asgi(app), *args, **options)
+            return await simulate(bridged(app), *args, **options)
 
         def init_bridged(self: Any, app: Any, *args: Any, **options: Any) -> None:
             init(self, app, *args, **options)
-            self.app = bridged_asgi(app)
+            self.app = bridged(app)
 
         # It stands between the test client and a WSGI app. Each of the two sees WSGI as it should be.
         validate.validator = lambda app: validator(bridged_wsgi(validator(app)))
-        client._simulate_request_asgi = simulate_bridged
+        client._simulate_request_asgi = simulate_bridged  # noqa: SLF001 - as above
         client.ASGIConductor.__init__ = init_bridged
 
 

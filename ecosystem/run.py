@@ -55,7 +55,7 @@ class Suite:
     def command(self, report: Path, environment: dict[str, str]) -> list[str]:
         """What runs the tests, in that environment, and writes the report."""
         environment["PYTHONPATH"] = os.pathsep.join([str(HERE), str(self.folder)])
-        options = ["-q", "-p", "double_bridge", "-p", "no:cacheprovider", "-n", "2", "--tb=line"]
+        options = ["-q", "-p", "double_bridge", "-p", "no:cacheprovider", "-n", "2", "--tb=line", "--timeout=120"]
         return ["-m", "pytest", *options, f"--junitxml={report}", *self.arguments]
 
 
@@ -99,7 +99,6 @@ SUITES = {
             "opentelemetry-sdk>=1.44",
             "pwdlib[argon2]>=0.2.1",
             "pyjwt>=2.9",
-            "pytest-timeout",
             "python-slugify>=8",
             "sentry-sdk>=2.70",
             "sqlmodel>=0.0.31",
@@ -113,13 +112,13 @@ SUITES = {
     # Without the tests that start Werkzeug's own server, which nobody bridges.
     "werkzeug": Suite(
         "werkzeug==3.1.9",
-        ("cffi", "cryptography", "ephemeral-port-reserve", "pytest-timeout", "watchdog"),
+        ("cffi", "cryptography", "ephemeral-port-reserve", "watchdog"),
         ("tests", "--ignore=tests/test_serving.py", "--ignore=tests/live_apps"),
     ),
     # Without those that start servers, and without a look at the files that the tests themselves leave open.
     "bottle": Suite(
         "bottle==0.13.4",
-        ("jinja2", "mako", "pytest-timeout"),
+        ("jinja2", "mako"),
         ("test", "--ignore=test/test_server.py", "-p", "no:unraisableexception"),
     ),
     # Without those that start servers.
@@ -182,7 +181,17 @@ def prepare(name: str, suite: Suite) -> None:
     with tarfile.open(archive) as file:
         file.extractall(BUILD, filter="data")
     subprocess.run(
-        [*pip, "install", "pytest", "pytest-xdist", suite.release, *suite.needs, f"--editable={ROOT}"], check=True
+        [
+            *pip,
+            "install",
+            "pytest",
+            "pytest-timeout",
+            "pytest-xdist",
+            suite.release,
+            *suite.needs,
+            f"--editable={ROOT}",
+        ],
+        check=True,
     )
     ready.write_text(repr(suite))
 

@@ -759,8 +759,9 @@ def test_response_that_is_dropped_counts_as_closed() -> None:
 
 
 @pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="needs Linux")
+@pytest.mark.parametrize("inline", [False, True], ids=["thread", "inline"])
 @pytest.mark.parametrize("server", ["gunicorn", "werkzeug", "waitress"])
-def test_client_that_hangs_up_on_a_quiet_response_is_noticed(server: str) -> None:
+def test_client_that_hangs_up_on_a_quiet_response_is_noticed(server: str, inline: bool) -> None:
     """PAINS E2: where the server lets us see, the app is told within a second, though nothing is sent."""
     ended = Signal("ended")
 
@@ -774,7 +775,7 @@ def test_client_that_hangs_up_on_a_quiet_response_is_noticed(server: str) -> Non
     with ours, clients:
         gone = Signal("gone")
         keys = {"waitress.client_disconnected": gone.is_set} if server == "waitress" else {f"{server}.socket": ours}
-        exchange = Exchange(threaded()(app), {**environ_of(), **keys}).begin()
+        exchange = Exchange(threaded(inline=inline)(app), {**environ_of(), **keys}).begin()
         assert exchange.next() == b""
         waiting = InThread(lambda: list(exchange.iterator))
         clients.close()
@@ -785,8 +786,11 @@ def test_client_that_hangs_up_on_a_quiet_response_is_noticed(server: str) -> Non
 
 
 @pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="needs Linux")
+@pytest.mark.parametrize("inline", [False, True], ids=["thread", "inline"])
 @pytest.mark.parametrize("server", ["gunicorn", "werkzeug", "waitress", "uwsgi"])
-def test_client_that_hangs_up_before_the_head_is_noticed(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_that_hangs_up_before_the_head_is_noticed(
+    server: str, inline: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """PAINS E2: an app that has its request is told before it has answered; the server gets an OSError, and no page."""
     ended = Signal("ended")
     at_work = Signal("at work")
@@ -807,7 +811,7 @@ def test_client_that_hangs_up_before_the_head_is_noticed(server: str, monkeypatc
             keys = {"uwsgi.version": b"2.0.28"}
             module = types.SimpleNamespace(opt={"enable-threads": True}, connection_fd=ours.fileno)
             monkeypatch.setitem(sys.modules, "uwsgi", cast("types.ModuleType", module))
-        waiting = InThread(Exchange(threaded()(app), {**environ_of(), **keys}).begin)
+        waiting = InThread(Exchange(threaded(inline=inline)(app), {**environ_of(), **keys}).begin)
         at_work.wait()
         clients.close()
         gone.set()

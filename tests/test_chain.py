@@ -190,12 +190,13 @@ def test_functions_of_both_kinds_stand_in_any_order(app: Any, length: int) -> No
         assert headers == sorted(
             [
                 (b"content-type", b"application/json"),
-                (b"content-length", b"%d" % len(body)),
+                # To what an ASGI app sends to an ASGI server nobody adds a length, whatever is in between.
+                *([(b"content-length", b"%d" % len(body))] if app is wsgi_app else []),
                 (b"x-app", b"one"),
                 (b"x-app", b"two"),
                 *((b"x-through", name) for name in through),
             ]
-        ) or (not changes and app is asgi_app)  # nobody adds a length where there is no bridge
+        )
         assert json.loads(body) == {
             "method": "POST",
             "path": "/there",

@@ -12,7 +12,7 @@ import pytest
 
 from a2wsgi import AppProtocolError, ClientDisconnected, _handoff
 from a2wsgi._disconnection import Disconnection
-from a2wsgi._handoff import PACE, ToLoop, ToThread
+from a2wsgi._handoff import MESSAGE_BYTES, PACE, ToLoop, ToThread
 from a2wsgi._runtime import Runtime
 from support.asgi_driver import run
 from support.lockstep import BOUND_SECONDS, Signal
@@ -233,6 +233,48 @@ def test_to_loop_take_opens_the_gate_for_a_full_writer(parked: Parked) -> None:
 
     in_story(story)
     assert parked.times(1).is_set()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "taken"),
+    [
+        ([MESSAGE_BYTES, 1], [[MESSAGE_BYTES], [1]]),
+        ([1, MESSAGE_BYTES], [[1], [MESSAGE_BYTES]]),
+        ([MESSAGE_BYTES - 1, 1, 1], [[MESSAGE_BYTES - 1, 1], [1]]),
+        ([3 * MESSAGE_BYTES, 2, 3], [[3 * MESSAGE_BYTES], [2, 3]]),
+    ],
+)
+def test_to_loop_gives_a_message_at_a_time(sizes: list[int], taken: list[list[int]]) -> None:
+    """Chunks that fit one message together, or one that is longer; the end comes with the last of them."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 10 * MESSAGE_BYTES)
+        for size in sizes:
+            stream.put(bytes(size))
+        stream.end()
+        for number, some in enumerate(taken):
+            chunks, ended = await bounded(stream.take())
+            assert (list(map(len, chunks)), ended) == (some, number == len(taken) - 1)
+
+    in_story(story)
+
+
+@pytest.mark.parametrize("limit_chunks", [None, 4])
+def test_to_loop_has_a_full_writer_go_on_when_half_is_taken(parked: Parked, limit_chunks: int | None) -> None:
+    """Not earlier, so that it does not wait for each message; nor later, so that the next are made meanwhile."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 4 * MESSAGE_BYTES, limit_chunks)
+        chunks = [bytes(MESSAGE_BYTES)] * 5
+        writer = in_thread(lambda: deque(map(stream.put, chunks), 0))
+        await parked.times(1).wait_in_task()
+        await bounded(stream.take())
+        assert stream._gate is not None
+        await bounded(stream.take())
+        assert stream._gate is None
+        await writer.result_in_task()
+
+    in_story(story)
 
 
 # -- The pace ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 Each test is named after the behaviour. What belongs to one step of a request has its test beside that step, in
 ``test_asgi_to_wsgi.py``, ``test_lifespan_drive.py``, ``test_loop_thread.py`` and ``test_translate.py``; what shows only
-with a real server is in ``interop``.
+with a real server is in ``interop``. Those tests name the row that they are of, as in ``PAINS E2``.
 """
 
 from __future__ import annotations
@@ -89,6 +89,83 @@ def scope_of(bridged: Bridged, environ: Environ) -> dict[str, Any]:
     assert call(bridged(app), environ).status == "200 OK"
     (scope,) = app.scopes
     return scope
+
+
+# -- A1, B2, B3: a process, a startup, a state ------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("served", [False, True], ids=["unused", "served"])
+def test_app_is_started_up_once_in_each_forked_process(served: bool) -> None:
+    """Parent, child and grandchild each answer, whether the parent had answered before or not."""
+    program = """
+        import os, sys
+        from support.wsgi_driver import call
+        from a2wsgi import ASGIMiddleware
+
+        def say(what):
+            os.write(1, f"{what} {depth}\\n".encode())
+
+        async def app(scope, receive, send):
+            if scope["type"] == "lifespan":
+                for kind in ("startup", "shutdown"):
+                    await receive()
+                    say(kind)
+                    await send({"type": f"lifespan.{kind}.complete"})
+                return
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"answer"})
+
+        depth = 0
+        bridge = ASGIMiddleware(app)
+        if sys.argv[1] == "True":
+            call(bridge)
+        while depth < 2 and (child := os.fork()) == 0:
+            depth += 1
+            say(call(bridge).body.decode())
+        if depth < 2:
+            assert os.waitpid(child, 0)[1] == 0
+            say(call(bridge).body.decode())
+    """
+    lines = python(program, str(served)).splitlines()
+    once = [f"{what} {depth}" for what in ("startup", "shutdown") for depth in (0, 1, 2)]
+    assert sorted(lines) == sorted([*once, "answer 0", "answer 1", "answer 1", "answer 2"])
+
+
+def test_failed_startup_is_a_500_with_its_reason_in_the_log(bridged: Bridged) -> None:
+    """The client is not told the reason; the log of the server is, and it is the app's own."""
+    from starlette.applications import Starlette
+
+    def connect() -> None:
+        raise LookupError("the database is away")
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Any) -> AsyncIterator[None]:
+        connect()
+        yield
+
+    written, errors = served_by_wsgiref(bridged(Starlette(lifespan=lifespan)), (b"", Signal()))
+    assert written.startswith(b"Status: 500 ")
+    assert b"database" not in written
+    assert "LookupError: the database is away" in errors
+
+
+def test_state_of_a_lifespan_is_each_requests_own(bridged: Bridged) -> None:
+    """``request.state`` has what the lifespan has yielded; what a request puts there is not seen by the next."""
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Any) -> AsyncIterator[dict[str, Any]]:
+        yield {"number": 1}
+
+    async def endpoint(request: Request) -> JSONResponse:
+        request.state.number += 1
+        return JSONResponse(request.state.number)
+
+    bridge = bridged(Starlette(routes=[Route("/", endpoint)], lifespan=lifespan))
+    assert [call(bridge).body for _ in range(3)] == [b"2"] * 3
 
 
 # -- C5: a loop is touched by its own thread alone --------------------------------------------------------------------
@@ -370,6 +447,58 @@ def test_response_is_whole_under_middleware(bridged: Bridged, response: str, mid
         fields = dict(answer.fields)
         text = gzip.decompress(answer.body) if "content-encoding" in fields else answer.body
         assert (answer.status, fields["x-length"], text.decode()) == ("200 OK", str(len(data or b"")), wanted)
+
+
+# -- E6: background work ----------------------------------------------------------------------------------------------
+
+
+@only_single("a bridge in between is closed by who is further out, and no server thread of it waits")
+def test_background_task_ends_after_the_response_and_within_its_close(bridged: Bridged) -> None:
+    """Starlette's: the server has all of the response while the task waits, and its thread again when that is done."""
+    from starlette.applications import Starlette
+    from starlette.background import BackgroundTask
+    from starlette.routing import Route
+
+    received, done = Signal("the server has the response"), Signal("the task is done")
+
+    async def work() -> None:
+        await received.wait_in_task()
+        done.set()
+
+    async def endpoint(_request: Request) -> PlainTextResponse:
+        return PlainTextResponse("answer", background=BackgroundTask(work))
+
+    exchange = Exchange(bridged(Starlette(routes=[Route("/", endpoint)]))).begin()
+    assert list(exchange.iterator) == [b"answer"]
+    assert not done.is_set()
+    received.set()
+    exchange.close()
+    assert done.is_set()
+
+
+# -- G3: a body without a length --------------------------------------------------------------------------------------
+
+
+def test_upload_in_chunks_is_streamed_to_its_end(bridged: Bridged) -> None:
+    """Where the server says that the stream ends with the body, each part arrives before the last one is read."""
+    from starlette.applications import Starlette
+    from starlette.routing import Route
+
+    stream = BodyStream(b"x" * 1_000_000, ends=True)
+    unread: list[int] = []
+
+    async def endpoint(request: Request) -> PlainTextResponse:
+        length = 0
+        async for part in request.stream():
+            length += len(part)
+            unread.append(stream._left)
+        return PlainTextResponse(str(length))
+
+    bridge = bridged(Starlette(routes=[Route("/", endpoint, methods=["POST"])]))
+    environ = environ_of("POST", HTTP_TRANSFER_ENCODING="chunked", wsgi__input=stream, wsgi__input_terminated=True)
+    answer = call(bridge, environ)
+    assert answer.body == b"1000000"
+    assert unread[0] > 500_000
 
 
 # -- F8, F9, F10: what apps send and look for -------------------------------------------------------------------------

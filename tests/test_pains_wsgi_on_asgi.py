@@ -83,7 +83,7 @@ def test_send_that_fails_frees_the_worker(fails_at: int) -> None:
             response = await answer(bridge, Client(on_send=on_send), fails=OSError)
             assert response.raised is error
             assert app.closes == closes
-            assert bridge.statistics() == Statistics(1, 0, 0, 0, 0, 0, 0)
+            assert bridge.statistics() == Statistics(1, 0, 0, 0, 0, closes, 0)
         assert (await answer(bridge)).body == b"x" * 1024 * 1000
 
     run(main())

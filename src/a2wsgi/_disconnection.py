@@ -21,25 +21,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._types import Message
+
 __all__ = ["Disconnection"]
 
 
 class Disconnection:
     """Whether the client has left: ``environ["a2wsgi.disconnected"]``, for an app between two reads or writes.
 
-    A bridge further in is told as well, by `tell`: it waits elsewhere. And it tells us of an app that has failed after
-    its response, which PEP 3333 has no word for.
+    A bridge further in is told as well, by `tell`: it waits elsewhere. And it tells us what PEP 3333 has no word for:
+    that an app has failed after its response, and what goes to an ASGI server by extensions.
 
     Threading: any thread may call `is_set`, `wait` and `tell`.
     """
 
-    __slots__ = ("_error", "_gates", "_happened", "_over", "_told", "from_asgi", "late_failure")
+    __slots__ = ("_error", "_gates", "_happened", "_over", "_told", "from_asgi", "late_failure", "messages", "trailers")
 
     def __init__(self) -> None:
         #: The response is an ASGI app's, further in: its head need not wait for a chunk. Written by the worker thread.
         self.from_asgi = False
         #: What an ASGI app further in has raised after its response was complete. Written by the worker thread.
         self.late_failure: BaseException | None = None
+        #: What it sends by extensions of ASGI, for the server, before its head. Written by its loop thread.
+        self.messages: list[Message] = []
+        #: The same, after its body; None if it has not said that there will be trailers.
+        self.trailers: list[Message] | None = None
         self._happened = False
         self._over = False
         self._gates: list[threading.Lock] = []  # of the threads that wait; its append, pop and remove are atomic

@@ -12,7 +12,7 @@ Strategy
       interpreter's lock away at each.
     - *Begin at once.* What another thread asks for is called where the loop waited, not a turn later (`Loop.ring`).
 
-    ``benchmarks/asgi_on_wsgi.py`` shows what that is worth.
+    ``benchmarks/in_process.py`` shows what that is worth.
 
 Guarantees
     - Everything that asyncio's loop does, this does: it is that loop, with a selector of its own.

@@ -11,6 +11,8 @@ Strategy
     To sleep and wake takes longer than to send 64 KiB. So where the reader finds nothing though a writer waited for it
     just before, the limit is doubled: the writer is to be awake again before the reader is through. Between ends that
     keep pace this soon makes wake-ups rare; a reader that is slow never finds nothing, and the limit stays as it is.
+    The coroutine takes no more than a message's worth at a time, and has the writer go on when half of the rest is
+    taken: one message is on its way to the client while the next ones are made, and nothing is there twice.
 
 Guarantees
     - The order of chunks is kept, none is lost or doubled, and none is given out after `stop`.
@@ -45,6 +47,10 @@ __all__ = ["ToLoop", "ToThread"]
 #: How often a thread that waits looks whether its loop is still there. Arbitrary: a loop that was closed under a
 #: request is an accident, and a wake-up a second costs nothing.
 LIFE_SIGN_SECONDS = 1.0
+
+#: How much of a response is joined into one message. Arbitrary: it is what servers and sockets take in one go, and past
+#: it a copy costs more than a message.
+MESSAGE_BYTES = 65_536
 
 #: How many times its limit a stream may hold while its reader outruns its writer. On a slow machine a thread sleeps and
 #: wakes in the time in which half a megabyte is sent; with as much on its way, a stream of 64 KiB stays below 1 MiB.
@@ -82,10 +88,10 @@ class _Stream:
     def __init__(self, runtime: Runtime, limit: int) -> None:
         self._runtime = runtime
         self._least = limit
-        self._freed = False  # the reader alone uses it: its last step let a waiting writer go on
         # Re-entrant: the collector may end a request, and stop its streams, wherever something is allocated.
         self._lock = threading.RLock()
         # All below is guarded by _lock.
+        self._freed = False  # the reader has let a waiting writer go on, and not found nothing since
         self._limit = limit  # how many bytes may be queued, for now
         self._chunks: list[bytes] = []
         self._size: int = 0
@@ -185,6 +191,7 @@ class ToLoop(_Stream):
                     self._size += len(chunk)
                     waiter, self._waiter = self._waiter, None
                     break
+                self._freed = False  # full again, before the reader found nothing
                 gate = self._hang_up_a_gate()
             self._pass(gate)
         if waiter is not None:
@@ -224,7 +231,7 @@ class ToLoop(_Stream):
     # -- the loop thread ------------------------------------------------------------------------------------------
 
     async def take(self) -> tuple[list[bytes], bool]:
-        """All that is queued, and whether that was the end; waits until there is something.
+        """What is queued, `MESSAGE_BYTES` or one chunk at most, and whether that was the end. Waits for it.
 
         A stream that was stopped is at its end.
 
@@ -236,10 +243,11 @@ class ToLoop(_Stream):
         while True:
             with self._lock:
                 if self._chunks or self._ended or self._stopped is not None:
-                    chunks = self._take()
-                    ended = self._ended or self._stopped is not None
-                    gate, self._gate = self._gate, None
-                    self._freed = gate is not None
+                    chunks = self._take() if self._size <= MESSAGE_BYTES else self._take_some()
+                    ended = not self._chunks and (self._ended or self._stopped is not None)
+                    if self._gate is not None and self._is_half_empty():
+                        gate, self._gate = self._gate, None
+                        self._freed = True
                     break
                 if self._freed:
                     self._hold_more()
@@ -248,6 +256,26 @@ class ToLoop(_Stream):
         if gate is not None:
             gate.release()
         return chunks, ended
+
+    def _take_some(self) -> list[bytes]:
+        """A message's worth of the chunks, or the first if that is longer. The lock is held."""
+        count = size = 0
+        for chunk in self._chunks:
+            size += len(chunk)
+            if count and size > MESSAGE_BYTES:
+                size -= len(chunk)
+                break
+            count += 1
+        some = self._chunks[:count]
+        del self._chunks[:count]
+        self._size -= size
+        return some
+
+    def _is_half_empty(self) -> bool:
+        """Whether the writer is to go on. The lock is held."""
+        return 2 * self._size <= self._limit and (
+            self._limit_chunks is None or 2 * len(self._chunks) <= self._limit_chunks
+        )
 
     def calm(self) -> None:
         """Queue no more than ``limit`` again: the client is slow."""

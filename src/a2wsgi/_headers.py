@@ -427,6 +427,19 @@ def response_head_from_asgi(status: int, headers: Iterable[tuple[bytes, bytes]] 
     return WSGIResponseHead(line, int(status), sent, length, dropped)
 
 
+def head_taken_back(head: WSGIResponseHead, status: str, names: Iterable[str]) -> WSGIResponseHead:
+    """Return the head with what a WSGI app further in gave to ``start_response()``, and ASGI has no word for.
+
+    Args:
+        head: As ASGI has it.
+        status: The app's, with its reason. Something in between may have answered with another.
+        names: The app's headers, as it spelt them.
+    """
+    spelt = {name.lower(): name for name in names}
+    headers = [(spelt.get(name, name), value) for name, value in head.headers]
+    return head._replace(status=status if status.startswith(f"{head.code} ") else head.status, headers=headers)
+
+
 def _check_value(name: str, value: str) -> None:
     if _FORBIDDEN.search(value):
         raise InvalidHeader(f"The value of the response header {name!r} contains CR, LF or NUL")

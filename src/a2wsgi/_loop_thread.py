@@ -269,9 +269,7 @@ class InlineHost(Place):
     One thread at a time does. Another that comes meanwhile waits for its turn.
     """
 
-    __slots__ = ("_closed", "_turn")
-
-    sign_seconds = -1.0  # who waits runs the loop himself, and need not ask after it
+    __slots__ = ("_closed", "_gate", "_sign", "_turn")
 
     def __init__(self) -> None:
         super().__init__(new_event_loop())
@@ -281,6 +279,8 @@ class InlineHost(Place):
         # Held by the thread that runs the loop, or touches what is on it; and by a request until its response begins.
         self._turn = threading.RLock()
         self._closed = False
+        self._gate: _InlineGate | None = None  # at which the thread that runs the loop waits
+        self._sign: asyncio.TimerHandle | None = None
 
     @property
     def turn(self) -> threading.RLock | None:
@@ -296,21 +296,31 @@ class InlineHost(Place):
         return _stopped_under_us() if self._closed else None
 
     def drive(self, gate: _InlineGate, seconds: float) -> None:
-        """Run the loop until ``gate`` is open, at most ``seconds``; less than 0 is for ever."""
+        """Run the loop until ``gate`` is open, or for ``seconds``, or for a while: whoever waits is to look around."""
         with self._turn:
             loop = self.loop
-            timer = loop.call_later(seconds, gate.give_up) if seconds >= 0 else None
+            timer = loop.call_later(seconds, gate.give_up) if 0 <= seconds < self.sign_seconds else None
+            if self._sign is None:  # one for many waits: to set it for each would cost more than most take
+                self._sign = loop.call_later(self.sign_seconds, self._give_sign)
+            outer_gate, self._gate = self._gate, gate
+            gate.expired = False
             outer = asyncio._get_running_loop()  # noqa: SLF001 - as in _outside_any_loop(), without its price
             try:
                 if outer is not None:  # gunicorn's tornado worker calls us on a thread whose loop is running
                     asyncio._set_running_loop(None)  # noqa: SLF001 - as above
-                while gate.closed:
+                while gate.closed and not gate.expired:
                     loop.run_forever()
             finally:
+                self._gate = outer_gate
                 if outer is not None:
                     asyncio._set_running_loop(outer)  # noqa: SLF001 - as above
                 if timer is not None:
                     timer.cancel()
+
+    def _give_sign(self) -> None:
+        self._sign = None
+        if self._gate is not None:
+            self._gate.give_up()
 
     def see_out(self, stream: ToServer, seconds: float) -> None:
         """See `Place`. Now or never: between requests nothing runs."""
@@ -350,12 +360,12 @@ class _InlineGate:
     def __init__(self, host: InlineHost) -> None:
         self._host = host
         self.closed = True
-        self.expired = False
+        self.expired = False  # the wait is over, though nobody has opened it
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:  # noqa: FBT001, FBT002 - as Lock's
         if self.closed and blocking:
             self._host.drive(self, timeout)
-        return not self.expired
+        return not self.closed
 
     def release(self) -> None:
         self.closed = False
@@ -364,7 +374,7 @@ class _InlineGate:
     def give_up(self) -> None:
         if self.closed:
             self.expired = True
-            self.release()
+            self._host.loop.stop()
 
 
 class _OwnBell(Doorbell):

@@ -498,6 +498,13 @@ _OTHER_KEYS = ("HTTP_", "wsgi.", "asgi.", "a2wsgi.")
 _SERVER_KEYS = frozenset({"wsgi.errors", "wsgi.multiprocess", "wsgi.run_once"})
 # Extensions that let the app send another message: WSGI, in between, could not pass it on.
 _MESSAGE_EXTENSIONS = ("http.response.", "websocket.")
+#: But these go past it, from bridge to bridge: they are no part of the response's head or body.
+PASSED_ON = frozenset({f"http.response.{name}" for name in ("debug", "early_hint", "push", "trailers")})
+
+
+def is_of_server(environ: object) -> bool:
+    """Whether this, in a scope, is the environ of a WSGI server: the bridge that translated it is the outermost."""
+    return isinstance(environ, dict) and "wsgi.input" in environ and "asgi.scope" not in environ
 
 
 def _take_back_environ(environ: Environ, scope: Scope) -> None:
@@ -536,7 +543,9 @@ def _take_back_scope(scope: dict[str, Any], environ: Environ) -> None:
     if {"SERVER_NAME", "SERVER_PORT"} <= same:
         scope["server"] = _address(outer.get("server"))
     extensions: Mapping[str, object] = outer.get("extensions") or {}
-    scope["extensions"] = {key: extensions[key] for key in extensions if not key.startswith(_MESSAGE_EXTENSIONS)}
+    scope["extensions"] = {
+        key: extensions[key] for key in extensions if key in PASSED_ON or not key.startswith(_MESSAGE_EXTENSIONS)
+    }
     scope["headers"] = _headers_taken_back(scope["headers"], outer["headers"], template, same)
     for key in outer.keys() - scope.keys():  # the lifespan's state, and what middleware has put there: session, user
         scope[key] = outer[key]

@@ -31,12 +31,12 @@ from . import _asgi_faults as faults
 from ._disconnection import Disconnection
 from ._engine import Engine, closed_error, fit_for_a_server, is_cancellation
 from ._errors import ClientDisconnected
-from ._headers import BadRequest, WSGIResponseHead, no_body, response_head_from_asgi
+from ._headers import BadRequest, WSGIResponseHead, head_taken_back, no_body, response_head_from_asgi
 from ._interface import ClassSignature, first_argument, tell, wrong_kind
 from ._request_body import RequestBody, has_hung_up
 from ._runtime import take_marks, wake_all
 from ._to_server import ToServer
-from ._translate import process_headers, scope_from_environ
+from ._translate import PASSED_ON, process_headers, scope_from_environ
 
 if TYPE_CHECKING:
     import asyncio
@@ -66,9 +66,11 @@ __all__ = ["ASGIMiddleware"]
 
 logger = logging.getLogger("a2wsgi")
 
-#: For how long an app that heard of the disconnect by receive() may stop its task that sends, before that is failed. In
-#: seconds; arbitrary: long for a few steps of a loop, short for whoever waits.
-_LISTENER_SECONDS = 0.1
+#: For how long an app that heard of the disconnect by receive() may stop its task that sends, before that is failed: so
+#: many waits of so many seconds. Arbitrary: long for a few steps of a loop, short for whoever waits. Several, since a
+#: loop that is held up elsewhere takes no steps meanwhile.
+_LISTENER_WAITS = 10
+_LISTENER_SECONDS = 0.01
 
 MYPY = False  # mypy takes the name for true
 
@@ -319,6 +321,7 @@ class _Request:
     """
 
     __slots__ = (
+        "_announced",
         "_arrived",
         "_asked",
         "_body",
@@ -332,6 +335,7 @@ class _Request:
         "_listened",
         "_method",
         "_missing",
+        "_nested",
         "_no_body",
         "_over",
         "_plan",
@@ -339,6 +343,7 @@ class _Request:
         "_scope",
         "_stream",
         "_timer",
+        "_trailers",
         "_unwatched",
         "task",
     )
@@ -357,9 +362,12 @@ class _Request:
         self._asked = False  # the server thread is to bring more of the body
         self._receivers: list[asyncio.Future[None]] = []  # who waits in receive()
         self._head: WSGIResponseHead | None = None
+        self._nested = False  # it is a WSGI app's, further in
         self._no_body = False  # the response must not have one (RFC 9110 §6.4.1)
         self._left_out = 0  # how many bytes of one the app has sent all the same
         self._missing: int | None = None  # how many bytes of its Content-Length the body lacks; None without one
+        self._announced: list[Message] | None = None  # where the app's trailers go, once its body is over
+        self._trailers: list[Message] | None = None  # the same, from then on
         self._complete = False  # the app has sent its last message
         self._over = False  # the app has ended
         self._failure: BaseException | None = None  # what it ended in, for the server thread to raise
@@ -410,8 +418,9 @@ class _Request:
         body = b"".join(chunks)
         # RFC 9110 §9.3.2: to HEAD, the length that GET would be told; unless it was left away, as nobody can tell.
         length = len(body) if not self._no_body else self._left_out if not no_body("", head.code) else 0
-        # Under a bridge further out the server is an ASGI server, which needs none.
-        if head.content_length is None and (length or not self._no_body) and self._outer() is None:
+        # Between two bridges it is left to the server, as without them.
+        nested = self._nested or self._outer() is not None
+        if head.content_length is None and (length or not self._no_body) and not nested:
             head.headers.append(("Content-Length", str(length)))
         write = start_response(head.status, head.headers)
         if not self._over and not body and callable(write):
@@ -495,7 +504,7 @@ class _Request:
         if kind == "http.response.start":
             self._take_head(message)
         elif kind != "http.response.body":
-            raise faults.unknown(kind)
+            self._pass_on(kind, message)
         elif self._take_body(message):
             await self._stream.room()
             if self._gone is not None:
@@ -509,9 +518,10 @@ class _Request:
         """
         if self._listened:
             self._listened = False  # once: an app that goes on all the same is not to be slowed down
-            waiter = self._host.create_future()
-            self._host.loop.call_later(_LISTENER_SECONDS, wake_all, [waiter])
-            await waiter
+            for _ in range(_LISTENER_WAITS):
+                waiter = self._host.create_future()
+                self._host.loop.call_later(_LISTENER_SECONDS, wake_all, [waiter])
+                await waiter
         return ClientDisconnected("the server has closed the response")
 
     def _take_head(self, message: Message) -> None:
@@ -520,6 +530,9 @@ class _Request:
         if "status" not in message:
             raise faults.no_status()
         head = response_head_from_asgi(message["status"], message.get("headers"))
+        if "a2wsgi.said" in message:
+            self._nested = True
+            head = head_taken_back(head, *message["a2wsgi.said"])
         if head.dropped:
             self._plan.say_dropped(head.dropped)
         if no_body(self._method, head.code):
@@ -528,6 +541,9 @@ class _Request:
             self._set_timer(self._plan.grace_timeout, self._cut)
         else:
             self._missing = head.content_length
+        outer = self._outer() if message.get("trailers") else None
+        if outer is not None and "http.response.trailers" in self._scope["extensions"]:
+            self._announced = outer.trailers = []
         self._head = head
         self._stream.put(b"")  # wakes the server thread, and is what it gives the server to flush the head with
         self._stream.flush_soon()
@@ -536,6 +552,8 @@ class _Request:
         """Queue a part of the body. Whether that fills the queue."""
         if self._head is None:
             raise faults.body_before_head()
+        if self._trailers is not None:
+            return False  # as what follows the last message
         body = message.get("body", b"")
         if type(body) is not bytes:
             body = faults.as_bytes(body)
@@ -547,6 +565,8 @@ class _Request:
             self._missing -= len(body)
         if self._no_body:
             self._left_out += len(body)
+        if last and self._announced is not None:
+            last, self._trailers = False, self._announced
         if last:
             self._complete = True
             if self._receivers:
@@ -554,6 +574,20 @@ class _Request:
         if last or (body and not self._no_body):
             return self._stream.give(b"" if self._no_body else body, last=last)
         return False
+
+    def _pass_on(self, kind: str, message: Message) -> None:
+        """Give a message that WSGI has no word for to a bridge further out, if its ASGI server offers to take it."""
+        outer = self._outer() if kind in PASSED_ON and kind in self._scope["extensions"] else None
+        messages = outer.messages if outer is not None else None
+        if outer is not None and kind == "http.response.trailers":
+            messages = self._trailers  # None before its body is over, and without word of them in its head
+        if messages is None:
+            raise faults.unknown(kind)
+        messages.append(message)
+        if messages is self._trailers and not message.get("more_trailers", False):
+            self._complete = True
+            self._wake_receivers()
+            self._stream.give(b"", last=True)
 
     # -- Endings: the loop thread -------------------------------------------------------------------------------------
 

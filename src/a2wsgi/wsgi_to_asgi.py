@@ -44,7 +44,7 @@ from ._incoming import Incoming
 from ._input import give_back
 from ._interface import MARK, ClassSignature, first_argument, tell, wrong_kind
 from ._runtime import Interruption, Runtimes, take_marks
-from ._translate import EnvironTemplate, environ_from_scope
+from ._translate import EnvironTemplate, environ_from_scope, is_of_server
 from ._workers import Overloaded, Workers
 from ._wsgi_faults import (
     as_bytes,
@@ -418,6 +418,7 @@ class _Request:
         "_receive_error",
         "_remaining",
         "_runtime",
+        "_said",
         "_scope",
         "_seen_sends",
         "_seen_sends_at",
@@ -451,6 +452,7 @@ class _Request:
         self._interruption = Interruption(runtime.loop)  # of this task, in send()
         # The worker thread's, until it has ended the output; the loop thread's from then on:
         self._head: ASGIResponseHead | None = None  # what start_response() said last
+        self._said: tuple[str, list[str]] | None = None  # its status and the names, for a bridge further out
         self._committed = False  # the head can be replaced no more
         self._remaining: int | None = None  # bytes that the response may still have; None where no length was said
         self._length: int | None = None  # of the whole body, where the app gave it in one piece
@@ -552,7 +554,7 @@ class _Request:
                 if isinstance(iterable, list) and kind.__iter__ is _LIST_ITER:  # a bridge's, whose app goes on
                     whole = self._take_whole(iterable)
             if whole is None:
-                self._write_each(iterable)
+                whole = self._write_each(iterable)
         except BaseException as error:  # noqa: BLE001 - raised again on the loop thread, or logged
             self._fail(error)
         # The response is handed over before close(), so that a slow one holds no client back. Where there is none, the
@@ -597,12 +599,18 @@ class _Request:
         elif self._head is not None:
             raise second_head()
         self._head = head = response_head_from_wsgi(status, headers)
+        if "wsgi_environ" in self._scope and is_of_server(self._scope["wsgi_environ"]):
+            self._said = status, [name for name, _ in headers]
         if head.dropped:
             self._shared.say_dropped(head.dropped)
         return self._write
 
-    def _write_each(self, iterable: Iterable[bytes]) -> None:
-        """Write what the app yields, and ask it for no more than is wanted."""
+    def _write_each(self, iterable: Iterable[bytes]) -> list[bytes] | None:
+        """Write what the app yields, and ask it for no more than is wanted.
+
+        Returns:
+            The last chunk, to be handed over with the end; None where it came unannounced, and is written.
+        """
         self._output.check()
         # PEP 3333, "Handling the Content-Length Header": one chunk is the whole body, and its length the body's.
         single = not self._committed and holds_one(iterable)
@@ -610,38 +618,51 @@ class _Request:
             if chunk:
                 if single:
                     self._length = len(chunk)
-                self._write(chunk)
+                first = not self._committed
+                fitted = self._fit(chunk)
                 if single and self._remaining is None:
-                    self._remaining = 0  # it has got that Content-Length, whatever else the iterable may hold
+                    self._remaining = 0  # it gets that Content-Length, whatever else the iterable may hold
+                if self._remaining == 0 and not self._disconnected.from_asgi:  # that ends as ASGI apps do
+                    return [fitted]  # its Content-Length is reached, or the response has no body
+                self._put(fitted, first=first)
             else:
                 # PEP 3333, "The start_response() Callable": headers wait for the first chunk that is not empty.
                 as_bytes(chunk)
                 if self._disconnected.from_asgi:
                     self._write(b"")  # but those of ASGI do not
                 self._output.check()
-            if self._remaining == 0 and not self._disconnected.from_asgi:  # that ends as ASGI apps do
-                return  # its Content-Length is reached, or the response has no body
+                if self._remaining == 0 and not self._disconnected.from_asgi:  # write() has reached it
+                    return None
         if not self._committed:
             self._commit()
         if self._remaining:
             raise too_short(self._remaining)
+        return None
 
     def _write(self, chunk: bytes, /) -> None:
-        """PEP 3333, "The write() Callable"; and for each chunk of the iterable that is not empty.
+        """PEP 3333, "The write() Callable".
 
         Raises:
             ClientDisconnected: The request is over. Stop.
         """
+        first = not self._committed
+        self._put(self._fit(chunk), first=first)
+
+    def _fit(self, chunk: bytes) -> bytes:
+        """What of a chunk the response has room for. Fixes the head."""
         if type(chunk) is not bytes:
             chunk = as_bytes(chunk)
-        first = not self._committed
-        if first:
+        if not self._committed:
             self._commit()
         remaining = self._remaining
         if remaining is not None:
             # RFC 9112 §6.3: what goes past the Content-Length would be taken for the next response.
             chunk = chunk[:remaining]
             self._remaining = remaining - len(chunk)
+        return chunk
+
+    def _put(self, chunk: bytes, *, first: bool) -> None:
+        """Hand a chunk over, as soon as there is room."""
         if chunk or first:  # an empty one tells the loop of the head
             self._output.put(chunk)
         else:
@@ -698,15 +719,20 @@ class _Request:
             head = self._head
             if head is None or not self._committed or (failed and not chunks):
                 return  # the app failed before it had anything to say: the server answers
+            for message in self._disconnected.messages:
+                await self._send_message(message)
             self._head_sent = True
             await self._send_message(self._head_message(head, chunks, whole=ended and not failed))
             if self._ending is not None:
                 return
             self._incoming.response_has_begun()
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()  # a slow client is not to have its part of the response in memory twice
         if ended and not failed:
             self._incoming.response_ends()
             await self._send_message({"type": "http.response.body", "body": body, "more_body": False})
+            for message in self._disconnected.trailers or ():
+                await self._send_message(message)
             self._ending = self._ending or _Ending.FINISHED
         elif body or (begins and self._remaining != 0 and not failed):
             # granian and daphne keep a head until a part of the body follows, be it empty.
@@ -715,8 +741,9 @@ class _Request:
     def _head_message(self, head: ASGIResponseHead, chunks: list[bytes], *, whole: bool) -> Message:
         """The head: with a Content-Length, where the app said none and ``chunks`` are the ``whole`` body."""
         headers = head.headers
-        # What an ASGI app left away is left to its ASGI server.
-        if head.content_length is None and not self._disconnected.from_asgi and not no_body("", head.status):
+        # Between two bridges it is left to the server, as without them.
+        nested = self._said is not None or self._disconnected.from_asgi
+        if head.content_length is None and not nested and not no_body("", head.status):
             if self._method == "HEAD":
                 # RFC 9110 §9.3.2: the headers are GET's; but whether an empty body is what GET has, nobody knows.
                 length = self._length or None
@@ -724,16 +751,23 @@ class _Request:
                 length = sum(map(len, chunks)) if whole else self._length
             if length is not None:
                 headers = [*headers, (b"content-length", b"%d" % length)]
-        return {"type": "http.response.start", "status": head.status, "headers": headers}
+        start: Message = {"type": "http.response.start", "status": head.status, "headers": headers}
+        if self._disconnected.trailers is not None:
+            start["trailers"] = True
+        if self._said is not None:
+            start["a2wsgi.said"] = self._said
+        return start
 
     async def _send_message(self, message: Message) -> None:
         """Call the server's send(), so that the timer sees how long it takes and an ending can interrupt it."""
         self._sends += 1
         try:
             await self._send(message)
-        except BaseException:
+        except BaseException as error:
             # An ending has interrupted it: that is decided, and the caller looks at it.
             if not (self._interruption.fired and self._interruption.is_ours()):
+                if isinstance(error, OSError):  # ASGI HTTP 2.4, "Disconnected Client - send() exception"
+                    self._shared.disconnected += 1
                 raise
         else:
             if self._interruption.fired:

@@ -305,10 +305,6 @@ QUIET_HANG_UPS = (
 HIDES_THE_CLIENT = dict.fromkeys(
     QUIET_HANG_UPS, "It does not let an app see that the client has left: that shows when something is sent."
 )
-INLINE = dict.fromkeys(
-    QUIET_HANG_UPS,
-    "With `inline=True` no thread is free to look for the client while the app waits.",
-)
 BREAKS_OFF = {
     "test_running_requests_end_when_the_server_is_told_to_stop": "It breaks off what runs.",
 }
@@ -382,7 +378,7 @@ SERVERS: dict[str, Kind] = {
         gunicorn("--worker-class=sync"),
         options={"inline": True},
         at_once=1,
-        cannot={**GUNICORN, **CLOSES, **INLINE},
+        cannot={**GUNICORN, **CLOSES},
     ),
     "gunicorn-gthread": Kind("wsgi", ["gunicorn"], gunicorn("--worker-class=gthread", "--threads=4"), cannot=GUNICORN),
     "gunicorn-preload": Kind(
@@ -437,7 +433,7 @@ SERVERS: dict[str, Kind] = {
     ),
     "uwsgi-lazy": Kind("wsgi", ["pyuwsgi"], uwsgi("--master", "--lazy-apps"), at_once=1, cannot=UWSGI),
     "uwsgi-inline": Kind(
-        "wsgi", ["pyuwsgi"], uwsgi("--master"), options={"inline": True}, at_once=1, cannot={**UWSGI, **INLINE}
+        "wsgi", ["pyuwsgi"], uwsgi("--master"), options={"inline": True}, at_once=1, cannot=UWSGI
     ),
     "mod_wsgi": Kind(
         "wsgi",

@@ -25,8 +25,8 @@ pytestmark = pytest.mark.interop
 pytest.importorskip("gunicorn")
 pytest.importorskip("waitress")
 
-NO_REDIRECT = {"missing_slash_is_added": "It has no such redirect."}
-
+BOTH_SLASHES = {"missing_slash_is_added": "It answers with and without the slash."}
+WHOLE_PATH = "It does not look at `root_path`, and has to be given routes with the prefix."
 RAISES = {
     "connection_outlives_a_failure": (
         "It sends its page of an error, and then raises the error; the server is told of it, and ends the connection."
@@ -64,10 +64,10 @@ FRAMEWORKS = {
         hooks_of_failure=("before", "after"),
         hooks_of_stream=("before", "after", "ended"),
         cannot={
-            **NO_REDIRECT,
+            "missing_slash_is_added": "It has no such redirect.",
             "head_is_get_without_a_body": "It answers HEAD where a resource says how, and else 405.",
         },
-        cannot_be_moved="It does not look at `root_path`, and has to be given routes with the prefix.",
+        cannot_be_moved=WHOLE_PATH,
     ),
     "django": Framework(
         ["django"],
@@ -83,7 +83,7 @@ FRAMEWORKS = {
         hooks_of_stream=("before", "answered", "after", "ended", "teardown"),
         leaves_streams=True,
         cannot={
-            "missing_slash_is_added": "It answers with and without the slash.",
+            **BOTH_SLASHES,
             "head_is_get_without_a_body": "It answers HEAD where a handler says how, and else 405.",
         },
     ),
@@ -93,17 +93,17 @@ FRAMEWORKS = {
         hooks_of_failure=("before", "after"),
         hooks_of_stream=("before", "after", "ended"),
         cannot={
-            "missing_slash_is_added": "It answers with and without the slash.",
+            **BOTH_SLASHES,
             "head_is_get_without_a_body": "It answers HEAD where a handler says how, and else 405.",
         },
-        cannot_be_moved="It does not look at `root_path`, and has to be given routes with the prefix.",
+        cannot_be_moved=WHOLE_PATH,
     ),
     "blacksheep": Framework(
         ["blacksheep"],
         hooks_of_failure=("before", "teardown"),
         cannot={
             "wrong_method_is_the_apps": "To BlackSheep a route of another method is none: it answers 404.",
-            "missing_slash_is_added": "It answers with and without the slash.",
+            **BOTH_SLASHES,
             "head_is_get_without_a_body": "It answers HEAD where a route says how, and else 404.",
         },
     ),

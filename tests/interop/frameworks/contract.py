@@ -21,8 +21,8 @@ Each framework has a small app with these routes, made in its own way: its links
 ``GET /endless/<name>``     sends pieces for as long as somebody takes them; then it notes ``ended`` for `name`
 ``GET /fails``              ``ValueError``, from a view
 ``GET /breaks``             sends ``one``, then ``ValueError``
-``GET /isolated/<name>``    keeps `name` in what belongs to a request or to its thread, waits until as many others have
-                            come as the query's ``party`` says, and tells what was there before and is there after:
+``GET /isolated/<name>``    keeps `name` in what belongs to a request, or to its thread or task, waits until as many
+                            have come as the query's ``party`` says, and tells what was there before and is there after:
                             ``{"before": {what: …}, "after": {what: …}}``
 ``GET /events/<name>``      what was noted for `name`, as a list
 ==========================  ============================================================================================
