@@ -198,7 +198,7 @@ async def _ask_asgi(app: Any, work: Work, scope: dict[str, Any], body: list[byte
 
 
 class WSGIServer:
-    """Calls WSGI apps: in the thread that it is called in, or in as many threads as there are clients at once."""
+    """Calls WSGI apps, in a thread for each client."""
 
     def close(self) -> None:
         """Nothing to close."""
@@ -222,33 +222,29 @@ class WSGIServer:
                 if not isinstance(app, Hop):
                     _compare(got, length)
 
-        if at_once == 1:
-            begin = time.perf_counter()
-            client()
-            return time.perf_counter() - begin
-
-        start = threading.Barrier(at_once + 1)
+        start = threading.Barrier(at_once)
+        begins: list[float] = []
+        ends: list[float] = []
 
         def thread() -> None:
-            start.wait()
             try:
+                start.wait()
+                begins.append(time.perf_counter())
                 client()
+                ends.append(time.perf_counter())
             except BaseException as error:  # noqa: BLE001 - it is raised below
                 errors.append(error)
 
         threads = [threading.Thread(target=thread, daemon=True) for _ in range(at_once)]
         for one in threads:
             one.start()
-        start.wait()
-        begin = time.perf_counter()
         for one in threads:
             one.join(LIMIT_SECONDS)
             if one.is_alive():
                 raise TimeoutError
-        seconds = time.perf_counter() - begin
         if errors:
             raise errors[0]
-        return seconds
+        return max(ends) - min(begins)
 
 
 def _environ(work: Work, *, check: bool = False) -> dict[str, Any]:
@@ -364,16 +360,13 @@ class HopToLoop(Hop):
 # -- A comparison -------------------------------------------------------------------------------------------------
 
 
-def each_of(driver: Driver, app: Any, work: Work, at_once: int, pass_seconds: float) -> tuple[int, float]:
-    """How many requests each client has to make so that a pass takes about so long, and how long the last took.
-
-    Warms up, too.
-    """
+def each_of(driver: Driver, app: Any, work: Work, at_once: int, pass_seconds: float) -> int:
+    """How many requests each client has to make so that a pass takes about so long. Warms up, too."""
     each = 1
     while True:
         seconds = driver.seconds(app, work, each, at_once)
         if seconds >= pass_seconds / 2:
-            return each, seconds
+            return each
         each = math.ceil(each * min(10, pass_seconds / seconds))
 
 
@@ -397,7 +390,7 @@ def compare(
             if not isinstance(app, Hop):
                 driver.check(app, work)
             slow = time.perf_counter() - begin > pass_seconds
-            each[name] = 1 if slow else each_of(driver, app, work, at_once, pass_seconds)[0]
+            each[name] = 1 if slow else each_of(driver, app, work, at_once, pass_seconds)
     for _, name in interleave(list(each), rounds):
         if rows[name].failure is None and (each[name] > 1 or spent[name] < ENOUGH_SECONDS):
             gc.collect()

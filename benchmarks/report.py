@@ -258,8 +258,9 @@ def described(about: dict[str, Any], runs: Runs) -> str:
     machine, releases = about["machine"], about["releases"]
     counts = sorted({len(sections) for sections in runs.values()})
     times = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+    times += " run" if counts[-1] == 1 else " runs"
     return (
-        f"Median of {times} run(s), {about['rounds']} rounds each, on {machine['cores']} cores of {machine['cpu']}, "
+        f"Median of {times}, {about['rounds']} rounds each, on {machine['cores']} cores of {machine['cpu']}, "
         f"{machine['system']}, {machine['python']}; "
         + ", ".join(f"{name} {release}" for name, release in releases.items())
         + "."
@@ -380,6 +381,7 @@ def _curves(section: Section) -> None:
         axes.set_xlabel(_size_unit(kind), fontsize=7.5)
         axes.set_ylabel("seconds (less is better)", fontsize=7.5)
         axes.tick_params(labelsize=7)
+        axes.minorticks_off()
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -397,6 +399,7 @@ def write_charts(runs: Runs) -> None:
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "a2wsgi"
+    mpl.rcParams["svg.fonttype"] = "none"  # text stays text
     for name, sections in runs.items():
         section = pooled(sections)
         if name == "in_process":

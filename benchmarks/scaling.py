@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+import statistics
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import contenders
-from drivers import ASGIServer, Driver, Work, WSGIServer, each_of, failing
+from drivers import ASGIServer, Driver, Work, WSGIServer, failing
 from measure import Row, Section, interleave, main, progress
 
 import apps
@@ -22,40 +25,92 @@ if TYPE_CHECKING:
 
 NAME = "scaling"
 KIB_64 = 64 * 1024
-PASS_SECONDS = 0.02  # how long a pass takes at least: a small size is done several times
+SAMPLE_SECONDS = 0.02  # a value is the median of as many passes as go into this
+MOST_PASSES = 100  # but at most so many
 ENOUGH_SECONDS = 1.5  # who takes longer for one size is not asked for the next, bigger one
 
-#: kind -> the unit of its sizes, the sizes, and the request and the number at once that a size stands for
-KINDS: dict[str, tuple[str, tuple[int, ...], Callable[[int], tuple[Work, int]]]] = {
-    "body up": (
-        "MiB",
-        (1, 4, 16, 64, 256),
-        lambda size: (Work("", "/upload", body=(16 * size, KIB_64)), 1),
+
+@dataclass(frozen=True)
+class Kind:
+    """Something that grows.
+
+    Attributes:
+        name: What it is called.
+        unit: Of the sizes.
+        sizes: From small to big.
+        quick: How many of them a quick run takes.
+        work: The request that a size stands for.
+        clients: Whether the size is the number of clients.
+        each: How many requests each client makes.
+    """
+
+    name: str
+    unit: str
+    sizes: tuple[int, ...]
+    quick: int
+    work: Callable[[int], Work]
+    clients: bool = False
+    each: int = 1
+
+
+KINDS = (
+    Kind("body up", "MiB", (1, 4, 16, 64, 256), 3, lambda size: Work("", "/upload", body=(16 * size, KIB_64))),
+    Kind("body down", "MiB", (1, 4, 16, 64, 256), 3, lambda size: Work("", "/stream", f"{16 * size}x{KIB_64}")),
+    Kind(
+        "chunks of 100 B", "chunks", (100, 1_000, 10_000, 100_000), 2, lambda size: Work("", "/stream", f"{size}x100")
     ),
-    "body down": (
-        "MiB",
-        (1, 4, 16, 64, 256),
-        lambda size: (Work("", "/stream", f"{16 * size}x{KIB_64}"), 1),
-    ),
-    "chunks of 100 B": (
-        "chunks",
-        (100, 1_000, 10_000, 100_000),
-        lambda size: (Work("", "/stream", f"{size}x100"), 1),
-    ),
-    "requests at once": (
-        "at once",
-        (1, 10, 100, 1_000),
-        lambda size: (Work("", "/hello"), size),
-    ),
-}
+    # Ten requests by each: with one, to wake the clients' threads would be much of what is timed.
+    Kind("requests at once", "at once", (1, 10, 100, 1_000), 3, lambda _: Work("", "/hello"), clients=True, each=10),
+)
 
 
 def exponent(points: list[tuple[float, float]]) -> float:
-    """The slope of log y over log x."""
-    xs, ys = [math.log(x) for x, _ in points], [math.log(y) for _, y in points]
-    x_mean, y_mean = sum(xs) / len(xs), sum(ys) / len(ys)
-    covariance = sum((x - x_mean) * (y - y_mean) for x, y in zip(xs, ys, strict=True))
-    return covariance / sum((x - x_mean) ** 2 for x in xs)
+    """The slope of log y over log x, by least squares."""
+    return statistics.linear_regression([math.log(x) for x, _ in points], [math.log(y) for _, y in points]).slope
+
+
+def sample(driver: Driver, app: Any, kind: Kind, size: int) -> float:
+    """How long one size takes: the median of some passes, since a short one alone says little."""
+    work, at_once = kind.work(size), size if kind.clients else 1
+    passes: list[float] = []
+    end = time.perf_counter() + SAMPLE_SECONDS
+    while not passes or (time.perf_counter() < end and len(passes) < MOST_PASSES):
+        passes.append(driver.seconds(app, work, kind.each, at_once))
+    return statistics.median(passes)
+
+
+def grow(
+    title: str, driver: Driver, candidates: dict[str, Any], kind: Kind, *, sizes: list[int], rounds: int
+) -> list[Row]:
+    """A row for each size and contender, and one for each contender's exponent: that of all its sizes in one round."""
+    rows = {
+        (size, name): Row(
+            NAME, f"{title}, {size:,} {kind.unit}", name, "s", higher_is_better=False, extra={"size": size}
+        )
+        for size in sizes
+        for name in candidates
+    }
+    exponents = {name: Row(NAME, f"{title}, exponent", name, "", higher_is_better=False) for name in candidates}
+    last = dict.fromkeys(candidates, sizes[-1])  # the biggest size that each is asked for
+    for name, app in candidates.items():
+        with failing(exponents[name]):
+            driver.check(app, kind.work(sizes[0]))
+            sample(driver, app, kind, sizes[0])  # warms up
+    for _, name in interleave(list(candidates), rounds):
+        points: list[tuple[float, float]] = []
+        for size in sizes:
+            if size > last[name] or exponents[name].failure:
+                break
+            row = rows[size, name]
+            with failing(row):
+                if not row.values or row.values[-1] <= ENOUGH_SECONDS:
+                    row.values.append(sample(driver, candidates[name], kind, size))
+                points.append((size, row.values[-1]))
+            if row.failure or row.values[-1] > ENOUGH_SECONDS:
+                last[name] = size
+        if len(points) > 1:
+            exponents[name].values.append(exponent(points))
+    return [*(row for row in rows.values() if row.values or row.failure), *exponents.values()]
 
 
 def run(*, quick: bool, rounds: int) -> Section:
@@ -66,73 +121,25 @@ def run(*, quick: bool, rounds: int) -> Section:
         "the size, by least squares: 1 is linear, 2 quadratic, less than 1 means that a part does not grow. Its value "
         f"is the median over the rounds. Who takes more than {ENOUGH_SECONDS:g} s is not asked for the next size.",
     )
-    for kind, (unit, sizes, work_of) in KINDS.items():
-        for direction, driver, makers in (
-            ("WSGI on ASGI", ASGIServer(asyncio.new_event_loop()), contenders.WSGI_ON_ASGI),
-            ("ASGI on WSGI", WSGIServer(), contenders.ASGI_ON_WSGI),
+    for kind in KINDS:
+        for direction, driver, makers, app, native in (
+            ("WSGI on ASGI", ASGIServer(asyncio.new_event_loop()), contenders.WSGI_ON_ASGI, apps.wsgi, apps.asgi),
+            ("ASGI on WSGI", WSGIServer(), contenders.ASGI_ON_WSGI, apps.asgi, apps.wsgi),
         ):
-            title = f"{direction}, {kind}"
+            title = f"{direction}, {kind.name}"
             progress([title])
-            asked = [size for size in sizes if not quick or size <= {"MiB": 16, "chunks": 1_000, "at once": 100}[unit]]
-            app = apps.wsgi if direction == "WSGI on ASGI" else apps.asgi
-            native = apps.asgi if direction == "WSGI on ASGI" else apps.wsgi
-            candidates = {name: make(app, contenders.THREADS) for name, make in makers.items()}
-            candidates["native app"] = native
             if isinstance(driver, ASGIServer):
                 driver.run(_prepare())
-            section.rows += _grow(title, driver, candidates, sizes=asked, unit=unit, work_of=work_of, rounds=rounds)
+            candidates = {name: make(app, contenders.THREADS) for name, make in makers.items()}
+            candidates["native app"] = native
+            sizes = list(kind.sizes[: kind.quick] if quick else kind.sizes)
+            section.rows += grow(title, driver, candidates, kind, sizes=sizes, rounds=rounds)
             driver.close()
     return section
 
 
 async def _prepare() -> None:
     contenders.same_threads(contenders.THREADS)
-
-
-def _grow(
-    title: str,
-    driver: Driver,
-    candidates: dict[str, Any],
-    *,
-    sizes: list[int],
-    unit: str,
-    work_of: Callable[[int], tuple[Work, int]],
-    rounds: int,
-) -> list[Row]:
-    """A row for each contender and size, and one for each contender's exponent. All sizes are done in each round."""
-    rows: dict[tuple[str, int], Row] = {}
-    each: dict[tuple[str, int], int] = {}
-    for name, app in candidates.items():
-        for size in sizes:
-            work, at_once = work_of(size)
-            row = Row(NAME, f"{title}, {size:,} {unit}", name, "s", higher_is_better=False, extra={"size": size})
-            rows[name, size] = row
-            seconds = math.inf
-            with failing(row):
-                if size == sizes[0]:
-                    driver.check(app, work)
-                each[name, size], seconds = each_of(driver, app, work, at_once, PASS_SECONDS)
-            if seconds > ENOUGH_SECONDS:
-                if row.failure is None:
-                    row.values.append(seconds)
-                break
-    exponents = {name: Row(NAME, f"{title}, exponent", name, "", higher_is_better=False) for name in candidates}
-    for _, name in interleave(list(candidates), rounds):
-        points = []
-        for size in sizes:
-            row = rows.get((name, size))
-            if row is None or row.failure is not None:
-                break
-            if sum(row.values) < ENOUGH_SECONDS:
-                work, at_once = work_of(size)
-                with failing(row):
-                    count = each[name, size]
-                    row.values.append(driver.seconds(candidates[name], work, count, at_once) / count)
-            if row.median is not None:
-                points.append((size, row.values[-1]))
-        if len(points) > 1:
-            exponents[name].values.append(exponent(points))
-    return [*(rows[key] for key in sorted(rows, key=lambda key: key[1])), *exponents.values()]
 
 
 if __name__ == "__main__":

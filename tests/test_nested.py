@@ -189,7 +189,24 @@ def test_wsgi_stream_is_incremental_through_a_pair(wsgi: Callable[..., Any]) -> 
     assert [chunk for chunk in got if chunk] == CHUNKS
 
 
-EXTENSIONS: dict[str, Any] = {f"http.response.{name}": {} for name in ("debug", "early_hint", "push", "trailers", "pathsend")}
+def test_error_of_an_asgi_app_comes_after_what_it_has_sent_through_a_pair(asgi: Callable[..., Any]) -> None:
+    """Its ASGI server has each message, as without the pair; to a WSGI server the error alone would go."""
+    messages = [START, {**BODY, "more_body": True}]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+        raise LookupError
+
+    client = Client()
+    with pytest.raises(LookupError):
+        asgi_driver.call(asgi(Inner(app)), client)
+    assert client.sent == messages
+
+
+EXTENSIONS: dict[str, Any] = {
+    f"http.response.{name}": {} for name in ("debug", "early_hint", "push", "trailers", "pathsend")
+}
 START = {"type": "http.response.start", "status": 200, "headers": []}
 BODY = {"type": "http.response.body", "body": b"body", "more_body": False}
 TRAILERS = [

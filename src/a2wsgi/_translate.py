@@ -504,7 +504,7 @@ PASSED_ON = frozenset({f"http.response.{name}" for name in ("debug", "early_hint
 
 def is_of_server(environ: object) -> bool:
     """Whether this, in a scope, is the environ of a WSGI server: the bridge that translated it is the outermost."""
-    return isinstance(environ, dict) and "wsgi.input" in environ and "asgi.scope" not in environ
+    return isinstance(environ, dict) and "asgi.scope" not in environ
 
 
 def _take_back_environ(environ: Environ, scope: Scope) -> None:

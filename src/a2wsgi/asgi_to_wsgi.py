@@ -392,8 +392,9 @@ class _Request:
             head = self._head
             if head is None and self._failure is None and self._stream.hung_up:
                 raise ClientDisconnected("the client hung up before the response began")  # noqa: TRY301 - the end of one
-            # What failed before anything was given to the server can still become an error page.
-            if head is None or (self._failure is not None and not self._complete):
+            # What failed before anything was given to the server can still become an error page. To an ASGI server it
+            # was given: each message that the app has sent.
+            if head is None or (self._failure is not None and not self._complete and not self._has_asgi_server()):
                 self.raise_failure()
             if ended and self._complete:
                 return self._whole(head, chunks, start_response)
@@ -419,7 +420,7 @@ class _Request:
         # RFC 9110 §9.3.2: to HEAD, the length that GET would be told; unless it was left away, as nobody can tell.
         length = len(body) if not self._no_body else self._left_out if not no_body("", head.code) else 0
         # Between two bridges it is left to the server, as without them.
-        nested = self._nested or self._outer() is not None
+        nested = self._nested or self._has_asgi_server()
         if head.content_length is None and (length or not self._no_body) and not nested:
             head.headers.append(("Content-Length", str(length)))
         write = start_response(head.status, head.headers)
@@ -719,6 +720,11 @@ class _Request:
         """That of a bridge further out."""
         outer = self._scope.get("wsgi_environ", {}).get("a2wsgi.disconnected")
         return outer if isinstance(outer, Disconnection) else None
+
+    def _has_asgi_server(self) -> bool:
+        """Whether the bridge further out is the outermost, and so under an ASGI server."""
+        scope = self._scope.get("wsgi_environ", {}).get("asgi.scope", ())
+        return self._outer() is not None and "wsgi_environ" not in scope
 
     def leave(self, reason: str) -> None:
         """Tell the loop that the server takes nothing more."""

@@ -599,7 +599,8 @@ class _Request:
         elif self._head is not None:
             raise second_head()
         self._head = head = response_head_from_wsgi(status, headers)
-        if "wsgi_environ" in self._scope and is_of_server(self._scope["wsgi_environ"]):
+        nested = "wsgi_environ" in self._scope and is_of_server(self._scope["wsgi_environ"])
+        if nested and not self._disconnected.from_asgi:
             self._said = status, [name for name, _ in headers]
         if head.dropped:
             self._shared.say_dropped(head.dropped)

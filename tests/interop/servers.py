@@ -432,9 +432,7 @@ SERVERS: dict[str, Kind] = {
         "wsgi", ["pyuwsgi"], uwsgi("--master", "--processes=2", "--enable-threads"), at_once=2, cannot=UWSGI
     ),
     "uwsgi-lazy": Kind("wsgi", ["pyuwsgi"], uwsgi("--master", "--lazy-apps"), at_once=1, cannot=UWSGI),
-    "uwsgi-inline": Kind(
-        "wsgi", ["pyuwsgi"], uwsgi("--master"), options={"inline": True}, at_once=1, cannot=UWSGI
-    ),
+    "uwsgi-inline": Kind("wsgi", ["pyuwsgi"], uwsgi("--master"), options={"inline": True}, at_once=1, cannot=UWSGI),
     "mod_wsgi": Kind(
         "wsgi",
         ["apache2"],
