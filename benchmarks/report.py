@@ -305,8 +305,9 @@ def _bars(axes: Any, section: Section, work: str, title: str) -> None:
     axes.barh(places, [min(value, limit) for value in values], color=[_colour(row.contender) for row in rows])
     for place, row, value in zip(places, rows, values, strict=True):
         text = "fails" if row.median is None else cell(value)
-        if value > limit:
-            axes.text(limit * 0.98, place, f"{text} →", va="center", ha="right", fontsize=7)
+        if value > 0.85 * limit:
+            arrow = " →" if value > limit else ""
+            axes.text(min(value, limit) - 0.01 * limit, place, text + arrow, va="center", ha="right", fontsize=7)
         else:
             axes.text(value + limit * 0.01, place, text, va="center", fontsize=7)
     axes.set_yticks(places, [row.contender for row in rows], fontsize=7.5)

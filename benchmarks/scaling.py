@@ -8,9 +8,9 @@ Prints an exponent for each contender: the slope of the logarithm of the time ov
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import statistics
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 NAME = "scaling"
 KIB_64 = 64 * 1024
-SAMPLE_SECONDS = 0.02  # a value is the median of as many passes as go into this
-MOST_PASSES = 100  # but at most so many
+SAMPLE_SECONDS = 0.02  # a value is the median of as many passes as go into this,
+LEAST_PASSES = 3  # of at least so many,
+LONG_SECONDS = 0.5  # unless they take longer than this,
+MOST_PASSES = 100  # and of at most so many
 ENOUGH_SECONDS = 1.5  # who takes longer for one size is not asked for the next, bigger one
 
 
@@ -60,7 +62,7 @@ KINDS = (
         "chunks of 100 B", "chunks", (100, 1_000, 10_000, 100_000), 2, lambda size: Work("", "/stream", f"{size}x100")
     ),
     # Ten requests by each: with one, to wake the clients' threads would be much of what is timed.
-    Kind("requests at once", "at once", (1, 10, 100, 1_000), 3, lambda _: Work("", "/hello"), clients=True, each=10),
+    Kind("requests at once", "at once", (1, 10, 100, 1_000), 2, lambda _: Work("", "/hello"), clients=True, each=10),
 )
 
 
@@ -72,9 +74,9 @@ def exponent(points: list[tuple[float, float]]) -> float:
 def sample(driver: Driver, app: Any, kind: Kind, size: int) -> float:
     """How long one size takes: the median of some passes, since a short one alone says little."""
     work, at_once = kind.work(size), size if kind.clients else 1
+    gc.collect()
     passes: list[float] = []
-    end = time.perf_counter() + SAMPLE_SECONDS
-    while not passes or (time.perf_counter() < end and len(passes) < MOST_PASSES):
+    while len(passes) < MOST_PASSES and sum(passes) < (SAMPLE_SECONDS if len(passes) >= LEAST_PASSES else LONG_SECONDS):
         passes.append(driver.seconds(app, work, kind.each, at_once))
     return statistics.median(passes)
 
