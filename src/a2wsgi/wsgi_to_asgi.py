@@ -612,26 +612,30 @@ class _Request:
         Returns:
             The last chunk, to be handed over with the end; None where it came unannounced, and is written.
         """
-        self._output.check()
+        output = self._output
+        output.check()
         # PEP 3333, "Handling the Content-Length Header": one chunk is the whole body, and its length the body's.
         single = not self._committed and holds_one(iterable)
         for chunk in iterator_of(iterable):
             if chunk:
-                if single:
-                    self._length = len(chunk)
                 first = not self._committed
                 fitted = self._fit(chunk)
-                if single and self._remaining is None:
-                    self._remaining = 0  # it gets that Content-Length, whatever else the iterable may hold
+                if single:
+                    self._length = len(chunk)
+                    if self._remaining is None:
+                        self._remaining = 0  # it gets that Content-Length, whatever else the iterable may hold
                 if self._remaining == 0 and not self._disconnected.from_asgi:  # that ends as ASGI apps do
                     return [fitted]  # its Content-Length is reached, or the response has no body
-                self._put(fitted, first=first)
+                if fitted or first:  # an empty one tells the loop of the head
+                    output.put(fitted)
+                else:
+                    output.check()
             else:
                 # PEP 3333, "The start_response() Callable": headers wait for the first chunk that is not empty.
                 as_bytes(chunk)
                 if self._disconnected.from_asgi:
                     self._write(b"")  # but those of ASGI do not
-                self._output.check()
+                output.check()
                 if self._remaining == 0 and not self._disconnected.from_asgi:  # write() has reached it
                     return None
         if not self._committed:
@@ -647,7 +651,11 @@ class _Request:
             ClientDisconnected: The request is over. Stop.
         """
         first = not self._committed
-        self._put(self._fit(chunk), first=first)
+        fitted = self._fit(chunk)
+        if fitted or first:  # as above
+            self._output.put(fitted)
+        else:
+            self._output.check()
 
     def _fit(self, chunk: bytes) -> bytes:
         """What of a chunk the response has room for. Fixes the head."""
@@ -661,13 +669,6 @@ class _Request:
             chunk = chunk[:remaining]
             self._remaining = remaining - len(chunk)
         return chunk
-
-    def _put(self, chunk: bytes, *, first: bool) -> None:
-        """Hand a chunk over, as soon as there is room."""
-        if chunk or first:  # an empty one tells the loop of the head
-            self._output.put(chunk)
-        else:
-            self._output.check()
 
     def _take_whole(self, iterable: Iterable[bytes]) -> list[bytes] | None:
         """The whole body, to be handed over in one go; None if it must be written piece by piece."""
