@@ -186,7 +186,8 @@ class ToLoop(_Stream):
                     raise self._stopped()
                 if self._ended:
                     raise _after_end()
-                if (self._size < self._limit and self._limit_chunks is None) or self._has_room():  # mostly without a call
+                # The first spares most chunks the call.
+                if (self._size < self._limit and self._limit_chunks is None) or self._has_room():
                     self._chunks.append(chunk)
                     self._size += len(chunk)
                     waiter, self._waiter = self._waiter, None
