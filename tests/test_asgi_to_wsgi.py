@@ -1173,3 +1173,52 @@ def test_inline_requests_run_one_at_a_time() -> None:
         thread.join(BOUND_SECONDS)
     bridge.close()
     assert log == ["in", "out"] * 6
+
+
+# -- What outlives a request ------------------------------------------------------------------------------------------
+
+
+def test_receive_that_is_cancelled_leaves_nothing_behind(bridge: Bridge) -> None:
+    """Starlette's ``is_disconnected()`` cancels one at each look."""
+    waiting: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        for _ in range(3):
+            task = asyncio.ensure_future(receive())
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait((task,))
+            waiting.append(len(receive.__self__._receivers))
+        await hello(scope, receive, send)
+
+    assert call(bridge(app)) == HELLO
+    assert waiting == [0, 0, 0]
+
+
+class _Held:
+    """Something that a request has in its environ and its context."""
+
+
+_held: contextvars.ContextVar[_Held] = contextvars.ContextVar("_held")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("inline", [False, True], ids=["thread", "inline"])
+def test_request_that_is_over_is_held_by_nothing(inline: bool, method: str) -> None:
+    """DESIGN 8: neither its environ nor its context outlives it, though the bridge lives on."""
+    bridge = threaded(inline=inline)(hello)
+    over: list[weakref.ref[_Held]] = []
+
+    def request() -> None:
+        held = _Held()
+        over.append(weakref.ref(held))
+        _held.set(held)
+        call(bridge, {**environ_of(method), "held": held})
+
+    for _ in range(3):
+        contextvars.copy_context().run(request)
+    call(threaded()(hello))  # the loop thread has gone on since
+    gc.collect()
+    assert [reference() for reference in over] == [None] * 3
+    bridge.close()

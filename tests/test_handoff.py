@@ -259,6 +259,20 @@ def test_to_loop_gives_a_message_at_a_time(sizes: list[int], taken: list[list[in
     in_story(story)
 
 
+def test_to_loop_gives_last_chunks_a_message_at_a_time() -> None:
+    """Those that come with the end, too: or a large one would be joined with what is queued."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), MESSAGE_BYTES)
+        stream.put(b"queued")
+        stream.end([bytes(MESSAGE_BYTES), b"last"])
+        assert await bounded(stream.take()) == ([b"queued"], False)
+        assert await bounded(stream.take()) == ([bytes(MESSAGE_BYTES)], False)
+        assert await bounded(stream.take()) == ([b"last"], True)
+
+    in_story(story)
+
+
 @pytest.mark.parametrize("limit_chunks", [None, 4])
 def test_to_loop_has_a_full_writer_go_on_when_half_is_taken(parked: Parked, limit_chunks: int | None) -> None:
     """Not earlier, so that it does not wait for each message; nor later, so that the next are made meanwhile."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from a2wsgi import _engine
 from a2wsgi.asgi_to_wsgi import ASGIMiddleware
 from support.lockstep import Signal
 from support.wsgi_driver import Exchange, call
@@ -329,3 +331,19 @@ def test_uwsgi_without_threads_is_warned_of(monkeypatch: pytest.MonkeyPatch, cap
     (record,) = caplog.records
     assert "enable-threads" in record.getMessage()
     assert "inline=True" in record.getMessage()
+
+
+def test_bridge_that_is_dropped_after_its_loop_leaves_nothing_behind() -> None:
+    """A ``loop=`` that has ended before: nobody runs it, and the end of the process waits for nothing."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    bridge = ASGIMiddleware(hello, loop=loop, lifespan=False)
+    assert call(bridge).status == "200 OK"
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+    before = len(_engine._abandoned)
+    del bridge
+    gc.collect()
+    assert len(_engine._abandoned) == before

@@ -269,6 +269,54 @@ def test_message_that_a_pair_cannot_pass_is_the_apps_error(
         answer_with(asgi, messages, extensions)
 
 
+def test_message_of_an_extension_keeps_its_place_in_the_body(asgi: Callable[..., Any]) -> None:
+    """One that comes between two parts goes out before the second."""
+    push = {"type": "http.response.push", "path": "/style.css", "headers": []}
+    begun = {**BODY, "body": b"begun", "more_body": True}
+    taken = Signal("the first part is taken")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send(begun)
+        await taken.wait_in_task()
+        await send(push)
+        await send(BODY)
+
+    async def on_send(_: int, message: Any) -> None:
+        if message == begun:
+            taken.set()
+
+    client = Client(strict=False, on_send=on_send)
+    asgi_driver.call(asgi(Inner(app)), client, asgi_driver.http_scope(extensions=EXTENSIONS))
+    assert client.sent in ([START, begun, push, BODY], [START, {**begun, "body": b""}, begun, push, BODY])
+
+
+@pytest.mark.parametrize("kind", ["http.response.early_hint", "http.response.trailers"])
+def test_message_of_an_extension_that_is_not_taken_ends_the_request(asgi: Callable[..., Any], kind: str) -> None:
+    """A client that takes nothing is given up, and is sent nothing more."""
+    messages: list[Any] = {
+        "http.response.early_hint": [{"type": kind, "links": [b"</a>"]}, START, BODY],
+        "http.response.trailers": [{**START, "trailers": True}, BODY, *TRAILERS],
+    }[kind]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+
+    sent: list[str] = []
+
+    async def on_send(_: int, message: Any) -> None:
+        sent.append(message["type"])
+        if message["type"] == kind:
+            await asyncio.get_running_loop().create_future()
+
+    client = Client(strict=False, on_send=on_send)
+    pair = asgi(Inner(app), outer={"send_timeout": 0.05})
+    asgi_driver.call(pair, client, asgi_driver.http_scope(extensions=EXTENSIONS))
+    assert sent.index(kind) == len(sent) - 1
+    assert pair.statistics().stalled == 1
+
+
 def test_wsgi_status_that_asgi_middleware_changes_is_its_own(wsgi: Callable[..., Any]) -> None:
     """The app's reason belongs to the app's status."""
 
@@ -284,6 +332,18 @@ def test_wsgi_status_that_asgi_middleware_changes_is_its_own(wsgi: Callable[...,
     bridge = ASGIMiddleware(under(WSGIMiddleware(wsgi_hello)))
     assert wsgi_driver.call(bridge).status == "503 Service Unavailable"
     bridge.close()
+
+
+def test_wsgi_headers_that_are_read_once_keep_their_spelling(wsgi: Callable[..., Any]) -> None:
+    """PEP 3333 wants a list; the bridge takes any iterable."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        headers: Any = iter([("X-ABC", "1")])
+        start_response("200 Fine", headers)
+        return [b"x"]
+
+    response = wsgi_driver.call(wsgi(app))
+    assert (response.status, response.headers) == ("200 Fine", [("X-ABC", "1")])
 
 
 # -- Uploads ----------------------------------------------------------------------------------------------------------

@@ -1075,6 +1075,43 @@ def test_under_gevent_sync_code_runs_a_loop_of_its_own_amid_requests(inline: boo
     assert said.splitlines() == ["[1, 2]", "[1, 2]", "{b'xxxxxxxxxx'}"]
 
 
+@pytest.mark.parametrize("inline", [False, True], ids=["thread", "inline"])
+def test_under_gevent_a_new_thread_of_the_executor_runs_a_loop_of_its_own(inline: bool) -> None:
+    """It is a greenlet, which runs as soon as it is made; and one that goes on when the response has ended."""
+    pytest.importorskip("gevent")
+    program = """
+        import gevent.monkey
+        gevent.monkey.patch_all()
+        import asyncio, logging, sys, gevent
+        from support.wsgi_driver import call
+        from a2wsgi import ASGIMiddleware
+        logging.getLogger("asyncio").setLevel(logging.ERROR)  # its debug mode warns of a machine that is slow
+
+        async def own(name, seconds):
+            loop = asyncio.get_running_loop()
+            await asyncio.sleep(seconds)
+            print(name, loop is asyncio.get_running_loop())
+
+        def run(*args):
+            asyncio.run(own(*args))
+
+        async def app(scope, receive, send):
+            await asyncio.to_thread(run, "new thread", 0)
+            asyncio.get_running_loop().run_in_executor(None, run, "afterwards", 0.2)
+            await asyncio.sleep(0.02)
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"hello"})
+
+        bridge = ASGIMiddleware(app, lifespan=False, inline=sys.argv[1] == "True")
+        print(call(bridge).body.decode())
+        gevent.sleep(0.5)
+        run("server's", 0)
+        bridge.close()
+    """
+    said = python(program, str(inline), strict=True)
+    assert said.splitlines() == ["new thread True", "hello", "afterwards True", "server's True"]
+
+
 def test_under_gevent_the_only_greenlet_waits_for_the_loop_thread() -> None:
     """A loop thread that is slow to start is waited for, though gevent knows of nothing that could end the wait."""
     pytest.importorskip("gevent")

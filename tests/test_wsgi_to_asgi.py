@@ -1523,6 +1523,25 @@ def test_ignored_disconnect_sets_the_event_and_stops_nothing() -> None:
     assert response.messages == messages_of(200, [(b"content-length", b"12")], b"all the same")
 
 
+@pytest.mark.usefixtures("quick_timer")
+def test_ignored_disconnect_is_counted_once() -> None:
+    """Though ``send()``, too, says that the client has left."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        client.leave()
+        assert environ["a2wsgi.disconnected"].wait(BOUND_SECONDS)
+        return [b"all the same"]
+
+    async def on_send(_: int, __: Message) -> None:
+        raise ConnectionResetError("by peer")
+
+    client = Client(on_send=on_send)
+    bridge = WSGIMiddleware(app, ignore_disconnect=True)
+    call(bridge, client, fails=ConnectionResetError)
+    assert bridge.statistics().disconnected == 1
+
+
 @pytest.mark.parametrize("buffer_bytes", [65_536, 1])
 def test_ignored_disconnect_still_cuts_the_body(bridged: Bridged, buffer_bytes: int) -> None:
     """A truncated body raises, whatever is ignored."""

@@ -42,7 +42,8 @@ class Disconnection:
         self.from_asgi = False
         #: What an ASGI app further in has raised after its response was complete. Written by the worker thread.
         self.late_failure: BaseException | None = None
-        #: What it sends by extensions of ASGI, for the server, before its head. Written by its loop thread.
+        #: What it sends by extensions of ASGI, for the server: taken out and sent with the next part of the response.
+        #: Appended by its loop thread.
         self.messages: list[Message] = []
         #: The same, after its body; None if it has not said that there will be trailers.
         self.trailers: list[Message] | None = None

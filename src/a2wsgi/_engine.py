@@ -257,7 +257,8 @@ class Engine:
                 host.leave_host(self)
             else:
                 ending = host, threading.Event()
-                _abandoned.add(ending)
+                if host.trouble() is None:  # else nobody runs it, and nothing is to be waited for
+                    _abandoned.add(ending)
                 host.loop.call_soon_threadsafe(self._leave_soon, ending, context=contextvars.Context())
         except Exception:  # a loop that was closed, an app that fails to end: nobody is there to be told
             logger.debug("A bridge that was dropped did not end well", exc_info=True)

@@ -28,18 +28,25 @@ Assumes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import selectors
 import sys
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from _typeshed import FileDescriptorLike
 
-__all__ = ["Loop", "gevent_start_thread", "new_event_loop"]
+    #: What is kept for a thread: its running loop, and its hooks of asynchronous generators.
+    _Kept = tuple[asyncio.AbstractEventLoop | None, tuple[Any, Any]]
+
+__all__ = ["AmongGreenlets", "Loop", "gevent_start_thread", "new_event_loop"]
+
+
+_T = TypeVar("_T")
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -47,31 +54,52 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     # On Windows only that has subprocesses.
     if sys.platform == "win32" or not hasattr(asyncio.SelectorEventLoop, "_write_to_self"):
         return asyncio.new_event_loop()
-    return _among_greenlets() if gevent_start_thread() else Loop()
+    return AmongGreenlets() if gevent_start_thread() else Loop()
 
 
-def _among_greenlets() -> asyncio.AbstractEventLoop:
+class AmongGreenlets(asyncio.SelectorEventLoop):
     """A loop with gevent's selector, which lets the thread's other greenlets run; and to them it does not run.
 
     They may be an app's synchronous code, which gevent has put there in place of a thread. What asyncio keeps for a
     thread is kept for this greenlet: the running loop, and who is told of asynchronous generators. asyncio.run() in
     another greenlet would refuse to start else, or close the app's generators at its end.
     """
-    theirs: tuple[Any, Any] = None, (None, None)  # what the others had when this one came back
 
-    class Selector(selectors.DefaultSelector):  # gevent has patched it
-        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-            nonlocal theirs
-            ours = _swapped(theirs)
-            try:
-                return super().select(timeout)
-            finally:
-                theirs = _swapped(ours)
+    def __init__(self) -> None:
+        self._theirs: _Kept = None, (None, None)  # what the others had when this one came back
+        apart = self._apart
 
-    return asyncio.SelectorEventLoop(Selector())
+        class Selector(selectors.DefaultSelector):  # made now, of what gevent has put there
+            def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+                with apart():
+                    return super().select(timeout)
+
+        super().__init__(Selector())
+
+    @contextlib.contextmanager
+    def _apart(self) -> Generator[None, None, None]:
+        """What may let others run."""
+        ours = _swapped(self._theirs)
+        try:
+            yield
+        finally:
+            self._theirs = _swapped(ours)
+
+    def run_in_executor(self, executor: Any, func: Callable[..., _T], *args: Any) -> asyncio.Future[_T]:  # type: ignore[override]  # noqa: ANN401 - asyncio's has a type that Python 3.10 cannot spell
+        """See ``asyncio``. A new thread is a greenlet, which runs at once."""
+        with self._apart():
+            return super().run_in_executor(executor, func, *args)
+
+    def run_forever(self) -> None:
+        """See ``asyncio``. Others may have come and gone since it last ran."""
+        self._theirs = _swapped((None, (None, None)))
+        try:
+            super().run_forever()
+        finally:
+            _swapped(self._theirs)
 
 
-def _swapped(new: tuple[Any, Any]) -> tuple[Any, Any]:
+def _swapped(new: _Kept) -> _Kept:
     """Set the thread's running loop and its hooks of asynchronous generators, and return what they were."""
     old = asyncio._get_running_loop(), sys.get_asyncgen_hooks()  # noqa: SLF001 - public to authors of event loops
     asyncio._set_running_loop(new[0])  # noqa: SLF001 - as above
@@ -154,6 +182,12 @@ class Loop(asyncio.SelectorEventLoop):
         self._our_selector.rung.append((function, argument))
         self._write_to_self()
         return True
+
+    def run_forever(self) -> None:
+        """See ``asyncio``. What is due when it stops is done: it would keep its request until the loop runs again."""
+        super().run_forever()
+        if self._our_selector.due:
+            self._our_selector.run_due()
 
     def stop(self) -> None:
         """See ``asyncio``. May also be called by what `soon` calls."""

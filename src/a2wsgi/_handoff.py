@@ -6,7 +6,7 @@ Strategy
     anything is waited for, called back or copied. Whoever finds nothing to do leaves a *waiter* (a future of the loop)
     or a *gate* (a lock, for a thread) in the stream; whoever changes the stream takes it out, under the lock, and opens
     it, outside. So there is one wake-up for each time that somebody really waited, and none for a chunk that finds the
-    other side at work: it takes all that has gathered meanwhile in one go.
+    other side at work: it takes what has gathered meanwhile without waiting.
 
     To sleep and wake takes longer than to send 64 KiB. So where the reader finds nothing though a writer waited for it
     just before, the limit is doubled: the writer is to be awake again before the reader is through. Between ends that
@@ -209,6 +209,7 @@ class ToLoop(_Stream):
         with self._lock:
             if chunks is not None and self._stopped is None:
                 self._chunks += chunks
+                self._size += sum(map(len, chunks))
             self._ended = True
             if tell:
                 waiter, self._waiter = self._waiter, None

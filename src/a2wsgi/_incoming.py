@@ -8,11 +8,12 @@ Strategy
 Guarantees
     - ``receive()`` is never called twice at a time, nor after ``http.disconnect``: hypercorn would block for ever.
     - It is not called while the client waits for "100 Continue", which it would have the server send, unless the app
-      reads or the response has begun (RFC 9110 §10.1.1).
+      reads, the response has begun (RFC 9110 §10.1.1), or the body is to be spooled.
     - A server that repeats the end of the body for ever without waiting (aiohttp-asgi, tsuno) is asked once a tick.
     - A body that is not as long as its ``Content-Length``, or that ends in a disconnect, never looks complete.
-    - What is received and not yet read by the app is bounded: ``buffer_bytes`` and one message wait in the hand-off, as
-      much may have been taken from there at a time, and ``io.BufferedReader`` has a buffer of ``buffer_bytes``.
+    - What is received and not yet read by the app is bounded: ``buffer_bytes`` (`_handoff.PACE` times as many where the
+      app is the quicker one) and one message wait in the hand-off, as much may have been taken from it at a time, and
+      ``io.BufferedReader`` has a buffer of ``buffer_bytes``.
 
 Assumes
     All is called on the loop thread but ``ask`` of the stream, and `discard`, which the last to use the body calls.

@@ -25,13 +25,15 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import contextvars
+import importlib
 import logging
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from ._errors import BridgeError
-from ._event_loop import Loop, gevent_start_thread, new_event_loop
+from ._event_loop import AmongGreenlets, Loop, gevent_start_thread, new_event_loop
 from ._runtime import Doorbell, Host
 
 if TYPE_CHECKING:
@@ -184,6 +186,9 @@ class ThreadHost(Place):
             self._thread = threading.Thread(target=self._main, name="a2wsgi-loop", daemon=True)
             self._thread.start()
         else:
+            # gevent imports a part of itself where a thread makes its first hub. Two that do so at once, ours and this
+            # one, would wait for each other's locks for ever.
+            importlib.import_module("gevent").get_hub()
             start(self._main, ())
 
     def wait_ready(self) -> None:
@@ -269,16 +274,18 @@ class InlineHost(Place):
     One thread at a time does. Another that comes meanwhile waits for its turn.
     """
 
-    __slots__ = ("_closed", "_gate", "_sign", "_turn")
+    __slots__ = ("_closed", "_gate", "_hides", "_sign", "_turn")
 
     def __init__(self) -> None:
-        super().__init__(new_event_loop())
+        # In no request's context: the handle of its self-pipe would keep that for ever.
+        super().__init__(contextvars.Context().run(new_event_loop))
         if isinstance(self.loop, Loop):
             self.soon = self.loop.soon
         self.doorbell = _DirectBell(self)
         # Held by the thread that runs the loop, or touches what is on it; and by a request until its response begins.
         self._turn = threading.RLock()
         self._closed = False
+        self._hides = isinstance(self.loop, AmongGreenlets)  # by itself what else runs in the thread
         self._gate: _InlineGate | None = None  # at which the thread that runs the loop waits
         self._sign: asyncio.TimerHandle | None = None
 
@@ -299,14 +306,17 @@ class InlineHost(Place):
         """Run the loop until ``gate`` is open, or for ``seconds``, or for a while: whoever waits is to look around."""
         with self._turn:
             loop = self.loop
-            timer = loop.call_later(seconds, gate.give_up) if 0 <= seconds < self.sign_seconds else None
+            timer = None
+            if 0 <= seconds < self.sign_seconds:
+                timer = loop.call_later(seconds, gate.give_up, context=self._context)
             if self._sign is None:  # one for many waits: to set it for each would cost more than most take
-                self._sign = loop.call_later(self.sign_seconds, self._give_sign)
+                self._sign = loop.call_later(self.sign_seconds, self._give_sign, context=self._context)
             outer_gate, self._gate = self._gate, gate
             gate.expired = False
-            outer = asyncio._get_running_loop()  # noqa: SLF001 - as in _outside_any_loop(), without its price
+            # gunicorn's tornado worker calls us on a thread whose loop is running.
+            outer = None if self._hides else asyncio._get_running_loop()  # noqa: SLF001 - as in _outside_any_loop()
             try:
-                if outer is not None:  # gunicorn's tornado worker calls us on a thread whose loop is running
+                if outer is not None:
                     asyncio._set_running_loop(None)  # noqa: SLF001 - as above
                 while gate.closed and not gate.expired:
                     loop.run_forever()

@@ -215,7 +215,7 @@ class Host(Runtime):
     """A loop that does not call us but is called: a `Runtime` that knows where a calling thread waits for it.
 
     Attributes:
-        sign_seconds: How often a thread that waits asks after `trouble`; less than 0 is never.
+        sign_seconds: How often a thread that waits asks after `trouble`.
         wakes_late: Whether even the last word to a thread is best said by `soon`.
     """
 

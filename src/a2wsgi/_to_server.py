@@ -172,7 +172,7 @@ class ToServer(ToThread):
                 timeout = deadline - time.monotonic()
                 if timeout <= 0:
                     break
-                timeout = min(timeout, sign) if sign > 0 else timeout
+                timeout = min(timeout, sign)
             if not gate.acquire(timeout=timeout) and self._host.trouble() is not None:
                 break
         with self._lock:

@@ -473,7 +473,12 @@ class _Request:
                 self._stream.ask()
             waiter = self._host.create_future()
             self._receivers.append(waiter)
-            await waiter
+            try:
+                await waiter
+            except BaseException:  # cancelled: who looks for the disconnect at each step does so each time
+                with contextlib.suppress(ValueError):  # it was woken at the same moment
+                    self._receivers.remove(waiter)
+                raise
 
     # -- The app runs: the loop thread --------------------------------------------------------------------------------
 
@@ -651,7 +656,8 @@ class _Request:
         """Call ``function`` unless the app ends before. One at a time."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._host.loop.call_later(seconds, function)
+        # In an empty context: a timer that is cancelled would keep the request's until its time.
+        self._timer = self._host.loop.call_later(seconds, function, context=contextvars.Context())
 
     def give_up(self, error: BaseException) -> None:
         """See `Running`: the bridge is closed, or its loop ends."""

@@ -9,7 +9,7 @@ A request, from top to bottom (`_Request`, read downwards):
    within a tenth of a second never has that task.
 3. *Worker thread.* The app, its iterable and its ``close()`` run in one copy of the request's context. What they write
    is queued in a hand-off; they wait only where it is full.
-4. *Loop thread.* What is queued is sent, joined into one message a wake-up.
+4. *Loop thread.* What is queued is sent, joined into messages of 64 KiB at most; a longer chunk is one by itself.
 5. *Endings.* Exactly one is decided, on the loop thread: the response was finished, the app failed, the client left, or
    one of those in `_Ending`. It wakes whoever waits, on both sides.
 
@@ -598,8 +598,10 @@ class _Request:
                 exc_info = None  # PEP 3333, "Error Handling": no circular reference through the traceback
         elif self._head is not None:
             raise second_head()
-        self._head = head = response_head_from_wsgi(status, headers)
         nested = "wsgi_environ" in self._scope and is_of_server(self._scope["wsgi_environ"])
+        if nested and type(headers) is not list:
+            headers = list(headers)  # read twice
+        self._head = head = response_head_from_wsgi(status, headers)
         if nested and not self._disconnected.from_asgi:
             self._said = status, [name for name, _ in headers]
         if head.dropped:
@@ -717,12 +719,12 @@ class _Request:
         """Send what is queued, the head first, and the end if this is it."""
         failed = self._failure is not None
         begins = not self._head_sent
+        head = self._head
+        if head is None or (begins and (not self._committed or (failed and not chunks))):
+            return  # the app failed before it had anything to say: the server answers
+        if self._disconnected.messages and not await self._send_passed_on(self._disconnected.messages):
+            return
         if begins:
-            head = self._head
-            if head is None or not self._committed or (failed and not chunks):
-                return  # the app failed before it had anything to say: the server answers
-            for message in self._disconnected.messages:
-                await self._send_message(message)
             self._head_sent = True
             await self._send_message(self._head_message(head, chunks, whole=ended and not failed))
             if self._ending is not None:
@@ -733,8 +735,8 @@ class _Request:
         if ended and not failed:
             self._incoming.response_ends()
             await self._send_message({"type": "http.response.body", "body": body, "more_body": False})
-            for message in self._disconnected.trailers or ():
-                await self._send_message(message)
+            if self._disconnected.trailers:
+                await self._send_passed_on(self._disconnected.trailers)
             self._ending = self._ending or _Ending.FINISHED
         elif body or (begins and self._remaining != 0 and not failed):
             # granian and daphne keep a head until a part of the body follows, be it empty.
@@ -760,6 +762,15 @@ class _Request:
             start["a2wsgi.said"] = self._said
         return start
 
+    async def _send_passed_on(self, messages: list[Message]) -> bool:
+        """Send what an app behind another bridge has sent by extensions so far. Whether the request goes on.
+
+        Nothing after an ending: it interrupts one ``send()``, and nobody would interrupt the next.
+        """
+        while messages and self._ending is None:
+            await self._send_message(messages.pop(0))
+        return self._ending is None
+
     async def _send_message(self, message: Message) -> None:
         """Call the server's send(), so that the timer sees how long it takes and an ending can interrupt it."""
         self._sends += 1
@@ -768,7 +779,8 @@ class _Request:
         except BaseException as error:
             # An ending has interrupted it: that is decided, and the caller looks at it.
             if not (self._interruption.fired and self._interruption.is_ours()):
-                if isinstance(error, OSError):  # ASGI HTTP 2.4, "Disconnected Client - send() exception"
+                if isinstance(error, OSError) and not self._disconnected.is_set():  # else it is counted already
+                    # ASGI HTTP 2.4, "Disconnected Client - send() exception"
                     self._shared.disconnected += 1
                 raise
         else:
