@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import pydoc
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -370,7 +371,8 @@ def test_class_shows_its_options(bridge: type, options: str) -> None:
     """To `inspect` and to ``help()``, though it takes either kind of app."""
     assert signature_of(bridge) == options
     assert signature_of(type("Plain", (bridge,), {})) == options
-    assert f" |  {bridge.__name__}(app: " in pydoc.plain(pydoc.render_doc(bridge))
+    # Python 3.13 breaks a long signature into lines.
+    assert re.search(rf"\|  {bridge.__name__}\([\s|]*app: ", pydoc.plain(pydoc.render_doc(bridge)))
 
 
 def test_subclass_and_instance_show_a_signature_of_their_own() -> None:
