@@ -1087,25 +1087,34 @@ def test_under_gevent_a_new_thread_of_the_executor_runs_a_loop_of_its_own(inline
         from a2wsgi import ASGIMiddleware
         logging.getLogger("asyncio").setLevel(logging.ERROR)  # its debug mode warns of a machine that is slow
 
-        async def own(name, seconds):
-            loop = asyncio.get_running_loop()
-            await asyncio.sleep(seconds)
-            print(name, loop is asyncio.get_running_loop())
+        begun, answered, ended = [], [], []
 
-        def run(*args):
-            asyncio.run(own(*args))
+        async def own(name, *, outlast):
+            loop = asyncio.get_running_loop()
+            begun.append(name)
+            await asyncio.sleep(0)
+            while outlast and not answered:
+                await asyncio.sleep(0.001)  # a look now and then: an event would belong to one hub of gevent's
+            print(name, loop is asyncio.get_running_loop())
+            ended.append(name)
+
+        def run(name, outlast=False):
+            asyncio.run(own(name, outlast=outlast))
 
         async def app(scope, receive, send):
-            await asyncio.to_thread(run, "new thread", 0)
-            asyncio.get_running_loop().run_in_executor(None, run, "afterwards", 0.2)
-            await asyncio.sleep(0.02)
+            await asyncio.to_thread(run, "new thread")
+            asyncio.get_running_loop().run_in_executor(None, run, "afterwards", True)
+            while len(begun) < 2:
+                await asyncio.sleep(0.001)  # as above
             await send({"type": "http.response.start", "status": 200})
             await send({"type": "http.response.body", "body": b"hello"})
 
         bridge = ASGIMiddleware(app, lifespan=False, inline=sys.argv[1] == "True")
-        print(call(bridge).body.decode())
-        gevent.sleep(0.5)
-        run("server's", 0)
+        print(call(bridge).body.decode(), flush=True)
+        answered.append(True)
+        while len(ended) < 2:
+            gevent.sleep(0.001)  # as above
+        run("server's")
         bridge.close()
     """
     said = python(program, str(inline), strict=True)
