@@ -54,13 +54,13 @@ class Parked:
 @pytest.fixture
 def parked(monkeypatch: pytest.MonkeyPatch) -> Parked:
     """Tells when a thread parks."""
-    parked, original = Parked(), _handoff._Stream._pass
+    parked, original = Parked(), _handoff.Stream._pass
 
-    def pass_(stream: _handoff._Stream, gate: threading.Lock) -> None:
+    def pass_(stream: _handoff.Stream, gate: threading.Lock) -> None:
         parked.note()
         original(stream, gate)
 
-    monkeypatch.setattr(_handoff._Stream, "_pass", pass_)
+    monkeypatch.setattr(_handoff.Stream, "_pass", pass_)
     return parked
 
 

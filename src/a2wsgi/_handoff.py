@@ -68,7 +68,7 @@ def _after_end() -> AppProtocolError:
     )
 
 
-class _Stream:
+class Stream:
     """What both directions share: the chunks, and how each end ended."""
 
     __slots__ = (
@@ -154,7 +154,7 @@ class _Stream:
                 return
 
 
-class ToLoop(_Stream):
+class ToLoop(Stream):
     """Chunks from one thread to one coroutine.
 
     Args:
@@ -302,7 +302,7 @@ class ToLoop(_Stream):
             await waiter
 
 
-class ToThread(_Stream):
+class ToThread(Stream):
     """Chunks from one loop to one thread.
 
     Args:

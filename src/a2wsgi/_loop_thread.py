@@ -281,9 +281,9 @@ class InlineHost(Place):
         super().__init__(contextvars.Context().run(new_event_loop))
         if isinstance(self.loop, Loop):
             self.soon = self.loop.soon
-        self.doorbell = _DirectBell(self)
         # Held by the thread that runs the loop, or touches what is on it; and by a request until its response begins.
         self._turn = threading.RLock()
+        self.doorbell = _DirectBell(self.loop, self._turn)
         self._closed = False
         self._hides = isinstance(self.loop, AmongGreenlets)  # by itself what else runs in the thread
         self._gate: _InlineGate | None = None  # at which the thread that runs the loop waits
@@ -339,11 +339,6 @@ class InlineHost(Place):
             for _ in range(ROUNDS):
                 self.loop.call_soon(self.loop.stop)
                 self.loop.run_forever()
-
-    def touch(self, function: Callable[[Any], object], argument: Any) -> None:  # noqa: ANN401 - as Doorbell.ring
-        """Call ``function(argument)`` when no other thread runs the loop."""
-        with self._turn:
-            function(argument)
 
     def run(self, make: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """See `Place`."""
@@ -404,17 +399,18 @@ class _OwnBell(Doorbell):
 class _DirectBell(Doorbell):
     """A doorbell for a loop that nobody runs just now: what is rung is called at once."""
 
-    __slots__ = ("_host",)
+    __slots__ = ("_turn",)
 
-    def __init__(self, host: InlineHost) -> None:
-        super().__init__(host.loop)
-        self._host = host
+    def __init__(self, loop: asyncio.AbstractEventLoop, turn: threading.RLock) -> None:
+        super().__init__(loop)
+        self._turn = turn
 
     def ring(self, function: Callable[[Any], object], argument: Any) -> bool:  # noqa: ANN401 - as Doorbell's
         """See `Doorbell`."""
         if self.loop.is_closed():
             return False
-        self._host.touch(function, argument)
+        with self._turn:
+            function(argument)
         return True
 
 

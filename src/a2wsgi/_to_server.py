@@ -1,13 +1,16 @@
 """A hand-off from one event loop to a server thread, which is the only place where that thread waits.
 
 Strategy
-    A `ToThread` for the response, with two more things for the thread to wait for: the loop may ask it to read a part
-    of the request's body, and the loop may be through with the request. Where the thread waits is the host's business:
-    at a lock or, where there is no other thread, by running the loop itself (see `_loop_thread`).
+    A stream for the response, with two more things for the thread to wait for: the loop may ask it to read a part of
+    the request's body, and the loop may be through with the request. Where the thread waits is the host's business: at
+    a lock or, where there is no other thread, by running the loop itself (see `_loop_thread`).
+
+    What the app sends in one step of the loop is gathered without a lock, and handed over when the step ends, or when
+    the queue is full: so a step costs the lock and the thread's wake-up once, however many chunks it sends.
 
 Guarantees
     - Those of `_handoff`. Besides, what is queued is delivered before the thread is asked for anything.
-    - The thread is woken after the app's current step, so it finds whole what that step sent.
+    - The thread finds whole what a step has sent.
     - A thread that waits is told of a loop that has ended, and of a client that has left, if the server can tell.
 
 Assumes
@@ -19,7 +22,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ._handoff import ToThread
+from ._handoff import Stream
 from ._runtime import wake_all
 
 if TYPE_CHECKING:
@@ -32,21 +35,40 @@ if TYPE_CHECKING:
 __all__ = ["ToServer"]
 
 
-class ToServer(ToThread):
-    """`ToThread` for a server thread, which is not only told of chunks but also asked for the request's body.
+class ToServer(Stream):
+    """Chunks from one loop to a server thread, which is also asked for the request's body.
 
     Args:
         host: The loop that writes; where the thread waits is its business.
         limit: How many bytes may be queued before `room` waits.
     """
 
-    __slots__ = ("_asked", "_flush_due", "_host", "_left", "_room_waiters", "hang_up", "hung_up")
+    __slots__ = (
+        "_asked",
+        "_asking",
+        "_flush_due",
+        "_gathered",
+        "_host",
+        "_last_given",
+        "_leaving",
+        "_left",
+        "_room_waiters",
+        "_unused",
+        "hang_up",
+        "hung_up",
+    )
 
     def __init__(self, host: Host, limit: int) -> None:
         super().__init__(host, limit)
         self._host = host
-        self._flush_due = False  # the loop thread alone uses it
-        # Guarded by _lock, as all of _Stream's.
+        # The loop thread alone uses these: what `flush` is to hand over.
+        self._flush_due = False
+        self._gathered: list[bytes] = []
+        self._unused = limit  # of its bytes, as far as the loop knows: the thread may have made more room meanwhile
+        self._last_given = False
+        self._asking = False
+        self._leaving = False
+        # Guarded by _lock, as all of Stream's.
         self._asked = False  # the loop wants a part of the request's body
         self._left = False  # the loop is through with the request
         self._room_waiters: list[asyncio.Future[None]] = []
@@ -56,50 +78,66 @@ class ToServer(ToThread):
 
     # -- the loop thread ------------------------------------------------------------------------------------------
 
-    def give(self, chunk: bytes, *, last: bool = False) -> bool:
-        """`put`, `end` if this is the last, and `flush_soon`, in one. Never waits.
+    def give(self, chunk: bytes) -> bool:
+        """Queue ``chunk``, which may be empty. Never waits.
 
         Returns:
             Whether `room` is to be waited for.
         """
-        with self._lock:
-            if chunk and self._stopped is None:
-                self._chunks.append(chunk)
-                self._size += len(chunk)
-            self._ended = last
-            full = self._size >= self._limit and not last
+        self._gathered.append(chunk)
+        self._unused -= len(chunk)
         if not self._flush_due:
             self._flush_due = True
-            self._host.soon(self._flush_now)
-        return full
+            self._host.soon(self._flush_if_due)
+        return self._unused <= 0
 
-    def flush_soon(self) -> None:
-        """`flush`, once the app's current step is over: what that queues, the thread then finds whole."""
-        if not self._flush_due:
-            self._flush_due = True
-            self._host.soon(self._flush_now)
-
-    def _flush_now(self) -> None:
-        self._flush_due = False
-        self.flush()
+    def end(self, chunk: bytes) -> None:
+        """Queue the last chunk, if it is not empty. Never waits."""
+        if chunk:
+            self._gathered.append(chunk)
+        self._last_given = True
+        self._flush_soon()
 
     def ask(self) -> None:
         """Have the thread fetch a part of the request's body, once it has delivered what is queued."""
-        with self._lock:
-            self._asked = True
-        self.flush_soon()
+        self._asking = True
+        self._flush_soon()
 
     def leave(self) -> None:
-        """Say that the loop is through with the request, and wake the thread. Last call of the loop."""
-        gate = None
+        """Say that the loop is through with the request. Last call of the loop."""
+        self._leaving = True
+        if self._host.wakes_late:
+            self._flush_soon()
+        else:
+            self.flush()
+
+    def _flush_soon(self) -> None:
+        if not self._flush_due:
+            self._flush_due = True
+            self._host.soon(self._flush_if_due)
+
+    def _flush_if_due(self) -> None:
+        if self._flush_due:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand over what was gathered, and wake the thread."""
+        self._flush_due = False
         with self._lock:
-            self._ended = self._left = True
-            if not self._host.wakes_late:
-                gate, self._gate = self._gate, None
+            if self._stopped is None:
+                self._chunks += self._gathered
+                self._size += sum(map(len, self._gathered))
+            if self._leaving:
+                self._ended = self._left = True
+            elif self._last_given:
+                self._ended = True
+            self._asked = self._asked or self._asking
+            self._unused = self._limit - self._size
+            gate, self._gate = self._gate, None
+        self._gathered = []
+        self._asking = False
         if gate is not None:
             gate.release()
-        elif self._host.wakes_late:
-            self.flush_soon()
 
     async def room(self) -> None:
         """Wait until fewer than ``limit`` bytes are queued, or the stream is stopped. Any number of tasks may.
@@ -107,15 +145,18 @@ class ToServer(ToThread):
         Cancellation: nothing changes.
         """
         while True:
+            if self._gathered:
+                self.flush()
             with self._lock:
                 if not self._chunks or self._size < self._limit or self._stopped is not None:
+                    self._unused = self._limit - self._size
                     return
                 waiter = self._runtime.create_future()
                 self._room_waiters.append(waiter)
             await waiter
 
     def stop(self, error: Callable[[], BaseException]) -> None:
-        """As `ToThread.stop`."""
+        """As `Stream.stop`."""
         super().stop(error)
         waiters, self._room_waiters = self._room_waiters, []
         wake_all(waiters)

@@ -41,6 +41,7 @@ _HOST = re.compile(r"([^:\s/@,]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
 # How a Unix socket's name begins, and a host's never: a path, an abstract name, the usual spelling of the latter.
 _SOCKET = ("/", "\0", "@")
 
+_PORT_DIGITS = len("65535")
 _PORTS = {"http": "80", "https": "443"}
 # PEP 3333, "environ Variables": wsgi.url_scheme is http or https, also of a WebSocket's handshake.
 _URL_SCHEMES = {"ws": "http", "wss": "https"}
@@ -428,7 +429,7 @@ def _asgi_server(name: str | None, port: object) -> tuple[str, int | None] | Non
 def _port(port: object) -> int:
     """Return a port as a number; 0 for what is none: ``""``, ``None``, a path, waitress's ``"None"``."""
     if isinstance(port, str):
-        return int(port) if port.isdecimal() and len(port) <= len("65535") else 0
+        return int(port) if len(port) <= _PORT_DIGITS and port.isdecimal() else 0
     return port if isinstance(port, int) else 0
 
 

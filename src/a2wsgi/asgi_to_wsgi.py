@@ -148,7 +148,7 @@ class _ASGIBridge:
             return _bad_request(start_response)
         # ASGI Lifespan 2.0, "Lifespan State": a shallow copy for each request. A bridge further out may have one too.
         scope["state"] = {**(scope.get("state") or {}), **self._engine.state}
-        request = _Request(self._plan, host, scope, body)
+        request = _Request(self._plan, host, environ, scope, body)
         turn = host.turn
         if turn is None:
             return request.answer(start_response)
@@ -327,6 +327,7 @@ class _Request:
         "_body",
         "_complete",
         "_context",
+        "_environ",
         "_failure",
         "_gone",
         "_head",
@@ -337,7 +338,9 @@ class _Request:
         "_missing",
         "_nested",
         "_no_body",
+        "_outer",
         "_over",
+        "_plain",
         "_plan",
         "_receivers",
         "_scope",
@@ -348,9 +351,12 @@ class _Request:
         "task",
     )
 
-    def __init__(self, plan: _Plan, host: Place, scope: Scope, body: RequestBody) -> None:
+    def __init__(self, plan: _Plan, host: Place, environ: Environ, scope: Scope, body: RequestBody) -> None:
         self._plan = plan
         self._host = host
+        self._environ = environ
+        outer = environ.get("a2wsgi.disconnected")
+        self._outer = outer if isinstance(outer, Disconnection) else None  # that of a bridge further out
         self._scope = scope
         self._method: str = scope["method"]
         self._body = body  # the server thread alone uses it
@@ -366,6 +372,7 @@ class _Request:
         self._no_body = False  # the response must not have one (RFC 9110 §6.4.1)
         self._left_out = 0  # how many bytes of one the app has sent all the same
         self._missing: int | None = None  # how many bytes of its Content-Length the body lacks; None without one
+        self._plain = False  # the head is sent, and of a body of any length all but the last part needs no second look
         self._announced: list[Message] | None = None  # where the app's trailers go, once its body is over
         self._trailers: list[Message] | None = None  # the same, from then on
         self._complete = False  # the app has sent its last message
@@ -382,11 +389,10 @@ class _Request:
         """Run the app until its response begins, and give that to the server."""
         if not self._host.doorbell.ring(_Request._begin, self):
             raise self._host.trouble() or closed_error()
-        outer = self._outer()
-        if outer is not None:  # it ends the request, and needs to know more than PEP 3333 has words for
-            outer.tell(self._outer_gave_up)
-            outer.from_asgi = True
-        self._stream.hang_up = functools.partial(has_hung_up, self._scope.get("wsgi_environ", {}))
+        if self._outer is not None:  # it ends the request, and needs to know more than PEP 3333 has words for
+            self._outer.tell(self._outer_gave_up)
+            self._outer.from_asgi = True
+        self._stream.hang_up = functools.partial(has_hung_up, self._environ)
         try:
             chunks, ended = self.next_chunks()
             head = self._head
@@ -419,9 +425,11 @@ class _Request:
         body = b"".join(chunks)
         # RFC 9110 §9.3.2: to HEAD, the length that GET would be told; unless it was left away, as nobody can tell.
         length = len(body) if not self._no_body else self._left_out if not no_body("", head.code) else 0
-        # Between two bridges it is left to the server, as without them.
-        nested = self._nested or self._has_asgi_server()
-        if head.content_length is None and (length or not self._no_body) and not nested:
+        if (
+            head.content_length is None
+            and (length or not self._no_body)
+            and not (self._nested or self._has_asgi_server())  # between two bridges the server gives it, as without them
+        ):
             head.headers.append(("Content-Length", str(length)))
         write = start_response(head.status, head.headers)
         if not self._over and not body and callable(write):
@@ -499,19 +507,28 @@ class _Request:
             InvalidHeader: As above.
             ClientDisconnected: Nobody takes the response any more. Stop.
         """
-        if self._gone is not None:
-            raise await self._send_fails() from self._gone
-        if self._complete:
-            return  # ASGI HTTP 2.5, "Response Body": "any further messages on the channel will be ignored"
         try:
             kind = message["type"]
         except (KeyError, TypeError):
-            raise faults.unknown(None) from None
-        if kind == "http.response.start":
+            kind = None
+        if self._plain and kind == "http.response.body" and message.get("more_body"):
+            body = message.get("body", b"")
+            if type(body) is not bytes:
+                body = faults.as_bytes(body)
+            full = bool(body) and self._stream.give(body)
+        elif self._gone is not None:
+            raise await self._send_fails() from self._gone
+        elif self._complete:
+            return  # ASGI HTTP 2.5, "Response Body": "any further messages on the channel will be ignored"
+        elif kind == "http.response.body":
+            full = self._take_body(message)
+        elif kind == "http.response.start":
             self._take_head(message)
-        elif kind != "http.response.body":
+            return
+        else:
             self._pass_on(kind, message)
-        elif self._take_body(message):
+            return
+        if full:
             await self._stream.room()
             if self._gone is not None:
                 raise await self._send_fails() from self._gone
@@ -547,12 +564,12 @@ class _Request:
             self._set_timer(self._plan.grace_timeout, self._cut)
         else:
             self._missing = head.content_length
-        outer = self._outer() if message.get("trailers") else None
+        outer = self._outer if message.get("trailers") else None
         if outer is not None and "http.response.trailers" in self._scope["extensions"]:
             self._announced = outer.trailers = []
         self._head = head
-        self._stream.put(b"")  # wakes the server thread, and is what it gives the server to flush the head with
-        self._stream.flush_soon()
+        self._plain = self._missing is None and not self._no_body
+        self._stream.give(b"")  # wakes the server thread, and is what it gives the server to flush the head with
 
     def _take_body(self, message: Message) -> bool:
         """Queue a part of the body. Whether that fills the queue."""
@@ -563,7 +580,7 @@ class _Request:
         body = message.get("body", b"")
         if type(body) is not bytes:
             body = faults.as_bytes(body)
-        last = not message.get("more_body", False)
+        last = not message.get("more_body")
         if self._missing is not None:
             if last and len(body) < self._missing:
                 raise faults.too_short(self._missing - len(body))
@@ -571,19 +588,24 @@ class _Request:
             self._missing -= len(body)
         if self._no_body:
             self._left_out += len(body)
+        if last:
+            self._plain = False
         if last and self._announced is not None:
             last, self._trailers = False, self._announced
         if last:
             self._complete = True
             if self._receivers:
                 self._wake_receivers()
-        if last or (body and not self._no_body):
-            return self._stream.give(b"" if self._no_body else body, last=last)
-        return False
+        if self._no_body:
+            body = b""
+        if last:
+            self._stream.end(body)
+            return False
+        return bool(body) and self._stream.give(body)
 
     def _pass_on(self, kind: str, message: Message) -> None:
         """Give a message that WSGI has no word for to a bridge further out, if its ASGI server offers to take it."""
-        outer = self._outer() if kind in PASSED_ON and kind in self._scope["extensions"] else None
+        outer = self._outer if kind in PASSED_ON and kind in self._scope["extensions"] else None
         messages = outer.messages if outer is not None else None
         if outer is not None and kind == "http.response.trailers":
             messages = self._trailers  # None before its body is over, and without word of them in its head
@@ -593,7 +615,7 @@ class _Request:
         if messages is self._trailers and not message.get("more_trailers", False):
             self._complete = True
             self._wake_receivers()
-            self._stream.give(b"", last=True)
+            self._stream.end(b"")
 
     # -- Endings: the loop thread -------------------------------------------------------------------------------------
 
@@ -648,7 +670,7 @@ class _Request:
         if not self._complete:
             self._gone = ClientDisconnected("a response without a body was sent")
             self._complete = True
-            self._stream.give(b"", last=True)
+            self._stream.end(b"")
             self._wake_receivers()
             self._set_timer(self._plan.grace_timeout, self._cancel)
 
@@ -666,6 +688,7 @@ class _Request:
 
     def _lose_client(self, error: BaseException) -> None:
         self._gone = error
+        self._plain = False
         self._listened = bool(self._receivers)
         self._stream.stop(lambda: error)
         self._wake_receivers()
@@ -717,20 +740,13 @@ class _Request:
             self._host.doorbell.ring(_Request._give_up_background, self)
             self._host.see_out(self._stream, 0)
         elif self._failure is not None:
-            outer = self._outer()
-            if outer is not None:
-                outer.late_failure = self._failure
+            if self._outer is not None:
+                self._outer.late_failure = self._failure
             self.raise_failure()
-
-    def _outer(self) -> Disconnection | None:
-        """That of a bridge further out."""
-        outer = self._scope.get("wsgi_environ", {}).get("a2wsgi.disconnected")
-        return outer if isinstance(outer, Disconnection) else None
 
     def _has_asgi_server(self) -> bool:
         """Whether the bridge further out is the outermost, and so under an ASGI server."""
-        scope = self._scope.get("wsgi_environ", {}).get("asgi.scope", ())
-        return self._outer() is not None and "wsgi_environ" not in scope
+        return self._outer is not None and "wsgi_environ" not in self._environ.get("asgi.scope", ())
 
     def leave(self, reason: str) -> None:
         """Tell the loop that the server takes nothing more."""

@@ -31,7 +31,7 @@ def here() -> Runtime:
     return Runtime(asyncio.get_running_loop())
 
 
-def hook(stream: _handoff._Stream) -> HookedLock:
+def hook(stream: _handoff.Stream) -> HookedLock:
     """Give a stream a lock that calls what is left in it."""
     lock = HookedLock()
     stream._lock = lock  # type: ignore[assignment]  # a lock but for its type
