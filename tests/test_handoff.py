@@ -118,7 +118,7 @@ def test_to_loop_gives_all_that_is_queued_in_order() -> None:
         (lambda stream: stream.put(b"a"), ([b"a"], False)),
         (lambda stream: stream.end(), ([], True)),
         (lambda stream: stream.end([b"a", b"b"]), ([b"a", b"b"], True)),
-        (lambda stream: stream.leave(), ([], True)),
+        (lambda stream: stream.end(leaves=True), ([], True)),
     ],
     ids=["put", "end", "end with chunks", "leave"],
 )
@@ -146,16 +146,14 @@ def test_to_loop_end_queues_its_chunks_whatever_room_there_is() -> None:
     in_story(story)
 
 
-def test_to_loop_end_without_a_word_is_told_by_leave() -> None:
-    """``end(tell=False)`` and `leave` are one wake-up together."""
+def test_to_loop_end_and_leaving_are_one_wake_up() -> None:
+    """A thread that leaves with its last chunks wakes the loop once."""
 
     async def story() -> None:
         runtime = here()
         bell, stream = Bell(runtime), ToLoop(runtime, 100)
         taking = await waiting(stream.take())
-        stream.end([b"a"], tell=False)
-        assert bell.rings == 0
-        stream.leave()
+        stream.end([b"a"], leaves=True)
         assert bell.rings == 1
         assert await bounded(taking) == ([b"a"], True)
         assert stream.left
@@ -177,7 +175,7 @@ def test_to_loop_rings_once_for_each_wait() -> None:
         for _ in range(3):
             stream.put(b"b")
         stream.end()
-        stream.leave()
+        stream.end(leaves=True)
         assert bell.rings == 1
         assert await bounded(taking) == ([b"b", b"b", b"b"], True)
 
@@ -469,7 +467,7 @@ def test_to_loop_wait_left_waits_for_leave_and_not_for_the_end() -> None:
         await asyncio.sleep(0)
         assert not waiter.done()
         states = [stream.left]
-        await in_thread(stream.leave).result_in_task()
+        await in_thread(lambda: stream.end(leaves=True)).result_in_task()
         await bounded(waiter)
         states.append(stream.left)
         assert states == [False, True]
@@ -507,7 +505,7 @@ def test_to_loop_cancelled_wait_left_may_wait_again() -> None:
         with pytest.raises(asyncio.CancelledError):
             await waiter
         waiter = await waiting(stream.wait_left())
-        stream.leave()
+        stream.end(leaves=True)
         await bounded(waiter)
 
     in_story(story)

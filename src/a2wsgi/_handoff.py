@@ -198,28 +198,19 @@ class ToLoop(Stream):
         if waiter is not None:
             self._runtime.doorbell.ring(wake, waiter)
 
-    def end(self, chunks: list[bytes] | None = None, *, tell: bool = True) -> None:
+    def end(self, chunks: list[bytes] | None = None, *, leaves: bool = False) -> None:
         """Say that no chunk follows, after these last ones, which are queued whatever room there is. Never waits.
 
         Args:
             chunks: The last chunks, for a writer that has the whole in hand.
-            tell: Wake the loop now. A thread that leaves at once does not: one wake-up, by `leave`, serves both.
+            leaves: Say, too, that the thread is through with the request. It says so once, by its last call.
         """
-        waiter = None
         with self._lock:
             if chunks is not None and self._stopped is None:
                 self._chunks += chunks
                 self._size += sum(map(len, chunks))
             self._ended = True
-            if tell:
-                waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            self._runtime.doorbell.ring(wake, waiter)
-
-    def leave(self) -> None:
-        """Say that the thread is through with the request. Never waits. Last call of the thread."""
-        with self._lock:
-            self._ended = self._left = True
+            self._left = leaves
             waiter, self._waiter = self._waiter, None
         if waiter is not None:
             self._runtime.doorbell.ring(wake, waiter)

@@ -179,19 +179,23 @@ class Incoming:
 
     async def _next_chunk(self) -> bytes:
         """The next piece of the body, as `_accept` has it."""
-        chunk = self._accept(await self._next_message())
+        try:
+            message = await self._receive()
+        except OSError as error:
+            raise self._lost(error)  # noqa: B904 - its own cause
+        chunk = self._accept(message)
         if not chunk and self._left:
             await self._runtime.go_round()  # a server that says nothing, again and again, must not hold the loop
         return chunk
 
-    async def _next_message(self) -> Message:
-        try:
-            return await self._receive()
-        except TimeoutError:
-            raise  # an OSError, too; but a middleware's, which bounds the upload and is to have it back
-        except OSError as error:  # aiohttp-asgi tells so that it lost the client
-            self._hear_no_more()
-            raise ClientDisconnected(f"receive() raised {error!r}") from error
+    def _lost(self, error: OSError) -> OSError:
+        """What to raise for what ``receive()`` raised: aiohttp-asgi tells so that it lost the client."""
+        if isinstance(error, TimeoutError):
+            return error  # a middleware's, which bounds the upload and is to have it back
+        self._hear_no_more()
+        lost = ClientDisconnected(f"receive() raised {error!r}")
+        lost.__cause__ = error
+        return lost
 
     def _accept(self, message: Message) -> bytes:
         """The piece of the body in ``message``. Notes whether more is to come.
@@ -306,7 +310,10 @@ class Incoming:
                 await self._bring(self._stream)
             if self._turn is not _Turn.TASK:
                 return
-            message = await self._next_message()
+            try:
+                message = await self._receive()
+            except OSError as error:
+                raise self._lost(error)  # noqa: B904 - its own cause
         except ClientDisconnected as error:
             self._cut_off(error.reason)
         except RequestTooLarge as error:

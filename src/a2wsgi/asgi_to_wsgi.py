@@ -428,7 +428,7 @@ class _Request:
         if (
             head.content_length is None
             and (length or not self._no_body)
-            and not (self._nested or self._has_asgi_server())  # between two bridges the server gives it, as without them
+            and not (self._nested or self._has_asgi_server())  # between two bridges it is the server's
         ):
             head.headers.append(("Content-Length", str(length)))
         write = start_response(head.status, head.headers)
@@ -510,7 +510,7 @@ class _Request:
         try:
             kind = message["type"]
         except (KeyError, TypeError):
-            kind = None
+            kind = None  # which is unknown, too
         if self._plain and kind == "http.response.body" and message.get("more_body"):
             body = message.get("body", b"")
             if type(body) is not bytes:
@@ -603,7 +603,7 @@ class _Request:
             return False
         return bool(body) and self._stream.give(body)
 
-    def _pass_on(self, kind: str, message: Message) -> None:
+    def _pass_on(self, kind: str | None, message: Message) -> None:
         """Give a message that WSGI has no word for to a bridge further out, if its ASGI server offers to take it."""
         outer = self._outer if kind in PASSED_ON and kind in self._scope["extensions"] else None
         messages = outer.messages if outer is not None else None

@@ -412,6 +412,7 @@ class _Request:
         "_head_sent",
         "_incoming",
         "_interruption",
+        "_last",
         "_length",
         "_method",
         "_output",
@@ -456,6 +457,7 @@ class _Request:
         self._committed = False  # the head can be replaced no more
         self._remaining: int | None = None  # bytes that the response may still have; None where no length was said
         self._length: int | None = None  # of the whole body, where the app gave it in one piece
+        self._last: list[bytes] | None = None  # chunks that are handed over with the end
         self._failure: BaseException | None = None  # what the app raised
 
     # -- The story: loop thread -----------------------------------------------------------------------------------
@@ -536,10 +538,9 @@ class _Request:
 
     def done(self) -> None:
         """Tell the loop thread that this thread is through with the request."""
-        self._output.leave()
+        self._output.end(self._last, leaves=True)
 
     def _run_app(self) -> None:
-        output = self._output
         environ = self._environ
         environ["a2wsgi.queued_seconds"] = time.monotonic() - self._submitted_at
         close = None
@@ -557,10 +558,10 @@ class _Request:
                 whole = self._write_each(iterable)
         except BaseException as error:  # noqa: BLE001 - raised again on the loop thread, or logged
             self._fail(error)
-        # The response is handed over before close(), so that a slow one holds no client back. Where there is none, the
-        # loop is woken once, by done().
-        output.end(whole, tell=close is not None)
-        if close is not None:
+        if close is None:
+            self._last = whole  # handed over by done(), with the thread's leaving: so the loop is woken once
+        else:
+            self._output.end(whole)  # now, so that a slow close() holds no client back
             self._close(close)
         outer: Environ | None = self._scope.get("wsgi_environ")
         if isinstance(outer, dict):
@@ -618,8 +619,11 @@ class _Request:
         output.check()
         # PEP 3333, "Handling the Content-Length Header": one chunk is the whole body, and its length the body's.
         single = not self._committed and holds_one(iterable)
+        plain = False  # the head is fixed, and any length of body may follow: the chunk needs no second look
         for chunk in iterator_of(iterable):
-            if chunk:
+            if plain and type(chunk) is bytes and chunk:
+                output.put(chunk)
+            elif chunk:
                 first = not self._committed
                 fitted = self._fit(chunk)
                 if single:
@@ -632,6 +636,7 @@ class _Request:
                     output.put(fitted)
                 else:
                     output.check()
+                plain = self._remaining is None
             else:
                 # PEP 3333, "The start_response() Callable": headers wait for the first chunk that is not empty.
                 as_bytes(chunk)
@@ -852,7 +857,7 @@ class _Request:
         self._disconnected.give_up(error)
         if self._submitted_at and self._workers.withdraw(self):
             self._incoming.discard()
-            self._output.leave()  # in the worker's place: it never enters the app
+            self._output.end(leaves=True)  # in the worker's place: it never enters the app
         if self._sends & 1:
             self._interruption.fire()
         return True

@@ -198,7 +198,7 @@ def test_gate_that_opens_as_the_loop_is_closed_is_no_error(monkeypatch: pytest.M
     [
         (lambda stream: stream.put(b"a"), ([b"a"], False)),
         (lambda stream: stream.end([b"a"]), ([b"a"], True)),
-        (lambda stream: stream.leave(), ([], True)),
+        (lambda stream: stream.end(leaves=True), ([], True)),
     ],
     ids=["put", "end", "leave"],
 )
@@ -222,7 +222,7 @@ def test_wait_left_that_parks_is_met_by_leave() -> None:
 
     async def story() -> None:
         stream = ToLoop(here(), 100)
-        hook(stream).after = lambda: in_thread(stream.leave).result()
+        hook(stream).after = lambda: in_thread(lambda: stream.end(leaves=True)).result()
         await bounded(stream.wait_left())
 
     in_story(story)
@@ -580,6 +580,6 @@ def test_closed_loop_is_not_told_of_what_a_thread_brings() -> None:
     loop.close()
     stream.put(b"a")
     stream.end([b"b"])
-    stream.leave()
+    stream.end(leaves=True)
     stream.stop(lambda: ClientDisconnected("the loop was closed"))
     taking.close()

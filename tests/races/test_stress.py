@@ -99,11 +99,11 @@ def test_to_loop_keeps_every_chunk_whoever_ends_where() -> None:
                 for chunk in chunks:
                     dawdle(other)
                     stream.put(chunk)
-                stream.end(last, tell=other.random() < 0.5)
+                stream.end(last, leaves=other.random() < 0.5)
             except Stopped:
                 return False
             finally:
-                stream.leave()
+                stream.end(leaves=True)
             return True
 
         writer = in_thread(write)
