@@ -174,7 +174,8 @@ class Incoming:
         self._turn = _Turn.NOBODY
         if self._left:
             return self._open_stream(environ, chunks)
-        self._declare_length(environ)
+        if self._declared is None:
+            self._declare_length(environ)
         return self._spooled or WholeBody(b"".join(chunks))
 
     async def _next_chunk(self) -> bytes:
@@ -244,15 +245,14 @@ class Incoming:
         return file
 
     def _declare_length(self, environ: Environ) -> None:
-        """Give a complete body a length, where it came without.
+        """Give a complete body a length, which came without.
 
         Django sees no body without a CONTENT_LENGTH; and one that is complete is not chunked any more. A request
         without a body has none (RFC 9110 §8.6).
         """
-        if self._declared is None:
-            chunked = environ.pop("HTTP_TRANSFER_ENCODING", None)
-            if self._received or chunked is not None:
-                environ["CONTENT_LENGTH"] = str(self._received)
+        chunked = environ.pop("HTTP_TRANSFER_ENCODING", None)
+        if self._received or chunked is not None:
+            environ["CONTENT_LENGTH"] = str(self._received)
 
     def _open_stream(
         self, environ: Environ, chunks: list[bytes], ask: Callable[[], object] | None = None

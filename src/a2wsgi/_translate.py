@@ -384,7 +384,8 @@ def _asgi_headers(environ: Environ, process: Mapping[str, tuple[str, ...]]) -> l
         environ = {key: value for key, value in environ.items() if value not in process.get(key, ())}
     names = REQUEST_NAMES
     try:
-        headers = [(name, value.encode("latin-1")) for key, value in environ.items() if (name := names[key])]
+        # Most keys are no headers: filter() passes over those without a line of Python.
+        headers = [(names[key], environ[key].encode("latin-1")) for key in filter(names.__getitem__, environ)]
     except (TypeError, AttributeError, UnicodeEncodeError):
         native = _native_strings(environ.items())
         headers = [(name, _wsgi_bytes(value)) for key, value in native if (name := names[key])]

@@ -679,8 +679,11 @@ class _Request:
 
     def _take_whole(self, iterable: Iterable[bytes]) -> list[bytes] | None:
         """The whole body, to be handed over in one go; None if it must be written piece by piece."""
-        chunks = [chunk if type(chunk) is bytes else as_bytes(chunk) for chunk in iterable]
-        length = sum(map(len, chunks))
+        if len(chunks := list(iterable)) == 1 and type(chunks[0]) is bytes:  # most responses: spares two loops
+            length = len(chunks[0])
+        else:
+            chunks = [chunk if type(chunk) is bytes else as_bytes(chunk) for chunk in chunks]
+            length = sum(map(len, chunks))
         if not self._committed:
             self._length = length  # PEP 3333, "Handling the Content-Length Header"
         if length > self._shared.response_buffer_bytes and len(chunks) > 1:
