@@ -133,6 +133,24 @@ def test_to_server_asks_for_the_body_after_what_is_queued(host: Steps) -> None:
     assert stream.collect() == ([], False)
 
 
+def test_to_server_wish_outlasts_the_next_step(host: Steps) -> None:
+    """What comes before the thread has heard of it is delivered first; then it is asked all the same, and once."""
+    stream = ToServer(host, 100)
+    stream.ask()
+    host.end_step()
+    stream.give(b"a")
+    host.end_step()
+    assert stream.collect() == ([b"a"], False)
+    assert stream.collect() == ([], False)
+    stream.give(b"b")
+    host.end_step()
+    assert stream.collect() == ([b"b"], False)
+    stream.end(b"")
+    host.end_step()
+    assert stream.collect() == ([], True)
+    assert not stream._asked
+
+
 def test_to_server_hands_over_nothing_once_stopped(host: Steps) -> None:
     """What was gathered when the request ended is dropped, and the thread gets the error."""
     stream = ToServer(host, 100)
