@@ -1,14 +1,16 @@
-"""The lifespan protocol, from either side: `Lifespan` drives an app's, as a server does.
+"""The lifespan protocol, from either side: `Lifespan` drives an app's, `answer_lifespan` answers a server's.
 
 Strategy
-    The app is called once with a ``lifespan`` scope, in a task of its own that lasts as long as the app serves. Its
-    ``receive()`` gives ``lifespan.startup`` at once and ``lifespan.shutdown`` when the time has come.
+    To drive it, the app is called once with a ``lifespan`` scope, in a task of its own that lasts as long as the app
+    serves. Its ``receive()`` gives ``lifespan.startup`` at once and ``lifespan.shutdown`` when the time has come.
 
 Guarantees
     - `Lifespan.startup` and `Lifespan.shutdown` end within the given time, whatever the app does.
     - An app that does not know lifespan is told from one whose startup fails: the former raises at the scope, returns,
       or sends what is no lifespan message (ASGI Lifespan 2.0, "Scope": "the server must continue").
     - No task is left behind.
+    - Bridges to ASGI that a bridge to WSGI carries are all started with its server, or none; and all are stopped with
+      it, whatever one of them raises.
 
 Assumes
     All is called on the loop thread.
@@ -17,21 +19,28 @@ Assumes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ._errors import AppProtocolError, LifespanFailed
+from ._errors import AppProtocolError, BridgeError, LifespanFailed
 
 if TYPE_CHECKING:
-    from ._types import ASGIApp, Message
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-__all__ = ["Lifespan"]
+    from ._runtime import Runtime
+    from ._types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["Lifespan", "Startable", "answer_lifespan"]
 
 logger = logging.getLogger("a2wsgi")
 
 #: How long a cancelled lifespan task may take to end, in seconds. Arbitrary; one that swallows cancellation is left.
 CANCEL_SECONDS = 1.0
+
+
+# -- An app's lifespan, driven ----------------------------------------------------------------------------------------
 
 
 class Lifespan:
@@ -189,3 +198,92 @@ def _failed(what: str, error: BaseException) -> LifespanFailed:
     )
     failed.__cause__ = error
     return failed
+
+
+# -- A server's lifespan, answered ------------------------------------------------------------------------------------
+
+
+class Startable(Protocol):
+    """A bridge with a lifespan to drive: an ASGI app on a WSGI server."""
+
+    @property
+    def state(self) -> Mapping[str, object]:
+        """What its app has put into the lifespan's state."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start its app up. Waits."""
+
+    def stop(self) -> None:
+        """Shut its app down; it may be started again. Waits."""
+
+
+async def answer_lifespan(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    runtime: Runtime,
+    bridges: tuple[Startable, ...],
+    wind_up: Callable[[], Awaitable[None]],
+) -> None:
+    """Answer a server's lifespan, from its startup to its shutdown.
+
+    Args:
+        scope: The server's, of the type ``lifespan``.
+        receive: The server's.
+        send: The server's.
+        runtime: The loop.
+        bridges: What starts up and shuts down with the server, the innermost first.
+        wind_up: Lets the requests end, before the bridges are stopped.
+
+    Raises:
+        Exception: What the app of one of them raised; the server has been told that it failed.
+    """
+    while True:
+        message = await receive()
+        phase = message["type"]
+        try:
+            if phase == "lifespan.startup":
+                await _start_all(bridges, runtime)
+                if "state" in scope:  # ASGI Lifespan 2.0, "Lifespan State": what stands above us has it, too
+                    for bridge in bridges:
+                        scope["state"].update(bridge.state)
+            elif phase == "lifespan.shutdown":
+                await wind_up()
+                await _stop_all(bridges, runtime)
+            else:
+                continue  # a later version's, or a server's own: no answer to it is known
+        except BridgeError as error:  # LifespanFailed, and what else a bridge says when it cannot start
+            await send({"type": f"{phase}.failed", "message": str(error)})
+            if isinstance(error.__cause__, Exception):
+                raise error.__cause__  # noqa: B904 - the app's own, which a server of its own would have had
+            return
+        await send({"type": f"{phase}.complete"})
+        if phase == "lifespan.shutdown":
+            return
+
+
+async def _start_all(bridges: Iterable[Startable], runtime: Runtime) -> None:
+    """Start them in order; all or none."""
+    started: list[Startable] = []
+    try:
+        for bridge in bridges:
+            started.append(bridge)
+            await runtime.in_thread(bridge.start)
+    except BaseException:
+        with contextlib.suppress(BridgeError):  # the first error is the one to tell
+            await _stop_all(started, runtime)
+        raise
+
+
+async def _stop_all(bridges: Sequence[Startable], runtime: Runtime) -> None:
+    """Stop them, the last first; each, whatever another raises."""
+    errors: list[BridgeError] = []
+    for bridge in reversed(bridges):
+        try:
+            await runtime.in_thread(bridge.stop)
+        except BridgeError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]

@@ -18,7 +18,6 @@ The hand-offs between the threads are in `_handoff`; the worker threads are `_wo
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import enum
 import functools
@@ -28,10 +27,10 @@ import sys
 import time
 import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast, overload
+from typing import TYPE_CHECKING, Any, Final, cast, overload
 
 from ._disconnection import Disconnection
-from ._errors import BridgeError, ClientDisconnected, RequestTooLarge, ServerProtocolError
+from ._errors import ClientDisconnected, RequestTooLarge, ServerProtocolError
 from ._handoff import ToLoop
 from ._headers import (
     ASGIResponseHead,
@@ -43,6 +42,7 @@ from ._headers import (
 from ._incoming import Incoming
 from ._input import give_back
 from ._interface import MARK, ClassSignature, first_argument, tell, wrong_kind
+from ._lifespan import Startable, answer_lifespan
 from ._runtime import Interruption, Runtimes, take_marks
 from ._translate import EnvironTemplate, environ_from_scope, is_of_server
 from ._workers import Overloaded, Workers
@@ -59,7 +59,7 @@ from ._wsgi_faults import (
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from typing_extensions import Self, Unpack
 
@@ -189,7 +189,9 @@ class _WSGIBridge:
         if kind == "http":
             await _Request(self.app, self._shared, scope, receive, send).answer()
         elif kind == "lifespan":
-            await self._answer_lifespan(scope, receive, send)
+            runtime = self._shared.runtimes.here()
+            wind_up = functools.partial(self._wind_up, runtime)
+            await answer_lifespan(scope, receive, send, runtime=runtime, bridges=self._inner, wind_up=wind_up)
         elif kind == "websocket":
             await _refuse_websocket(scope, receive, send)
         else:
@@ -211,55 +213,12 @@ class _WSGIBridge:
             stalled=shared.stalled,
         )
 
-    async def _answer_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the lifespan protocol. At shutdown running requests may end; those that do not are given up."""
-        runtime = self._shared.runtimes.here()
-        while True:
-            message = await receive()
-            phase = message["type"]
-            try:
-                if phase == "lifespan.startup":
-                    await self._start_inner(runtime)
-                    if "state" in scope:  # ASGI Lifespan 2.0, "Lifespan State": what stands above us has it, too
-                        for bridge in self._inner:
-                            scope["state"].update(bridge.state)
-                elif phase == "lifespan.shutdown":
-                    await runtime.drain(self._shutdown_timeout)
-                    for request in tuple(runtime.in_flight):
-                        request.give_up("the server shuts down")
-                    self._shared.workers.end_idle()
-                    await self._stop_inner(runtime)
-                else:
-                    continue  # a later version's, or a server's own: no answer to it is known
-            except BridgeError as error:  # LifespanFailed, and what else a bridge says when it cannot start
-                await send({"type": f"{phase}.failed", "message": str(error)})
-                if isinstance(error.__cause__, Exception):
-                    raise error.__cause__  # noqa: B904 - the app's own, which a server of its own would have had
-                return
-            await send({"type": f"{phase}.complete"})
-            if phase == "lifespan.shutdown":
-                return
-
-    async def _start_inner(self, runtime: Runtime) -> None:
-        """Start the bridges further in, the innermost first; all or none."""
-        try:
-            for bridge in self._inner:
-                await runtime.in_thread(bridge.start)
-        except BaseException:
-            with contextlib.suppress(BridgeError):  # the first error is the one to tell
-                await self._stop_inner(runtime)
-            raise
-
-    async def _stop_inner(self, runtime: Runtime) -> None:
-        """Stop the bridges further in, the innermost last; each, whatever another raises."""
-        errors: list[BridgeError] = []
-        for bridge in reversed(self._inner):
-            try:
-                await runtime.in_thread(bridge.stop)
-            except BridgeError as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
+    async def _wind_up(self, runtime: Runtime) -> None:
+        """Let running requests end, and the workers. Requests that do not are given up."""
+        await runtime.drain(self._shutdown_timeout)
+        for request in tuple(runtime.in_flight):
+            request.give_up("the server shuts down")
+        self._shared.workers.end_idle()
 
     def carry_lifespan(self, bridges: Iterable[Startable]) -> None:
         """Start and stop these, which are somewhere below the app, with the server. See `chain`."""
@@ -337,21 +296,6 @@ class WSGIMiddleware(_WSGIBridge):
         return super().__new__(cls)
 
     __signature__ = ClassSignature()
-
-
-class Startable(Protocol):
-    """A bridge with a lifespan to drive: an `ASGIMiddleware`, which this module does not import."""
-
-    @property
-    def state(self) -> Mapping[str, object]:
-        """What its app has put into the lifespan's state."""
-        raise NotImplementedError
-
-    def start(self) -> None:
-        """Start its app up. Waits."""
-
-    def stop(self) -> None:
-        """Shut its app down; it may be started again. Waits."""
 
 
 @dataclass(eq=False)
