@@ -47,6 +47,7 @@ class ToServer(Stream):
         "_asked",
         "_asking",
         "_flush_due",
+        "_free",
         "_gathered",
         "_host",
         "_last_given",
@@ -64,7 +65,9 @@ class ToServer(Stream):
         # The loop thread alone uses these: what `flush` is to hand over.
         self._flush_due = False
         self._gathered: list[bytes] = []
-        self._unused = limit  # of its bytes, as far as the loop knows: the thread may have made more room meanwhile
+        # How many bytes may be gathered, as far as the loop knows; the thread may have made more room meanwhile.
+        self._free: int = limit
+        self._unused: int = limit  # what is left of those
         self._last_given = False
         self._asking = False
         self._leaving = False
@@ -85,16 +88,17 @@ class ToServer(Stream):
             Whether `room` is to be waited for.
         """
         self._gathered.append(chunk)
-        self._unused -= len(chunk)
+        self._unused = unused = self._unused - len(chunk)
         if not self._flush_due:
             self._flush_due = True
             self._host.soon(self._flush_if_due)
-        return self._unused <= 0
+        return unused <= 0
 
     def end(self, chunk: bytes) -> None:
         """Queue the last chunk, if it is not empty. Never waits."""
         if chunk:
             self._gathered.append(chunk)
+            self._unused -= len(chunk)
         self._last_given = True
         self._flush_soon()
 
@@ -126,13 +130,13 @@ class ToServer(Stream):
         with self._lock:
             if self._stopped is None:
                 self._chunks += self._gathered
-                self._size += sum(map(len, self._gathered))
+                self._size += self._free - self._unused
             if self._leaving:
                 self._ended = self._left = True
             elif self._last_given:
                 self._ended = True
             self._asked = self._asked or self._asking
-            self._unused = self._limit - self._size
+            self._free = self._unused = self._limit - self._size
             gate, self._gate = self._gate, None
         self._gathered = []
         self._asking = False
@@ -149,7 +153,7 @@ class ToServer(Stream):
                 self.flush()
             with self._lock:
                 if not self._chunks or self._size < self._limit or self._stopped is not None:
-                    self._unused = self._limit - self._size
+                    self._free = self._unused = self._limit - self._size
                     return
                 waiter = self._runtime.create_future()
                 self._room_waiters.append(waiter)

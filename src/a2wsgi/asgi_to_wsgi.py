@@ -515,7 +515,7 @@ class _Request:
             body = message.get("body", b"")
             if type(body) is not bytes:
                 body = faults.as_bytes(body)
-            full = bool(body) and self._stream.give(body)
+            full = self._stream.give(body) if body else False
         elif self._gone is not None:
             raise await self._send_fails() from self._gone
         elif self._complete:
