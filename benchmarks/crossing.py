@@ -58,10 +58,10 @@ class _Job:
         self._stream = stream
 
     def run(self) -> None:
-        self._stream.end([CHUNK], tell=False)
+        """Nothing."""
 
     def done(self) -> None:
-        self._stream.leave()
+        self._stream.end([CHUNK], leaves=True)
 
 
 class OurHop:
@@ -133,7 +133,7 @@ async def our_stream_to_loop(count: int) -> int:
         for _ in range(count):
             stream.put(CHUNK)
         stream.end()
-        stream.leave()
+        stream.end(leaves=True)
 
     threading.Thread(target=write, daemon=True).start()
     done = 0
