@@ -45,6 +45,7 @@ lint: $(VENV)/.installed-lint ## Check style and format
 
 types: $(VENV)/.installed-lint $(VENV)/.installed-test ## Check the types
 	$(PY) -m mypy
+	MYPYPATH=benchmarks $(PY) -m mypy --config-file= --ignore-missing-imports --check-untyped-defs benchmarks
 	$(PY) -m pyright --pythonpath $(PY)
 
 docs: $(VENV)/.installed-docs ## Build the documentation into docs/_build/html; a warning is an error

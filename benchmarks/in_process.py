@@ -88,8 +88,8 @@ def run(*, quick: bool, rounds: int) -> Section:
             hops = [HopToLoop(task=False), HopToLoop(task=True)]
             apps_by_name |= {"bare hop": hops[0], "bare hop to a task": hops[1]}
         section.rows += once(WSGIServer(), apps_by_name, work, _row(title, work), at_once=at_once)
-        for hop in hops:
-            hop.close()
+        for hop_to_loop in hops:
+            hop_to_loop.close()
     return section
 
 
