@@ -1054,8 +1054,11 @@ def test_under_gevent_sync_code_runs_a_loop_of_its_own_amid_requests(inline: boo
         def sync(request):
             return PlainTextResponse(str(asyncio.run(own())))
 
+        begun = []
+
         async def wait(request):
             async def parts():
+                begun.append(True)
                 for _ in range(10):
                     yield b"x"
                     await asyncio.sleep(0.01)
@@ -1064,7 +1067,8 @@ def test_under_gevent_sync_code_runs_a_loop_of_its_own_amid_requests(inline: boo
         app = Starlette(routes=[Route("/sync", sync), Route("/wait", wait)])
         bridge = ASGIMiddleware(app, inline=sys.argv[1] == "True")
         waiting = [gevent.spawn(call, bridge, environ_of(path="/wait")) for _ in range(5)]
-        gevent.sleep(0.02)
+        while not begun:
+            gevent.sleep(0.001)  # a look now and then: an event would belong to one hub of gevent's
         print(asyncio.run(own()))
         print(call(bridge, environ_of(path="/sync")).body.decode())
         gevent.joinall(waiting, raise_error=True)

@@ -227,7 +227,10 @@ async def answer_lifespan(
     bridges: tuple[Startable, ...],
     wind_up: Callable[[], Awaitable[None]],
 ) -> None:
-    """Answer a server's lifespan, from its startup to its shutdown.
+    """Answer a server's lifespan, from its startup to its shutdown. Loop thread; the bridges wait in other threads.
+
+    Between the two it waits for the server, for as long as that serves. All else has the bounds of the bridges'
+    ``startup_timeout`` and ``shutdown_timeout``, and of ``wind_up``.
 
     Args:
         scope: The server's, of the type ``lifespan``.
@@ -239,6 +242,8 @@ async def answer_lifespan(
 
     Raises:
         Exception: What the app of one of them raised; the server has been told that it failed.
+
+    Cancellation: during a startup, what was started is stopped again.
     """
     while True:
         message = await receive()
@@ -269,7 +274,7 @@ async def _start_all(bridges: Iterable[Startable], runtime: Runtime) -> None:
     started: list[Startable] = []
     try:
         for bridge in bridges:
-            started.append(bridge)
+            started.append(bridge)  # before: where its start is cancelled, its thread goes on with it
             await runtime.in_thread(bridge.start)
     except BaseException:
         with contextlib.suppress(BridgeError):  # the first error is the one to tell
