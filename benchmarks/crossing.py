@@ -132,7 +132,6 @@ async def our_stream_to_loop(count: int) -> int:
     def write() -> None:
         for _ in range(count):
             stream.put(CHUNK)
-        stream.end()
         stream.end(leaves=True)
 
     threading.Thread(target=write, daemon=True).start()

@@ -264,6 +264,7 @@ def described(about: dict[str, Any], runs: Runs) -> str:
         f"{machine['system']}, {machine['python']}; "
         + ", ".join(f"{name} {release}" for name, release in releases.items())
         + "."
+        + "".join(f" *{runs[name][0].title}* is of an earlier commit." for name in about.get("older", ()))
     )
 
 

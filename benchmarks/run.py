@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import contenders
 import report
@@ -67,12 +68,13 @@ def main() -> None:
             else:
                 found.setdefault(name, []).append(section)
 
-    about = {"machine": machine(), "releases": contenders.releases(), "rounds": rounds}
+    about: dict[str, Any] = {"machine": machine(), "releases": contenders.releases(), "rounds": rounds}
     path = RESULTS / ("quick.json" if options.quick else "latest.json")
     runs = dict(found)
     if options.only and path.exists():  # the other sections stay as they are
         _, before = report.load(path)
         runs = {name: found.get(name) or before[name] for name in SECTIONS if name in found or name in before}
+        about["older"] = [name for name in runs if name not in found]
     RESULTS.mkdir(exist_ok=True)
     sections = {name: [section.to_json() for section in of_name] for name, of_name in runs.items()}
     path.write_text(json.dumps({**about, "sections": sections}, indent=1) + "\n")
