@@ -13,6 +13,16 @@ TESTGROUP ?= test
 # Where each test leaves what it found of each server, for docs/compatibility.md.
 RESULTS ?= .test-results
 
+# A CPython without a GIL. The default is built if it is not there: once, for all checkouts.
+FREETHREADED_HOME ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/a2wsgi/python3.13t
+FREETHREADED ?= $(FREETHREADED_HOME)/bin/python3.13t
+# How often `make test-freethreaded` runs the tests of races.
+RACES ?= 6
+
+# Passed to soak/run.py and fuzz/run.py.
+SOAKARGS ?=
+FUZZARGS ?=
+
 # Passed to benchmarks/run.py: make bench BENCHARGS='--only in_process --runs 3'
 BENCHARGS ?=
 # The benchmarks have an environment of their own, in which the peers are pinned.
@@ -23,21 +33,54 @@ PIP := $(PY) -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # one pip at a time works in an environment
-.PHONY: help demo test check lint types docs compatibility ecosystem ray bench bench-quick wrk format clean
+.PHONY: help demo test test-freethreaded test-pypy check coverage links wheel lint types docs compatibility ecosystem ray eventlet autobahn soak fuzz bench bench-quick bench-freethreaded wrk format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
 
 # On Ctrl-C the shell waits for the demo to end, and make hears of no failure: 130 is how an interrupted program exits.
-demo: $(VENV)/.installed-demo ## Run examples/demo.py
+demo: $(VENV)/.installed-demo $(VENV)/a2wsgi-1.10.10 ## Run examples/demo.py
 	@trap : INT; $(PY) examples/demo.py || [ $$? -eq 130 ]
 
 test: $(VENV)/.installed-$(TESTGROUP) ## Run the tests (TESTARGS='...' goes to pytest)
 	@rm -rf $(RESULTS)
-	A2WSGI_TEST_RESULTS=$(CURDIR)/$(RESULTS) $(PY) -m pytest -n $(TESTJOBS) --dist worksteal $(TESTARGS)
+	PYTHONDONTWRITEBYTECODE= A2WSGI_TEST_RESULTS=$(CURDIR)/$(RESULTS) $(PY) -m pytest -n $(TESTJOBS) --dist worksteal $(TESTARGS)
+
+# PYTHON_GIL=0 keeps the GIL off whatever extension module is imported. Hypothesis has no source that builds here.
+test-freethreaded: | $(filter $(FREETHREADED_HOME)/%,$(FREETHREADED)) ## Run the tests without real servers on a Python without a GIL, those of races six times
+	@PIP_ONLY_BINARY=hypothesis $(MAKE) --no-print-directory PYTHON=$(FREETHREADED) VENV=$(VENV)-freethreaded \
+		$(VENV)-freethreaded/.installed-freethreaded
+	@set -e; export PYTHON_GIL=0 PYTHONDONTWRITEBYTECODE=; \
+	python=$(VENV)-freethreaded/bin/python; \
+	$$python -c 'import sys; assert not sys._is_gil_enabled(), "$(FREETHREADED) has a GIL"'; \
+	$$python -m pytest -n $(TESTJOBS) --dist worksteal -m 'not interop' $(TESTARGS); \
+	for run in $$(seq $(RACES)); do \
+		echo "Races, run $$run of $(RACES)"; \
+		$$python -m pytest -n $(TESTJOBS) --dist worksteal -m 'not interop' $(TESTARGS) tests/races; \
+	done
+
+$(FREETHREADED_HOME)/bin/python3.13t:
+	.ci/python-freethreaded $(FREETHREADED_HOME)
+
+test-pypy: ## Run the tests without real servers on PyPy, from Debian
+	@.ci/pythons-from-debian .ci-pythons pypy3
+	@PIP_ONLY_BINARY=hypothesis $(MAKE) --no-print-directory PYTHON=.ci-pythons/usr/bin/pypy3 VENV=$(VENV)-pypy \
+		$(VENV)-pypy/.installed-test-core
+	$(VENV)-pypy/bin/python -m pytest -n $(TESTJOBS) --dist worksteal -m 'not interop' $(TESTARGS)
 
 check: lint types docs test ## Run all that CI runs on one interpreter: lint, types, docs, tests, and the page of what works where
 	$(PY) tests/interop/compatibility.py $(RESULTS) --check
+
+coverage: $(VENV)/.installed-coverage ## Measure which branches the tests reach; where threads meet, fewer than 95 % fail
+	$(PY) -m pytest -n $(TESTJOBS) --dist worksteal -m "not interop" --timeout=300 --cov --cov-report=json:.coverage.json $(TESTARGS) \
+		--deselect tests/test_call_counts.py
+	@$(PY) .ci/coverage-report .coverage.json >.coverage-report.md; low=$$?; cat .coverage-report.md; exit $$low
+
+links: $(VENV)/.created ## Check every link of the README and the documentation, also those that lead outside
+	$(PY) .ci/check-links
+
+wheel: $(VENV)/.created ## Build what is released, and check it in an environment of its own
+	.ci/check-wheel $(PYTHON)
 
 lint: $(VENV)/.installed-lint ## Check style and format
 	$(PY) -m ruff check
@@ -61,18 +104,34 @@ ray: ## Run the tests of Ray Serve, which is large, in an environment of its own
 	@$(MAKE) --no-print-directory VENV=$(VENV)-ray $(VENV)-ray/.installed-ray
 	$(VENV)-ray/bin/python -m pytest $(TESTARGS) tests/interop/test_ray_serve.py
 
+eventlet: ## Run the tests on eventlet's server, in an environment of its own
+	@$(MAKE) --no-print-directory VENV=$(VENV)-eventlet $(VENV)-eventlet/.installed-eventlet
+	$(VENV)-eventlet/bin/python -m pytest $(TESTARGS) -k eventlet tests/interop/test_websockets_asgi_on_wsgi.py
+
+autobahn: $(VENV)/.installed-test ## Run Autobahn's cases for WebSockets, also those about compression, which take half an hour
+	A2WSGI_TEST_AUTOBAHN_ALL=1 $(PY) -m pytest -n $(TESTJOBS) $(TESTARGS) -k autobahn tests/interop
+
+soak: $(VENV)/.installed-test ## Soak both bridges on real servers (SOAK_SECONDS=300; SOAKARGS='waitress --seed 7')
+	$(PY) soak/run.py $(SOAKARGS)
+
+fuzz: $(VENV)/.installed-test ## Fuzz translators, heads and whole requests (FUZZ_SECONDS=120; FUZZARGS='-k translators')
+	$(PY) fuzz/run.py $(FUZZARGS)
+
 bench: $(BENCH_VENV)/.installed-bench wrk ## Run the benchmarks; best on a machine that does nothing else (BENCHARGS='--runs 3')
 	$(BENCH_VENV)/bin/python benchmarks/run.py $(BENCHARGS)
 
 bench-quick: $(BENCH_VENV)/.installed-bench wrk ## Run a part of the benchmarks, in less than two minutes
 	$(BENCH_VENV)/bin/python benchmarks/run.py --quick $(BENCHARGS)
 
+bench-freethreaded: $(BENCH_VENV)-freethreaded/.installed $(BENCH_VENV)/.installed-bench wrk ## Run the benchmarks of a Python without a GIL
+	$(BENCH_VENV)/bin/python benchmarks/run.py --only free_threads $(BENCHARGS)
+
 format: $(VENV)/.installed-lint ## Format the code, and mend what ruff can mend
 	$(PY) -m ruff check --fix-only
 	$(PY) -m ruff format
 
 clean: ## Remove the environments, caches and builds
-	rm -rf .venv .venv-* .ecosystem $(RESULTS) build dist docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* .ci-pythons .ecosystem .soak $(RESULTS) build dist docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src tests examples benchmarks docs -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # An environment that is there and works is adopted; one that is broken, or was left half made, is made anew.
@@ -96,10 +155,21 @@ $(VENV)/.installed-%: pyproject.toml | $(VENV)/.created
 	@$(PIP) install --editable . --group $*
 	@touch $@
 
+# What the demo and the benchmarks compare with. It has our name, so it is in a directory of its own. Without it the demo
+# shows less, and says so.
+$(VENV)/a2wsgi-1.10.10: | $(VENV)/.created
+	@$(PIP) install --no-deps --target $@ a2wsgi==1.10.10 || echo "a2wsgi 1.10.10 is not installed, so the demo compares with nothing." >&2
+
 $(BENCH_VENV)/.installed-bench: pyproject.toml benchmarks/requirements.txt
 	@$(MAKE) --no-print-directory VENV=$(BENCH_VENV) $(BENCH_VENV)/.created
 	@echo "Installing a2wsgi and what it is compared with into $(BENCH_VENV)"
 	@$(BENCH_VENV)/bin/python -m pip --quiet --disable-pip-version-check install --editable . -r benchmarks/requirements.txt
+	@touch $@
+
+$(BENCH_VENV)-freethreaded/.installed: pyproject.toml benchmarks/requirements-freethreaded.txt | $(filter $(FREETHREADED_HOME)/%,$(FREETHREADED))
+	@$(MAKE) --no-print-directory PYTHON=$(FREETHREADED) VENV=$(BENCH_VENV)-freethreaded $(BENCH_VENV)-freethreaded/.created
+	@$(BENCH_VENV)-freethreaded/bin/python -m pip --quiet --disable-pip-version-check install --editable . \
+		-r benchmarks/requirements-freethreaded.txt
 	@touch $@
 
 # The load generator of the servers' section, which pip does not have.

@@ -40,14 +40,17 @@ RELEASES = (
     "django",
     "fastapi",
     "flask",
+    "flask-sock",
     "granian",
     "gunicorn",
     "hypercorn",
     "janus",
     "starlette",
+    "trio",
     "uvicorn",
     "uvloop",
     "waitress",
+    "websockets",
 )
 
 
@@ -101,6 +104,11 @@ def _forget_a2wsgi() -> dict[str, ModuleType]:
 
 def _ours(app: Any, threads: int) -> Any:
     return a2wsgi.WSGIMiddleware(app, workers=threads)
+
+
+def ours_with_websockets(app: Any, threads: int) -> Any:
+    """Ours with a thread for each of many WebSockets, and few for requests."""
+    return a2wsgi.WSGIMiddleware(app, workers=THREADS, max_websockets=threads)
 
 
 def _old(app: Any, threads: int) -> Any:
@@ -159,6 +167,11 @@ def same_threads(threads: int) -> None:
 
 def _ours_to_wsgi(app: Any, threads: int) -> Any:
     return a2wsgi.ASGIMiddleware(app)
+
+
+def ours_to_wsgi_with_websockets(app: Any, threads: int) -> Any:
+    """Ours without pings, as uvicorn here: the clients expect echoes alone."""
+    return a2wsgi.ASGIMiddleware(app, websocket_ping_interval=None)
 
 
 def _ours_inline(app: Any, threads: int) -> Any:

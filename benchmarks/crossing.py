@@ -12,15 +12,18 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import asgiref.sync
 import culsans
 import janus
 from drivers import HopToThread
 from in_process import LOOPS
 from measure import Row, Section, interleave, main, progress
 
-from a2wsgi._handoff import ToLoop, ToThread
-from a2wsgi._runtime import Runtime
-from a2wsgi._workers import Workers
+import a2wsgi
+from a2wsgi import WSGIMiddleware
+from a2wsgi._threads.runtime import Runtime
+from a2wsgi._wsgi_on_asgi.streams import ToLoop, ToThread
+from a2wsgi._wsgi_on_asgi.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     Contender = Callable[[int], Awaitable[int]]
 
 NAME = "crossing"
+COROUTINE = "a coroutine for a view"
+#: By the clock, and by the time of the processor, which holds on a busy machine.
+CLOCKS = {time.perf_counter: "", time.process_time: ", processor time"}
 CHUNK = bytes(1024)
 HELD = 64  # how many chunks a bounded queue holds: as much as our stream's 64 KiB
 THREADS = 10
@@ -61,7 +67,10 @@ class _Job:
         """Nothing."""
 
     def done(self) -> None:
-        self._stream.end([CHUNK], leaves=True)
+        self._stream.finish([CHUNK], done=True)
+
+    def lost(self) -> None:
+        """Nothing: no worker dies here."""
 
 
 class OurHop:
@@ -132,7 +141,7 @@ async def our_stream_to_loop(count: int) -> int:
     def write() -> None:
         for _ in range(count):
             stream.put(CHUNK)
-        stream.end(leaves=True)
+        stream.finish(done=True)
 
     threading.Thread(target=write, daemon=True).start()
     done = 0
@@ -186,16 +195,16 @@ async def our_stream_to_thread(count: int) -> int:
 
     def read() -> int:
         done = 0
-        while chunks := stream.get():
+        while chunks := stream.take():
             done += len(chunks)
         return done
 
     reader = asyncio.get_running_loop().run_in_executor(EXECUTOR, read)
     for _ in range(count):
-        await stream.room()
+        await stream.wait_room()
         stream.put(CHUNK)
         stream.flush()
-    stream.end()
+    stream.finish()
     stream.flush()
     return await reader
 
@@ -217,6 +226,63 @@ def queue_to_thread(new_queue: Callable[[], Any]) -> Contender:
         return await reader
 
     return stream
+
+
+# -- A coroutine on the loop, for a thread that waits -----------------------------------------------------------------
+
+
+async def nothing() -> int:
+    """What a client does that has its answer at hand."""
+    return 1
+
+
+def in_a_view(call: Callable[[asyncio.AbstractEventLoop], int]) -> Contender:
+    """Have ``call`` made by the app of one request, on its worker thread, as views do."""
+    loops: list[asyncio.AbstractEventLoop] = []
+    counts: list[int] = []
+
+    def app(_environ: Any, start_response: Any) -> list[bytes]:
+        done = sum(call(loops[-1]) for _ in range(counts[-1]))
+        start_response("200 OK", [])
+        return [b"%d" % done]
+
+    bridge = WSGIMiddleware(app)
+
+    async def contender(count: int) -> int:
+        loops.append(asyncio.get_running_loop())
+        counts.append(count)
+        answers: list[Any] = []
+
+        async def send(message: Any) -> None:
+            answers.append(message.get("body"))
+
+        async def receive() -> Any:
+            return await asyncio.get_running_loop().create_future()
+
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/",
+            "headers": [(b"content-length", b"0")],
+            "query_string": b"",
+        }
+        await bridge(scope, iter_then(receive), send)
+        return int(answers[-1])
+
+    return contender
+
+
+def iter_then(wait: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+    """A ``receive()`` that gives an empty body, and then waits for ever."""
+    given: list[bool] = []
+
+    async def receive() -> Any:
+        if not given:
+            given.append(True)
+            return {"type": "http.request", "body": b"", "more_body": False}
+        return await wait()
+
+    return receive
 
 
 # -- All of it ---------------------------------------------------------------------------------------------------------
@@ -251,13 +317,22 @@ def works() -> dict[str, dict[str, Contender]]:
             "janus": queue_to_thread(new_janus),
             "culsans": queue_to_thread(new_culsans),
         },
+        COROUTINE: {
+            "a2wsgi.run_in_loop": in_a_view(lambda _: a2wsgi.run_in_loop(nothing())),
+            "a2wsgi.async_to_sync": in_a_view(lambda _: a2wsgi.async_to_sync(nothing)()),
+            "run_coroutine_threadsafe": in_a_view(
+                lambda loop: asyncio.run_coroutine_threadsafe(nothing(), loop).result()
+            ),
+            "asgiref.async_to_sync": in_a_view(lambda _: asgiref.sync.async_to_sync(nothing)()),
+            "asyncio.run": in_a_view(lambda _: asyncio.run(nothing())),
+        },
     }
 
 
-async def microseconds(contender: Contender, count: int) -> float:
-    begin = time.perf_counter()
+async def microseconds(contender: Contender, count: int, clock: Callable[[], float]) -> float:
+    begin = clock()
     done = await asyncio.wait_for(contender(count), 60)
-    seconds = time.perf_counter() - begin
+    seconds = clock() - begin
     assert done == count, f"{done} of {count} came back"
     return seconds / count * 1e6
 
@@ -267,20 +342,22 @@ def run(*, quick: bool, rounds: int) -> Section:
         NAME,
         "Crossing between a loop and a thread",
         "Microseconds each: less is better. `a2wsgi` is the hand-off that the bridges use: a worker that is called up "
-        "and a stream between it and the loop. Queues and streams hold 64 KiB.",
+        "and a stream between it and the loop. Queues and streams hold 64 KiB. A coroutine for a view is one that does "
+        "nothing, which a view has run and waits for.",
     )
     for loop_name, new_loop in LOOPS.items():
         loop = new_loop()
         for work, contenders in works().items():
-            title = f"{work}, {loop_name}"
-            progress([title])
-            rows = {name: Row(NAME, title, name, "µs", higher_is_better=False) for name in contenders}
-            count = 300 if quick else 3000
-            for name in contenders:
-                loop.run_until_complete(microseconds(contenders[name], count // 10))  # warms up
-            for _, name in interleave(list(contenders), rounds):
-                rows[name].values.append(loop.run_until_complete(microseconds(contenders[name], count)))
-            section.rows += rows.values()
+            for clock, what in CLOCKS.items() if work == COROUTINE else [(time.perf_counter, "")]:
+                title = f"{work}{what}, {loop_name}"
+                progress([title])
+                rows = {name: Row(NAME, title, name, "µs", higher_is_better=False) for name in contenders}
+                count = 300 if quick else 3000
+                for name in contenders:
+                    loop.run_until_complete(microseconds(contenders[name], count // 10, clock))  # warms up
+                for _, name in interleave(list(contenders), rounds):
+                    rows[name].values.append(loop.run_until_complete(microseconds(contenders[name], count, clock)))
+                section.rows += rows.values()
         with contextlib.suppress(RuntimeError):
             loop.close()
     return section

@@ -11,6 +11,7 @@ import asyncio
 import gc
 import io
 import math
+import statistics
 import sys
 import threading
 import time
@@ -37,6 +38,8 @@ BROWSER = {
     "Cookie": "session=0123456789abcdef",
 }
 
+REPEATED = "0123456789"
+
 
 @dataclass(frozen=True)
 class Work:
@@ -47,6 +50,7 @@ class Work:
         path: See `apps`.
         query: See `apps`.
         body: The number of messages in which the request's body comes, and their size.
+        repeats: How often the request has the header ``X-Repeated``, on top of what a browser sends.
         unit: What is counted.
         units: How many of them a request is.
     """
@@ -55,6 +59,7 @@ class Work:
     path: str
     query: str = ""
     body: tuple[int, int] = (0, 0)
+    repeats: int = 0
     unit: str = "requests/s"
     units: float = 1
 
@@ -146,6 +151,7 @@ class ASGIServer:
 
 def _scope(work: Work, *, check: bool = False) -> dict[str, Any]:
     headers = [(name.lower().encode(), value.encode()) for name, value in BROWSER.items()]
+    headers += [(b"x-repeated", REPEATED.encode())] * work.repeats
     if work.body_length:
         headers.append((b"content-length", b"%d" % work.body_length))
     return {
@@ -262,6 +268,7 @@ def _environ(work: Work, *, check: bool = False) -> dict[str, Any]:
         "REMOTE_PORT": "50000",
         **{"HTTP_" + name.upper().replace("-", "_"): value for name, value in BROWSER.items()},
         **({"CONTENT_LENGTH": str(work.body_length)} if work.body_length else {}),
+        **({"HTTP_X_REPEATED": ",".join([REPEATED] * work.repeats)} if work.repeats else {}),  # servers join them
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
         "wsgi.errors": sys.stderr,
@@ -380,8 +387,13 @@ def compare(
     rounds: int,
     pass_seconds: float,
 ) -> list[Row]:
-    """Have every contender do ``work``, in interleaved rounds; a row each, of units a second."""
+    """Have every contender do ``work``, in interleaved rounds; a row each, of units a second.
+
+    A row's ``cpu_us`` is the processor time of a request, in all threads, the benchmark's own side included: the median
+    of the rounds. A busy machine disturbs it less than it does the rate.
+    """
     rows = {name: row(name) for name in contenders}
+    cpu_us: dict[str, list[float]] = {name: [] for name in contenders}
     each: dict[str, int] = {}
     spent = dict.fromkeys(contenders, 0.0)
     for name, app in contenders.items():
@@ -395,9 +407,14 @@ def compare(
         if rows[name].failure is None and (each[name] > 1 or spent[name] < ENOUGH_SECONDS):
             gc.collect()
             with failing(rows[name]):
+                cpu_before = time.process_time()
                 seconds = driver.seconds(contenders[name], work, each[name], at_once)
+                cpu_us[name].append((time.process_time() - cpu_before) / (each[name] * at_once) * 1e6)
                 spent[name] += seconds
                 rows[name].values.append(each[name] * at_once * work.units / seconds)
+    for name, made in rows.items():
+        if made.median is not None:
+            made.extra["cpu_us"] = round(statistics.median(cpu_us[name]), 1)
     return list(rows.values())
 
 

@@ -8,7 +8,6 @@ contender; a row holds the values of one contender at one work. What is compared
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import platform
@@ -65,10 +64,26 @@ class Section:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Section:
-        return cls(**{**data, "rows": [Row(**row) for row in data["rows"]]})
+        rows = [
+            Row(data["name"], work["work"], contender, work["unit"], work["higher_is_better"], **row)
+            for work in data["works"]
+            for contender, row in work["rows"].items()
+        ]
+        return cls(data["name"], data["title"], data["note"], rows)
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """What is written: each work once, with its contenders; no empty fields, and no digits that mean nothing."""
+        works: dict[str, dict[str, Any]] = {}
+        for row in self.rows:
+            of_work = {"work": row.work, "unit": row.unit, "higher_is_better": row.higher_is_better, "rows": {}}
+            work = works.setdefault(row.work, of_work)
+            told = {
+                "values": [float(f"{value:.8g}") for value in row.values],
+                "failure": row.failure,
+                "extra": row.extra,
+            }
+            work["rows"][row.contender] = {name: value for name, value in told.items() if value or name == "values"}
+        return {"name": self.name, "title": self.title, "note": self.note, "works": [*works.values()]}
 
     @property
     def works(self) -> list[str]:

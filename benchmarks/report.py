@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import charts
 from contenders import OLD, OURS, OURS_INLINE, WSGI_ON_ASGI
 from measure import Row, Section, cell
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 README = HERE / "README.md"
-CHARTS = HERE.parent / "docs" / "benchmarks"
 BEGIN, END = "<!-- {}: written by report.py -->", "<!-- end of {} -->"
 
 Runs = dict[str, list[Section]]  # the runs of each section
@@ -90,6 +91,10 @@ class Target:
                     found.append(row.median)
         return (statistics.median(found), best) if found else None
 
+    def part(self, figure: float) -> float:
+        """How much of it is reached: 1 is all."""
+        return figure / self.bound if self.others else self.bound / figure if figure > 0 else math.inf
+
     def unmeasured(self, runs: Runs) -> tuple[str, str]:
         """The last two cells of a line without a figure: a failure of ours is no lack of a measurement."""
         rows = [section.row(self.work, self.ours) for section in runs.get(self.section, [])]
@@ -117,6 +122,9 @@ class Target:
 class Floor(Target):
     """How much longer ours may take than the others, which are the floor."""
 
+    def part(self, figure: float) -> float:
+        return figure * self.bound
+
     def line(self, runs: Runs) -> tuple[str, str, str, str]:
         measured = self.measured(runs)
         work = f"{self.work}, {self.ours}" if self.ours == OURS_INLINE else self.work
@@ -137,43 +145,72 @@ LINEAR = 1.1  # an exponent of 1, and what the noise of a few rounds adds to it
 
 def targets() -> Iterator[Target]:
     """Every target, in the order of the table."""
-    for loop in ("asyncio", "uvloop"):
-        for at_once in (1, 50):
-            hello = f"WSGI on ASGI, {loop}, hello, {at_once} at once"
-            yield Target("in_process", hello, OURS, (OLD,), 10)
-            yield Target("in_process", hello, OURS, OTHER_BRIDGES, 2)
-            if at_once == 1:
-                yield Floor("in_process", hello, OURS, ("bare hop",), 1.6)
-            stream = f"WSGI on ASGI, {loop}, 100 x 1 KiB, {at_once} at once"
-            yield Target("in_process", stream, OURS, (OLD,), 30)
-            yield Target("in_process", stream, OURS, OTHER_BRIDGES, 1.5)
+    yield from in_process_targets()
+    flask = "Flask hello on uvicorn, 50 at once: what the bridge adds"
+    yield Target("through_servers", flask, OURS, (), 12, "µs of processor time a request")
+    for cls in ("WSGIMiddleware", "ASGIMiddleware"):
+        yield Target("start_up", f"import of {cls} after asyncio", OURS, (), 10, "ms of processor time")
     for at_once in (1, 50):
-        hello, stream = (f"ASGI on WSGI, {work}, {at_once} at once" for work in ("hello", "100 x 1 KiB"))
-        yield Target("in_process", hello, OURS, (OLD,), 5)
-        if at_once == 1:
-            yield Floor("in_process", hello, OURS, ("bare hop",), 2)
-            yield Target("in_process", hello, OURS_INLINE, (OLD,), 10)
-        yield Target("in_process", stream, OURS, (OLD,), 20)
-        if at_once == 1:
-            yield Target("in_process", stream, OURS_INLINE, (OLD,), 50)
-    flask, django = "Flask hello, 50 at once", "Django hello, sync view, 50 at once"
-    yield Target("through_servers", flask, OURS, (OLD,), 4)
-    yield Target("through_servers", flask, OURS, OTHER_BRIDGES, 1.5)
-    yield Target("through_servers", flask, OURS, ("granian",), 1)
-    yield Target("through_servers", flask, OURS, ("gunicorn gthread",), 4)
-    yield Target("through_servers", django, OURS, (OLD,), 3)
-    yield Target("through_servers", django, OURS, ("Django's ASGI handler",), 10)
+        others = ("native ASGI app on hypercorn with trio",)
+        trio = f"hello under trio, {at_once} at once"
+        yield Target("through_servers", trio, f"{OURS} on hypercorn with trio", others, 0.6, "of a native app's rate")
     for work in ("1 GiB up, slow app", "1 GiB down, slow reader"):
         yield Target("memory", work, OURS, (), 16, "MiB more of resident memory")
     for work in ("1 GiB up, slow app: rate", "1 GiB down, slow reader: rate", "1 GiB down: rate"):
         yield Target("memory", work, OURS, ("native ASGI app",), 0.9, "of a native app's rate")
-    for kind in ("body up", "body down", "chunks of 100 B", "requests at once"):
+    for work in ("1 GiB on granian: memory", "1 GiB on gunicorn: memory"):
+        yield Target("files", work, OURS, (), 4, "MiB more of resident memory")
+    for kind in ("body up", "body down", "chunks of 100 B", "header repeated", "requests at once"):
         for work, ours in (
             (f"WSGI on ASGI, {kind}, exponent", OURS),
             (f"ASGI on WSGI, {kind}, exponent", OURS),
             (f"ASGI on WSGI, {kind}, exponent", OURS_INLINE),
         ):
             yield Target("scaling", work, ours, (), LINEAR, "linear or better")
+    yield from websocket_targets()
+    yield from free_threads_targets()
+
+
+def free_threads_targets() -> Iterator[Target]:
+    """Those of `free_threads`."""
+    process, server = "1 ms of Python: gain of 2 workers over 1", "template: gain of 2 threads over 1"
+    yield Target("free_threads", process, OURS, ("threads, no bridge",), 0.9, "of what bare threads gain")
+    yield Target("free_threads", server, f"{OURS} on uvicorn", ("gunicorn gthread",), 1, "of gunicorn gthread's gain")
+
+
+def in_process_targets() -> Iterator[Target]:
+    """Those of `in_process`: no other bridge is faster, and what has to stay in memory does."""
+    for loop in ("asyncio", "uvloop"):
+        alone, many = (f"WSGI on ASGI, {loop}, {{}}, {at_once} at once".format for at_once in (1, 50))
+        for work in ("hello", "1 KiB echo"):
+            yield Target("in_process", alone(work), OURS, OTHER_BRIDGES, 1.05)
+        yield Floor("in_process", alone("hello"), OURS, ("bare hop",), 1.6)
+        yield Target("in_process", many("hello"), OURS, (OLD,), 10)
+        yield Target("in_process", many("hello"), OURS, OTHER_BRIDGES, 2)
+        for stream in (alone("100 x 1 KiB"), many("100 x 1 KiB")):
+            yield Target("in_process", stream, OURS, (OLD,), 30)
+            yield Target("in_process", stream, OURS, OTHER_BRIDGES, 1.5)
+        yield Target("in_process", alone("64 MiB down"), OURS, ("uvicorn's",), 0.95, "of uvicorn's rate, unbounded")
+    alone, many = (f"ASGI on WSGI, {{}}, {at_once} at once".format for at_once in (1, 50))
+    yield Floor("in_process", alone("hello"), OURS, ("bare hop to a task",), 1.5)
+    yield Target("in_process", alone("hello"), OURS_INLINE, (OLD,), 8)
+    yield Target("in_process", many("hello"), OURS, (OLD,), 5)
+    for stream in (alone("100 x 1 KiB"), many("100 x 1 KiB")):
+        yield Target("in_process", stream, OURS, (OLD,), 20)
+    yield Target("in_process", alone("100 x 1 KiB"), OURS_INLINE, (OLD,), 30)
+
+
+def websocket_targets() -> Iterator[Target]:
+    """Those of `websocket_echo`."""
+    section, uvicorn, gunicorn = "websocket_echo", ("uvicorn, no bridge",), ("Flask-Sock on gunicorn gthread",)
+    fastapi, sock, own = (
+        f"{OURS}{what}" for what in (" on gunicorn gthread", ", Flask-Sock on uvicorn", ", its own object on uvicorn")
+    )
+    for at_once in (1, 20, 500):
+        yield Target(section, f"FastAPI echo, {at_once} at once", fastapi, uvicorn, 0.9, "of FastAPI's on uvicorn")
+        yield Target(section, f"Flask echo, {at_once} at once", sock, gunicorn, 0.7, "Flask-Sock, of that on gunicorn")
+        yield Target(section, f"Flask echo, {at_once} at once", own, gunicorn, 1, "our own object, of Flask-Sock's")
+    yield Target(section, "FastAPI echo: memory", fastapi, uvicorn, 1, "as little as FastAPI on uvicorn")
 
 
 def targets_table(runs: Runs) -> str:
@@ -282,154 +319,13 @@ def write_readme(about: dict[str, Any], runs: Runs) -> None:
     README.write_text(text)
 
 
-# -- Charts -------------------------------------------------------------------------------------------------------
-
-
-OUR_COLOUR, OTHER_COLOUR, NO_BRIDGE_COLOUR = "#1f6f8b", "#b8b8b8", "#e3d5b8"
-
-
-def _colour(name: str) -> str:
-    if name.startswith(OURS) and not name.startswith(OLD):
-        return OUR_COLOUR
-    bridged = name in WSGI_ON_ASGI or name.startswith(OLD)
-    return OTHER_COLOUR if bridged else NO_BRIDGE_COLOUR
-
-
-def _bars(axes: Any, section: Section, work: str, title: str) -> None:
-    """One panel: a bar for each contender, from zero, with its figure."""
-    rows = [row for row in section.rows if row.work == work]
-    values = [row.median or 0 for row in rows]
-    # The native app may be a hundred times as fast as any bridge: its bar is cut, which its figure says.
-    bridged = [value for row, value in zip(rows, values, strict=True) if _colour(row.contender) != NO_BRIDGE_COLOUR]
-    limit = min(max(values), 3.5 * max(bridged)) * 1.25
-    places = range(len(rows))
-    axes.barh(places, [min(value, limit) for value in values], color=[_colour(row.contender) for row in rows])
-    for place, row, value in zip(places, rows, values, strict=True):
-        text = "fails" if row.median is None else cell(value)
-        if value > 0.85 * limit:
-            arrow = " →" if value > limit else ""
-            axes.text(min(value, limit) - 0.01 * limit, place, text + arrow, va="center", ha="right", fontsize=7)
-        else:
-            axes.text(value + limit * 0.01, place, text, va="center", fontsize=7)
-    axes.set_yticks(places, [row.contender for row in rows], fontsize=7.5)
-    axes.invert_yaxis()
-    axes.set_xlim(0, limit)
-    better = "more" if rows[0].higher_is_better else "less"
-    axes.set_xlabel(f"{rows[0].unit} ({better} is better)", fontsize=7.5)
-    axes.set_title(title, fontsize=9, loc="left")
-    axes.tick_params(axis="x", labelsize=7)
-    axes.xaxis.set_major_locator(_ticker().MaxNLocator(4))
-    axes.xaxis.set_major_formatter(_ticker().StrMethodFormatter("{x:,.0f}"))
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _ticker() -> Any:
-    import matplotlib.ticker
-
-    return matplotlib.ticker
-
-
-def _panels(name: str, title: str, section: Section, works: list[tuple[str, str]], columns: int) -> None:
-    """A chart of bars: a panel for each work that was measured, with its title."""
-    import matplotlib.pyplot as plt
-
-    works = [(work, panel) for work, panel in works if any(row.median for row in section.rows if row.work == work)]
-    if not works:
-        return
-    most = max(sum(row.work == work for row in section.rows) for work, _ in works)
-    lines = -(-len(works) // columns)
-    figure, grid = plt.subplots(
-        lines, columns, figsize=(4.6 * columns, (0.9 + 0.2 * most) * lines + 0.4), squeeze=False, layout="constrained"
-    )
-    for axes in grid.flat[len(works) :]:
-        axes.set_visible(False)
-    for axes, (work, panel) in zip(grid.flat, works, strict=False):
-        _bars(axes, section, work, panel)
-    figure.suptitle(title, fontsize=11)
-    _save(figure, name)
-
-
-def _save(figure: Any, name: str) -> None:
-    import matplotlib.pyplot as plt
-
-    CHARTS.mkdir(exist_ok=True)
-    # No date, no random ids: the same results make the same file.
-    figure.savefig(CHARTS / f"{name}.svg", metadata={"Date": None})
-    plt.close(figure)
-
-
-def _curves(section: Section) -> None:
-    """The chart of scaling: time over size, both logarithmic, as a slope is an exponent only there."""
-    import matplotlib.pyplot as plt
-
-    kinds = dict.fromkeys(work.rpartition(", ")[0] for work in section.works if work.endswith("exponent"))
-    figure, grid = plt.subplots(-(-len(kinds) // 2), 2, figsize=(12, 11), squeeze=False, layout="constrained")
-    styles = {name: {"color": f"C{place}", "marker": ".", "linewidth": 1} for place, name in enumerate(WSGI_ON_ASGI)}
-    styles |= {
-        OURS: {"color": OUR_COLOUR, "marker": "o", "linewidth": 2.5, "markersize": 4},
-        OURS_INLINE: {"color": OUR_COLOUR, "marker": "o", "linewidth": 1.5, "markersize": 4, "linestyle": "--"},
-        "native app": {"color": "#c9b37e", "marker": ".", "linewidth": 1, "linestyle": ":"},
-    }
-    for axes, kind in zip(grid.flat, kinds, strict=False):
-        points: dict[str, list[tuple[float, float]]] = {}
-        for row in section.rows:
-            if row.work.startswith(f"{kind}, ") and "size" in row.extra and row.median:
-                points.setdefault(row.contender, []).append((float(row.extra["size"]), row.median))
-        for name, found in points.items():
-            exponent = section.row(f"{kind}, exponent", name)
-            label = name if exponent is None or exponent.median is None else f"{name}, exponent {exponent.median:.2f}"
-            axes.loglog(*zip(*found, strict=True), label=label, **styles[name])
-        axes.set_title(kind, fontsize=9, loc="left")
-        axes.set_xlabel(_size_unit(kind), fontsize=7.5)
-        axes.set_ylabel("seconds (less is better)", fontsize=7.5)
-        axes.tick_params(labelsize=7)
-        axes.minorticks_off()
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.suptitle("Scaling: time over size, both axes logarithmic; a straight line of slope 1 is linear", fontsize=11)
-    _save(figure, "scaling")
-
-
-def _size_unit(kind: str) -> str:
-    return {"body": "MiB", "chun": "chunks", "requ": "requests at once"}[kind.partition(", ")[2][:4]]
-
-
-def write_charts(runs: Runs) -> None:
-    """Draw what was measured."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "a2wsgi"
-    mpl.rcParams["svg.fonttype"] = "none"  # text stays text
-    for name, sections in runs.items():
-        section = pooled(sections)
-        if name == "in_process":
-            for prefix, file in (("WSGI on ASGI, uvloop, ", "wsgi_on_asgi"), ("ASGI on WSGI, ", "asgi_on_wsgi")):
-                works = [work for work in section.works if work.startswith(prefix)]
-                alone = [work for work in works if work.endswith(", 1 at once")]
-                many = [work for work in works if work not in alone]
-                order = [work for pair in zip(alone, many, strict=False) for work in pair]
-                titled = [(work, work.removeprefix(prefix)) for work in order]
-                _panels(file, prefix.removesuffix(", ") + ", in process", section, titled, 2)
-        elif name == "through_servers":
-            works = [work for work in section.works if work.endswith("50 at once")]
-            _panels("servers", "Through servers, load from wrk", section, [(work, work) for work in works], 1)
-        elif name == "memory":
-            works = [work for work in section.works if not work.endswith("rate")]
-            title = "Memory: growth of the server's peak"
-            _panels("memory", title, section, [(work, work) for work in works], 2)
-        elif name == "scaling":
-            _curves(section)
-
-
 def main() -> None:
     """Write README and charts anew from what is there."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("results", type=Path, nargs="?", default=HERE / "results" / "latest.json")
     about, runs = load(parser.parse_args().results)
     write_readme(about, runs)
-    write_charts(runs)
+    charts.write(pooled(sections) for sections in runs.values())
     print(targets_table(runs))
 
 

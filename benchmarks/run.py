@@ -17,22 +17,45 @@ import time
 from pathlib import Path
 from typing import Any
 
+import charts
 import contenders
+import history
 import report
 from measure import Section, machine, progress
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-SECTIONS = ("crossing", "in_process", "through_servers", "memory", "responsiveness", "scaling")
+SECTIONS = (
+    "start_up",
+    "crossing",
+    "in_process",
+    "through_servers",
+    "memory",
+    "files",
+    "responsiveness",
+    "scaling",
+    "system_calls",
+    "websocket_echo",
+    "free_threads",
+)
+FREE_THREADS = "free_threads"  # the section that runs on an interpreter of its own
 LIMIT_SECONDS = 1800  # what one section may take
 
 
-def measured(name: str, *, quick: bool, rounds: int) -> Section | None:
+def python_of(name: str) -> str | None:
+    """The interpreter that a section runs on; None if there is none."""
+    if name != FREE_THREADS:
+        return sys.executable
+    python = Path(f"{sys.prefix}-freethreaded") / "bin" / "python"  # from `make bench-freethreaded`
+    return str(python) if python.exists() else None
+
+
+def measured(name: str, python: str, *, quick: bool, rounds: int) -> Section | None:
     """Run one section in a process of its own; None if that fails."""
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         results = Path(directory) / "section.json"
-        command = [sys.executable, str(HERE / f"{name}.py"), "--rounds", str(rounds), "--json", str(results)]
+        command = [python, str(HERE / f"{name}.py"), "--rounds", str(rounds), "--json", str(results)]
         try:
             subprocess.run(  # noqa: S603 - a file of this directory
                 [*command, *(["--quick"] if quick else [])],
@@ -45,6 +68,19 @@ def measured(name: str, *, quick: bool, rounds: int) -> Section | None:
             return None
         progress([f"{name} took {time.monotonic() - begin:.0f} s"])
         return Section.from_json(json.loads(results.read_text()))
+
+
+def written(about: dict[str, Any], sections: dict[str, list[dict[str, Any]]]) -> str:
+    """The results as JSON, with a line for each work: small, and a difference shows what changed."""
+    lines = [json.dumps({**about, "sections": {}}, indent=1)[: -len("{}\n}")] + "{"]
+    for number, (name, runs) in enumerate(sections.items()):
+        lines.append(f"{',' if number else ''}{json.dumps(name)}: [")
+        for index, run in enumerate(runs):
+            works = ",\n".join(json.dumps(work, separators=(",", ":")) for work in run["works"])
+            head = json.dumps({**run, "works": []})[: -len("[]}")]
+            lines.append(f"{',' if index else ''}{head}[\n{works}]}}")
+        lines.append("]")
+    return "\n".join([*lines, "}}"]) + "\n"
 
 
 def main() -> None:
@@ -62,7 +98,11 @@ def main() -> None:
     failed = False
     for _ in range(options.runs):
         for name in chosen:
-            section = measured(name, quick=options.quick, rounds=rounds)
+            python = python_of(name)
+            if python is None:
+                progress([f"{name} is skipped: there is no Python without a GIL. `make bench-freethreaded` builds one"])
+                continue
+            section = measured(name, python, quick=options.quick, rounds=rounds)
             if section is None:
                 failed = True
             else:
@@ -77,10 +117,12 @@ def main() -> None:
         about["older"] = [name for name in runs if name not in found]
     RESULTS.mkdir(exist_ok=True)
     sections = {name: [section.to_json() for section in of_name] for name, of_name in runs.items()}
-    path.write_text(json.dumps({**about, "sections": sections}, indent=1) + "\n")
+    path.write_text(written(about, sections))
     if not options.quick:
         report.write_readme(about, runs)
-        report.write_charts(runs)
+        charts.write(report.pooled(of_name) for of_name in runs.values())
+        history.record(about, found, report.targets())
+        history.draw(report.targets())
     for of_name in found.values():
         print(report.tables(report.pooled(of_name)), end="\n\n")
     print(report.targets_table(found))

@@ -1,4 +1,4 @@
-"""How time grows with the size of a body, the number of chunks and the number of requests at once.
+"""How time grows with the size of a body, the number of chunks, of headers and of requests at once.
 
 Prints an exponent for each contender: the slope of the logarithm of the time over that of the size.
 
@@ -61,6 +61,9 @@ KINDS = (
     Kind(
         "chunks of 100 B", "chunks", (100, 1_000, 10_000, 100_000), 2, lambda size: Work("", "/stream", f"{size}x100")
     ),
+    # A client may repeat a header as often as its server lets it (uvicorn with httptools has no limit). From here on,
+    # the values take fresh pages of memory for each request, whose cost would else look like an exponent.
+    Kind("header repeated", "headers", (16_000, 64_000, 256_000), 2, lambda size: Work("", "/hello", repeats=size)),
     # Ten requests by each: with one, to wake the clients' threads would be much of what is timed.
     Kind("requests at once", "at once", (1, 10, 100, 1_000), 2, lambda _: Work("", "/hello"), clients=True, each=10),
 )

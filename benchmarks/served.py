@@ -4,7 +4,8 @@
 is the server's process.
 
 Settings are the same for all: one process, so many threads for the app, no access log, keep-alive as the server has it.
-Every ASGI server is uvicorn on httptools and uvloop.
+Every ASGI server is uvicorn on httptools and uvloop, but under trio, where it is hypercorn, and without a GIL, where it
+is uvicorn on h11 and asyncio.
 """
 
 from __future__ import annotations
@@ -52,6 +53,9 @@ BRIDGES: dict[str, tuple[str, Callable[[Any, int], Any]]] = {
     "none, asgi": ("asgi", lambda app, threads: app),
     **{f"to asgi: {name}": ("wsgi", make) for name, make in peers.WSGI_ON_ASGI.items()},
     **{f"to wsgi: {name}": ("asgi", make) for name, make in peers.ASGI_ON_WSGI.items()},
+    f"to wsgi: {peers.OURS}, with WebSockets": ("asgi", peers.ours_to_wsgi_with_websockets),
+    f"to asgi: {peers.OURS}, with WebSockets": ("wsgi", peers.ours_with_websockets),
+    f"to asgi: {peers.OURS}, its own WebSocket": ("own", peers.ours_with_websockets),
 }
 
 
@@ -63,7 +67,14 @@ def _uvicorn(make: Make, target: str, port: int, threads: int) -> None:
     import uvloop
 
     config = uvicorn.Config(
-        make(), host="127.0.0.1", port=port, http="httptools", interface="asgi3", lifespan="off", log_level="critical"
+        make(),
+        host="127.0.0.1",
+        port=port,
+        http="httptools",
+        interface="asgi3",
+        lifespan="off",
+        log_level="critical",
+        ws_ping_interval=None,  # the clients of `websocket_echo` expect echoes alone
     )
 
     async def serve() -> None:
@@ -73,12 +84,29 @@ def _uvicorn(make: Make, target: str, port: int, threads: int) -> None:
     uvloop.run(serve())
 
 
+def _uvicorn_plain(make: Make, target: str, port: int, threads: int) -> None:
+    """Pure Python: of httptools and uvloop not every Python has a build."""
+    import uvicorn
+
+    uvicorn.run(make(), port=port, http="h11", loop="asyncio", interface="asgi3", lifespan="off", log_level="critical")
+
+
+def _hypercorn_trio(make: Make, target: str, port: int, threads: int) -> None:
+    import hypercorn.config
+    import hypercorn.trio
+    import trio
+
+    config = hypercorn.config.Config.from_mapping(bind=f"127.0.0.1:{port}", errorlog=None)
+    trio.run(hypercorn.trio.serve, make(), config)
+
+
 def _gunicorn(make: Make, port: int, options: dict[str, Any]) -> None:
     from gunicorn.app.base import BaseApplication
 
     class Application(BaseApplication):  # type: ignore[misc] # it comes without types
         def load_config(self) -> None:
-            everywhere = {"bind": f"127.0.0.1:{port}", "workers": 1, "loglevel": "critical"}
+            everywhere = {"bind": f"127.0.0.1:{port}", "workers": 1, "timeout": 0, "loglevel": "critical"}
+            everywhere["worker_connections"] = 2000
             for name, value in {**everywhere, "control_socket_disable": True, **options}.items():
                 self.cfg.set(name, value)
 
@@ -90,6 +118,11 @@ def _gunicorn(make: Make, port: int, options: dict[str, Any]) -> None:
 
 def _gunicorn_gthread(make: Make, target: str, port: int, threads: int) -> None:
     _gunicorn(make, port, {"worker_class": "gthread", "threads": threads})
+
+
+def _gunicorn_gthread_4(make: Make, target: str, port: int, threads: int) -> None:
+    """Few threads, however many the others have."""
+    _gunicorn(make, port, {"worker_class": "gthread", "threads": 4})
 
 
 def _gunicorn_sync(make: Make, target: str, port: int, threads: int) -> None:
@@ -117,12 +150,24 @@ def _granian(make: Make, target: str, port: int, threads: int) -> None:
     ).serve()
 
 
+def _granian_asgi(make: Make, target: str, port: int, threads: int) -> None:
+    """It imports its app by itself: `served_files` makes the bridge that is asked for."""
+    from granian import Granian
+
+    name = f"{target.partition(':')[0]}:bridged" if "BENCH_BRIDGE" in os.environ else target
+    Granian(name, port=port, interface="asgi", websockets=False, log_enabled=False).serve()  # type: ignore[arg-type] # as above
+
+
 SERVERS: dict[str, Any] = {
     "uvicorn": _uvicorn,
+    "uvicorn, plain": _uvicorn_plain,
+    "hypercorn trio": _hypercorn_trio,
     "gunicorn gthread": _gunicorn_gthread,
+    "gunicorn gthread, 4 threads": _gunicorn_gthread_4,
     "gunicorn sync": _gunicorn_sync,
     "waitress": _waitress,
     "granian": _granian,
+    "granian asgi": _granian_asgi,
 }
 
 
@@ -160,13 +205,22 @@ class Served:
 
     def cpu_seconds(self) -> float:
         """Processor time that the server has taken so far, with its worker processes. Needs Linux."""
-        total = 0
+        ticks = sum(int(fields[11]) + int(fields[12]) for fields in self._processes().values())
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def pids(self) -> list[int]:
+        """The server's processes. Needs Linux."""
+        return sorted(self._processes())
+
+    def _processes(self) -> dict[int, list[str]]:
+        """What ``/proc/<pid>/stat`` says behind the name, for each process of the server's group."""
+        found = {}
         for path in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):  # it has ended meanwhile
                 fields = path.read_text().rpartition(")")[2].split()
-                if int(fields[2]) == self.process.pid:  # its process group
-                    total += int(fields[11]) + int(fields[12])
-        return total / os.sysconf("SC_CLK_TCK")
+                if int(fields[2]) == self.process.pid:
+                    found[int(path.parent.name)] = fields
+        return found
 
     def wait_until_it_answers(self, path: str) -> None:
         """Return at the first answer to a GET of ``path``.
@@ -200,7 +254,11 @@ def _started(contender: Contender, module: str, threads: int) -> Iterator[Served
         port: int = listener.getsockname()[1]
     command = [sys.executable, str(HERE / "served.py"), contender.server, contender.bridge, module]
     command += [str(port), str(threads)]
-    environment = {**os.environ, "PYTHONPATH": str(HERE)}  # for the worker processes of granian
+    # For the worker processes of granian, too.
+    path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path}
+    if contender.bridge.startswith("to asgi: "):
+        environment["BENCH_BRIDGE"] = contender.bridge.removeprefix("to asgi: ")
     with tempfile.TemporaryFile() as log:
         # A group of its own: gunicorn and granian have worker processes.
         process = subprocess.Popen(command, env=environment, cwd=HERE, stderr=log, start_new_session=True)  # noqa: S603 - this file

@@ -11,20 +11,29 @@ Needs wrk.
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import statistics
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import measure
+import served_flask
 from contenders import OLD, OURS, OURS_INLINE, THREADS, WSGI_ON_ASGI
 from measure import Row, Section, interleave
 from served import START_SECONDS, Contender, Served, WrongResponse, get, serving
+from werkzeug.test import create_environ
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LOAD_SECONDS = 1
 AT_ONCE = (1, 50)
+CALLS = 2000  # of the app itself, in `own_time_us`
 HELLO = b"Hello, world!"
 HELLO_JSON = b'{"message":"Hello, world!"}'
 
@@ -41,7 +50,19 @@ ASGI = (
     Contender(f"{OURS} on waitress", "waitress", f"to wsgi: {OURS}"),
     Contender(f"{OLD} on waitress", "waitress", f"to wsgi: {OLD}"),
 )
-QUICK = {OURS, OLD, "uvicorn's", *(contender.name for contender in (GTHREAD, GRANIAN, DJANGOS, *ASGI[:4]))}
+OURS_ON_TRIO, NATIVE_ON_TRIO = f"{OURS} on hypercorn with trio", "native ASGI app on hypercorn with trio"
+TRIO = (
+    Contender(OURS_ON_TRIO, "hypercorn trio", f"to asgi: {OURS}"),
+    Contender(NATIVE_ON_TRIO, "hypercorn trio", "none, asgi"),
+)
+#: The same server with as little as can be behind it, for `added`.
+NATIVE = Contender("native ASGI app", "uvicorn", "none, asgi")
+QUICK = {
+    OURS,
+    OLD,
+    "uvicorn's",
+    *(contender.name for contender in (GTHREAD, GRANIAN, DJANGOS, NATIVE, *ASGI[:4], *TRIO)),
+}
 
 
 @dataclass(frozen=True)
@@ -58,6 +79,13 @@ TABLES = (
     Table("Flask hello", "served_flask", HELLO, WSGI),
     Table("Django hello, sync view", "served_django", HELLO, (*WSGI, DJANGOS)),
     Table("FastAPI hello", "served_fastapi", HELLO_JSON, ASGI),
+    Table("hello under trio", "served_hello", HELLO, TRIO),
+    Table(
+        "hello on uvicorn",
+        "served_hello",
+        HELLO,
+        (*(one for one in BRIDGED if one.name in {OURS, OLD, "uvicorn's"}), NATIVE),
+    ),
 )
 
 
@@ -130,6 +158,32 @@ def measured(table: Table, contenders: tuple[Contender, ...], at_once: tuple[int
     return list(rows.values())
 
 
+def added(rows: list[Row]) -> Iterator[Row]:
+    """What each bridge adds to Flask on uvicorn: the processor time beyond the server's own, and beyond Flask's own."""
+    of = {(row.work, row.contender): row for row in rows}
+    native = of["hello on uvicorn, 50 at once", NATIVE.name]
+    flask_us = own_time_us()
+    for bridge in BRIDGED:
+        row = of.get(("Flask hello, 50 at once", bridge.name))
+        if row is not None and row.extra and native.extra:
+            both = float(native.extra["cpu_us"]) + flask_us
+            work = "Flask hello on uvicorn, 50 at once: what the bridge adds"
+            spent = float(row.extra["cpu_us"]) - both
+            yield Row(row.section, work, bridge.name, "µs", higher_is_better=False, values=[spent])
+
+
+def own_time_us() -> float:
+    """The processor time of the Flask app itself, called by nobody but this loop, over and over."""
+    environ = create_environ("/")
+    times = []
+    for _ in range(CALLS):
+        begin = time.process_time_ns()
+        response = served_flask.wsgi({**environ, "wsgi.input": io.BytesIO()}, lambda *_: print)
+        assert b"".join(response) == HELLO
+        times.append((time.process_time_ns() - begin) / 1000)
+    return statistics.median(times)
+
+
 def run(*, quick: bool, rounds: int) -> Section:
     """Measure all tables in at most four rounds; if quick, the contenders that matter most in one."""
     section = Section(
@@ -137,7 +191,8 @@ def run(*, quick: bool, rounds: int) -> Section:
         "Through servers",
         f"Load from wrk, {LOAD_SECONDS} s a round. One server process, {THREADS} threads for the app (asgiref's bridge "
         "has one, gunicorn sync none but its own), no access log; the ASGI server is uvicorn with httptools and "
-        "uvloop. p50, p99 and cpu (processor time of the server a request, in µs, which a noisy machine disturbs less "
+        "uvloop, and under trio hypercorn. p50, p99 and cpu (processor time of the server a request, in µs, which a "
+        "noisy machine disturbs less "
         "than it does the rate) are medians over the rounds. gunicorn sync takes a connection for each request.",
     )
     for table in TABLES:
@@ -147,6 +202,7 @@ def run(*, quick: bool, rounds: int) -> Section:
             AT_ONCE[-1:] if quick else AT_ONCE,
             1 if quick else min(rounds, 4),
         )
+    section.rows += added(section.rows)
     return section
 
 

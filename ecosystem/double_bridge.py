@@ -4,7 +4,8 @@ It does nothing unless the environment variable ``DOUBLE_BRIDGE`` is set. An ASG
 ``WSGIMiddleware(ASGIMiddleware(app))``, a WSGI app as ``ASGIMiddleware(WSGIMiddleware(app))``. The variable names a
 file, which grows by a byte with each call that came through both to the app.
 
-A WebSocket goes to the app itself: no WSGI server has a word for it.
+The ASGI app runs on trio where its test client does. A WebSocket goes over the bridges if ``DOUBLE_BRIDGE_WEBSOCKETS``
+is set, else to the app itself.
 """
 
 from __future__ import annotations
@@ -27,19 +28,25 @@ def count() -> None:
         file.write(b".")
 
 
+#: Bridges live as long as the program, as they do in programs. Else their loop would end with each test, and asgiref,
+#: which goes on to use the last loop that a thread has heard of, would have the next test run on it.
+_kept: list[BridgedASGI] = []
+
+
 class BridgedASGI:
     """An ASGI app behind two bridges, with the attributes of the app."""
 
-    def __init__(self, app: Any, **options: Any) -> None:
+    def __init__(self, app: Any, backend: str = "asyncio", **options: Any) -> None:
         async def counted(scope: Any, receive: Any, send: Any) -> None:
-            if scope["type"] == "http":
+            if scope["type"] in {"http", "websocket"}:
                 count()
             await app(scope, receive, send)
 
         self.__dict__["_app"] = app
         # As long as the test client sends no lifespan, as most do not, the app is to have none of the bridge.
-        self.__dict__["_bridge"] = WSGIMiddleware(ASGIMiddleware(counted, lifespan=False), **options)
-        self.__dict__["_bridge_with_lifespan"] = WSGIMiddleware(ASGIMiddleware(counted), **options)
+        self.__dict__["_bridge"] = WSGIMiddleware(ASGIMiddleware(counted, lifespan=False, backend=backend), **options)
+        self.__dict__["_bridge_with_lifespan"] = WSGIMiddleware(ASGIMiddleware(counted, backend=backend), **options)
+        _kept.append(self)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._app, name)
@@ -51,11 +58,12 @@ class BridgedASGI:
         """See ASGI."""
         if scope["type"] == "lifespan":
             self.__dict__["_bridge"] = self._bridge_with_lifespan
-        await (self._bridge if scope["type"] in {"http", "lifespan"} else self._app)(scope, receive, send)
+        over = scope["type"] != "websocket" or os.environ.get("DOUBLE_BRIDGE_WEBSOCKETS")
+        await (self._bridge if over else self._app)(scope, receive, send)
 
 
 def bridged_asgi(app: Any, **options: Any) -> Any:
-    """An ASGI app behind two bridges, the outer with these options; one that is already is not put behind two more."""
+    """An ASGI app behind two bridges with these options; one that is already is not put behind two more."""
     return app if isinstance(app, BridgedASGI) else BridgedASGI(app, **options)
 
 
@@ -80,7 +88,7 @@ def patch_starlette() -> None:
             original(self, app, *args, **options)
             # What it has made of the app: an ASGI 2 app is one of ASGI 3 by now.
             transport = self._transport
-            transport.app = self.app = bridged_asgi(transport.app)
+            transport.app = self.app = bridged_asgi(transport.app, backend=self.async_backend["backend"])
 
         testclient.TestClient.__init__ = init
 

@@ -41,11 +41,13 @@ class Suite:
         release: What is fetched from PyPI, and installed.
         needs: What its tests import besides.
         arguments: The runner's, in the folder of the release.
+        websockets: Whether WebSockets go over the bridges, too.
     """
 
     release: str
     needs: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ("tests",)
+    websockets: bool = False
 
     @property
     def folder(self) -> Path:
@@ -55,6 +57,7 @@ class Suite:
     def command(self, report: Path, environment: dict[str, str]) -> list[str]:
         """What runs the tests, in that environment, and writes the report."""
         environment["PYTHONPATH"] = os.pathsep.join([str(HERE), str(self.folder)])
+        environment["DOUBLE_BRIDGE_WEBSOCKETS"] = "yes" if self.websockets else ""
         options = ["-q", "-p", "double_bridge", "-p", "no:cacheprovider", "-n", "2", "--tb=line", "--timeout=120"]
         return ["-m", "pytest", *options, f"--junitxml={report}", *self.arguments]
 
@@ -69,20 +72,21 @@ class DjangoSuite(Suite):
         return ["tests/runtests.py", "--settings=django_settings", "--parallel=1", *self.arguments]
 
 
+#: What Starlette's tests import besides.
+STARLETTE = (
+    "starlette[full]",
+    "anyio[trio]",
+    "blockbuster>=1.5.23",
+    "httpx2[zstd]>=2",
+    "importlib-metadata>=9.0.1",
+    "opentelemetry-sdk>=1.44",
+    "pytest>=9.1",
+)
+
 SUITES = {
-    "starlette": Suite(
-        "starlette==1.10.0",
-        (
-            "starlette[full]",
-            "anyio[trio]",
-            "blockbuster>=1.5.23",
-            "httpx2[zstd]>=2",
-            "importlib-metadata>=9.0.1",
-            "opentelemetry-sdk>=1.44",
-            "pytest>=9.1",
-        ),
-        ("tests", "-k", "not trio"),  # each test runs on asyncio and on trio, which no bridge here knows
-    ),
+    # Each of its tests runs on asyncio and on trio.
+    "starlette": Suite("starlette==1.10.0", STARLETTE, ("tests", "-k", "not trio"), websockets=True),
+    "starlette-trio": Suite("starlette==1.10.0", STARLETTE, ("tests", "-k", "trio"), websockets=True),
     "fastapi": Suite(
         "fastapi==0.165.0",
         (
@@ -105,7 +109,7 @@ SUITES = {
             "strawberry-graphql",
             "typer>=0.26.1",
         ),
-        ("tests", "-k", "not trio"),  # as above
+        ("tests", "-k", "not trio"),  # those on trio would tell nothing that Starlette's do not
     ),
     # Its conftest.py looks into pytest.
     "flask": Suite("flask==3.1.3", ("asgiref", "greenlet", "python-dotenv", "pytest<9", "werkzeug==3.1.9")),
@@ -170,10 +174,11 @@ def python_of(name: str) -> Path:
 
 def prepare(name: str, suite: Suite) -> None:
     """Fetch and unpack the release, and install what its tests need. Once."""
+    BUILD.mkdir(exist_ok=True)
+    (BUILD / "pytest.ini").touch()  # a suite without a configuration would take the one of this project
     ready = BUILD / f"{name}.ready"
     if ready.exists() and ready.read_text() == repr(suite):
         return
-    BUILD.mkdir(exist_ok=True)
     venv.create(BUILD / f"venv-{name}", with_pip=True, clear=True)
     pip = [str(python_of(name)), "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "download", "--no-deps", "--no-binary=:all:", f"--dest={BUILD}", suite.release], check=True)
@@ -189,7 +194,7 @@ def prepare(name: str, suite: Suite) -> None:
             "pytest-xdist",
             suite.release,
             *suite.needs,
-            f"--editable={ROOT}",
+            f"--editable={ROOT}[websocket]",
         ],
         check=True,
     )

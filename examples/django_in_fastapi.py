@@ -1,4 +1,4 @@
-"""A Django site inside a FastAPI app, as WSGI: its views and its ORM need no async.
+"""A Django site inside a FastAPI app. Its views and its ORM stay synchronous.
 
 uvicorn django_in_fastapi:app
 """
@@ -28,7 +28,7 @@ app = FastAPI()
 
 @app.get("/hello")
 async def hello_fastapi() -> dict[str, str]:
-    """FastAPI's own."""
+    """Answer from FastAPI."""
     return {"hello": "from FastAPI"}
 
 

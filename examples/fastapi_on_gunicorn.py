@@ -15,7 +15,7 @@ from a2wsgi import ASGIMiddleware
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    """Once in each worker process, before its first request: after the fork."""
+    """Runs once in each worker process, after the fork and before its first request."""
     yield {"pid": os.getpid()}
 
 

@@ -22,7 +22,7 @@ app = FastAPI()
 
 @app.get("/hello")
 async def hello_fastapi() -> dict[str, str]:
-    """FastAPI's own."""
+    """Answer from FastAPI."""
     return {"hello": "from FastAPI"}
 
 

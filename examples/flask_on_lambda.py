@@ -1,6 +1,6 @@
 """A Flask app on AWS Lambda, behind an API Gateway, a function URL or a load balancer.
 
-Set the function's handler to flask_on_lambda.handler, and pack flask, mangum and a2wsgi with it.
+Set the function's handler to flask_on_lambda.handler, and package flask, mangum and a2wsgi with it.
 """
 
 from flask import Flask
@@ -13,7 +13,7 @@ app = Flask(__name__)
 
 @app.get("/hello/<name>")
 def hello(name: str) -> dict[str, str]:
-    """Flask's own."""
+    """Answer from Flask."""
     return {"hello": name}
 
 

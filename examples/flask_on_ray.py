@@ -1,4 +1,4 @@
-"""A Flask app as a Ray Serve deployment: as many replicas as wanted, on one machine or on all of a cluster.
+"""A Flask app as a Ray Serve deployment: as many replicas as you want, on one machine or a cluster.
 
 serve run flask_on_ray:deployment
 """
@@ -12,7 +12,7 @@ from a2wsgi import WSGIMiddleware
 
 
 def build() -> WSGIMiddleware:
-    """Each replica calls this: a Flask app itself cannot be pickled and sent there."""
+    """Create the app in each replica: a Flask app cannot be pickled."""
     app = Flask(__name__)  # or, where all machines have your package: from shop import app
 
     @app.get("/")

@@ -17,7 +17,7 @@ app = Flask(__name__)
 
 
 def generate(prompt: str, should_stop: Callable[[], bool]) -> Iterator[str]:
-    """Stand in for a model, whose every token costs."""
+    """Stand in for a model: every token costs something."""
     tokens = 0
     try:
         for word in itertools.cycle(f"You said: {prompt}. Let me think. ".split()):
@@ -32,7 +32,7 @@ def generate(prompt: str, should_stop: Callable[[], bool]) -> Iterator[str]:
 
 @app.post("/chat")
 def chat() -> Response:
-    """Answer token by token. That the client has left is known also while the model is silent."""
+    """Answer token by token. The bridge notices a client that leaves even while the model is silent."""
     tokens = generate(request.json["prompt"], request.environ["a2wsgi.disconnected"].is_set)
     return Response((f"data: {json.dumps(token)}\n\n" for token in tokens), mimetype="text/event-stream")
 

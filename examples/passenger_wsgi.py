@@ -12,7 +12,7 @@ app = FastAPI()
 
 @app.get("/")
 async def hello() -> dict[str, str]:
-    """FastAPI's own."""
+    """Answer from FastAPI."""
     return {"hello": "from FastAPI"}
 
 

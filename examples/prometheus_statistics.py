@@ -1,4 +1,4 @@
-"""What a bridge does, for Prometheus, which asks for /metrics.
+"""Statistics of a bridge for Prometheus, which asks for /metrics.
 
 uvicorn prometheus_statistics:app
 """
@@ -15,6 +15,8 @@ from starlette.routing import Mount, Route
 
 from a2wsgi import WSGIMiddleware
 
+COUNTERS = {"shed", "disconnected", "stalled", "timed_out"}
+
 flask_app = Flask(__name__)
 bridge = WSGIMiddleware(flask_app)
 registry = CollectorRegistry()
@@ -23,12 +25,12 @@ flask_app.before_request(lambda: waited.observe(request.environ["a2wsgi.queued_s
 
 
 class Statistics:
-    """Reads the bridge's figures when they are asked for."""
+    """Reads the bridge's statistics when Prometheus asks."""
 
     def collect(self) -> Iterator[Metric]:
-        """See the documentation of a2wsgi.Statistics for what each says."""
+        """The documentation of a2wsgi.Statistics explains each of them."""
         for name, value in asdict(bridge.statistics()).items():
-            family = CounterMetricFamily if name in {"shed", "disconnected", "stalled"} else GaugeMetricFamily
+            family = CounterMetricFamily if name in COUNTERS else GaugeMetricFamily
             yield family(f"a2wsgi_{name}", f"a2wsgi.Statistics.{name}", value=value)
 
 

@@ -1,4 +1,4 @@
-"""Server-sent events from a Flask app on uvicorn: what one client posts, all others get.
+"""Server-sent events from a Flask app on uvicorn: what one client posts, all the others see.
 
 uvicorn server_sent_events:application
 curl -N http://127.0.0.1:8000/ & curl -d 'Hello, all' http://127.0.0.1:8000/
@@ -26,7 +26,7 @@ def publish() -> str:
 
 
 def stream(seen: int) -> Iterator[str]:
-    """Tell one client, until it leaves: then the bridge closes the generator."""
+    """Tell one client until it leaves. Then the bridge closes the generator."""
     yield ": welcome\n\n"  # the headers go out with the first chunk
     while True:
         with news:

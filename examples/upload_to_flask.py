@@ -1,4 +1,4 @@
-"""Uploads of any size to a Flask app on uvicorn, read while they come in.
+"""Uploads of any size to a Flask app on uvicorn, read while they arrive.
 
 uvicorn upload_to_flask:application
 curl -T README.md http://127.0.0.1:8000/
@@ -15,7 +15,7 @@ app = Flask(__name__)
 
 @app.put("/<name>")
 def upload(name: str) -> dict[str, str | int]:
-    """Take a checksum. A client that leaves early fails the read: what is here was complete."""
+    """Compute a checksum. If the client leaves early the read raises, so this upload is complete."""
     digest, length = hashlib.sha256(), 0
     while chunk := request.stream.read(65_536):
         digest.update(chunk)

@@ -10,7 +10,9 @@ Leftover asyncio tasks are noticed by the drivers in ``support``, which own the 
 from __future__ import annotations
 
 import gc
+import os
 import re
+import signal
 import sys
 import tempfile
 import threading
@@ -18,21 +20,29 @@ import time
 import traceback
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
-#: How long threads may take to end after a test, in seconds. Arbitrary: long for a machine, short for a developer.
-GRACE_SECONDS = 2.0
+from support.runtimes import _uvloop_has_its_pipe, runtime
+
+__all__ = ["_uvloop_has_its_pipe", "runtime"]
+
+#: How long threads may take to end after a test, in seconds. Long for a busy machine, but less than the 10 s after
+#: which an idle worker ends though nobody has told it to.
+GRACE_SECONDS = 8.0
 
 #: trio keeps idle threads in a cache of the process's for 10 s; one at work bears the name of its work instead.
 IDLE_IN_TRIO = re.compile(r"Trio thread \d+")
 
 _RAISED = pytest.StashKey[bool]()
 
-# No test has a deadline by the clock: a slow machine is no bug of ours. What hangs is ended by pytest-timeout.
-hypothesis.settings.register_profile("a2wsgi", deadline=None)
+# No test has a deadline by the clock, nor has the making of its input: a slow machine is no bug of ours. What hangs is
+# ended by pytest-timeout.
+hypothesis.settings.register_profile(
+    "a2wsgi", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
 hypothesis.settings.load_profile("a2wsgi")
 
 
@@ -50,7 +60,7 @@ class Belongings:
     threads: frozenset[threading.Thread]
     raw_threads: frozenset[int]
     descriptors: frozenset[tuple[int, str]]
-    files: frozenset[Path]
+    files: frozenset[str]
 
     @classmethod
     def now(cls) -> Belongings:
@@ -60,7 +70,7 @@ class Belongings:
             threads=threads,
             raw_threads=frozenset(sys._current_frames()) - {thread.ident for thread in threads},
             descriptors=frozenset(_open_descriptors()),
-            files=frozenset(Path(tempfile.gettempdir()).iterdir()),
+            files=frozenset(os.listdir(tempfile.gettempdir())),
         )
 
     def leaked_since(self, before: Belongings) -> list[str]:
@@ -77,33 +87,36 @@ class Belongings:
                 for ident in self.raw_threads - before.raw_threads
             ),
             *(f"descriptor {number}: {target}" for number, target in sorted(self.descriptors - before.descriptors)),
-            *(f"temporary file {path}" for path in sorted(self.files - before.files)),
+            *(f"temporary file {tempfile.gettempdir()}/{name}" for name in sorted(self.files - before.files)),
         ]
 
 
 def leaks(before: Belongings, grace_seconds: float) -> list[str]:
-    """Say what is left since ``before`` once the garbage is collected, waiting for it to go.
+    """Say what is left since ``before`` though the garbage is collected, waiting for it to go.
 
     Args:
         before: What may stay.
         grace_seconds: How long to wait at most.
     """
+    left = Belongings.now().leaked_since(before)
     deadline = time.monotonic() + grace_seconds
-    while True:
-        gc.collect()
+    while left:
+        gc.collect()  # only now: it takes longer than most tests, and most leave nothing
         left = Belongings.now().leaked_since(before)
-        if not left or time.monotonic() > deadline:
-            return left
+        if time.monotonic() > deadline:
+            break
         time.sleep(0.01)  # a poll: nobody tells of a closed descriptor or of the end of a thread not from `threading`
+    return left
 
 
 def _open_descriptors() -> Iterator[tuple[int, str]]:
-    directory = Path("/proc/self/fd")
-    if not directory.is_dir():
+    # ruff: noqa: PTH112, PTH115, PTH208 - pathlib takes several times as long, twice a test
+    directory = "/proc/self/fd"
+    if not os.path.isdir(directory):
         return
-    for entry in tuple(directory.iterdir()):
+    for number in os.listdir(directory):
         try:
-            yield int(entry.name), str(entry.readlink())
+            yield int(number), os.readlink(f"{directory}/{number}")
         except FileNotFoundError:  # the one that the listing itself had open
             continue
 
@@ -124,22 +137,63 @@ def pytest_runtest_makereport(
     return (yield)
 
 
+#: With `--reruns`, so many tests of a run may fail once and then pass: a busy machine is late now and then. More than
+#: that is a fault of ours.
+MOST_RERUNS = 4
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail a run in which every test was skipped, or in which too many passed at the second attempt only."""
+    config = session.config
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    if exitstatus != pytest.ExitCode.OK or reporter is None or hasattr(config, "workerinput"):
+        return
+    if not config.option.collectonly and not {"passed", "xfailed", "xpassed"} & set(reporter.stats):
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+        reporter.write_line("\nNo test ran: all were skipped.", red=True)
+    if len(reporter.stats.get("rerun", ())) > MOST_RERUNS:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        reporter.write_line(f"\nMore than {MOST_RERUNS} tests failed before they passed.", red=True)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Show why a test failed that then passed. The plugin tells its name alone."""
+    for report in terminalreporter.stats.get("rerun", ()):
+        terminalreporter.section(f"failed, and ran once more: {report.nodeid}", red=True)
+        report.toterminal(terminalreporter._tw)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Give the session a directory of its own for temporary files, and child processes the same and a fault handler.
 
     pytest's ``tmp_path`` is elsewhere: it outlives its test on purpose. What is imported by now is taken out of the
     garbage collector's sight, so that a collection after each test is cheap.
+
+    A shell has what it runs in the background ignore SIGINT, and a process hands that on to its children: servers that
+    are to end on SIGINT would not. A signal that has a handler gets its default action in them.
     """
+    ignores_sigint = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignores_sigint:
+        signal.signal(signal.SIGINT, _ignore)
     directory = tmp_path_factory.mktemp("tmpdir")
     gc.collect()
-    gc.freeze()
+    if hasattr(gc, "freeze"):  # PyPy's collector has none
+        gc.freeze()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(directory))
         patch.setenv("TMPDIR", str(directory))
         patch.setenv("PYTHONFAULTHANDLER", "1")  # in this process pytest's own plugin turns it on
         yield
-    gc.unfreeze()
+    if hasattr(gc, "unfreeze"):
+        gc.unfreeze()
+    if ignores_sigint:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _ignore(*_: object) -> None:
+    """Handle a signal as ``SIG_IGN`` does; children that run another program do not inherit it."""
 
 
 @pytest.fixture(autouse=True)

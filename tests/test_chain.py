@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gzip
+import inspect
 import itertools
 import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -398,6 +399,111 @@ def test_call_that_is_set_on_the_instance_is_found_by_its_result() -> None:
     assert type(stack.app) is WSGIMiddleware
 
 
+class Picky:
+    """Sentry's middleware, as to what it takes for ASGI 3: what is async. All else is ASGI 2 to it."""
+
+    __slots__ = ("__call__", "app")
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.__call__ = self._asgi3 if inspect.iscoroutinefunction(app.__call__) or is_async(app) else self._asgi2
+
+    def _asgi2(self, scope: Scope) -> Any:
+        return self.app(scope)
+
+    async def _asgi3(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
+def is_async(app: Any) -> bool:
+    """Whether it is a function that is."""
+    return inspect.iscoroutinefunction(app)
+
+
+def sentry() -> Any:
+    """Sentry's own."""
+    return pytest.importorskip("sentry_sdk.integrations.asgi").SentryAsgiMiddleware
+
+
+def function_of(make: Any) -> Any:
+    """A function that makes one."""
+
+    def wrap(app: Any) -> Any:
+        return make(app)
+
+    return wrap
+
+
+@pytest.mark.parametrize("form", [lambda make: make, function_of, functools.partial], ids=["class", "def", "partial"])
+@pytest.mark.parametrize("make", [lambda: Picky, sentry], ids=["stand-in", "sentry"])
+def test_middleware_that_tells_nothing_is_given_an_asgi_3_app(app: Any, make: Any, form: Any) -> None:
+    """Else what takes each app that is not async for ASGI 2 would make an ASGI 2 stack."""
+    middleware = form(make())
+    for stack in (chain(app, middleware), chain(app, middleware, wsgi_tag), chain(app, asgi_tag, middleware)):
+        assert interface_of(stack) == "asgi3"
+        assert answer(stack)[0] == 200
+    assert interface_of(chain(app, wsgi_tag, middleware)) == "wsgi"
+    inside = chain(app, middleware).app
+    assert type(inside) is WSGIMiddleware if app is wsgi_app else inside is app
+
+
+def test_class_of_either_kind_is_tried_with_asgi_3_and_then_with_wsgi() -> None:
+    """By what its instances turn out to be, each made once for a kind."""
+    made: list[Any] = []
+
+    class Slotted:
+        __slots__ = ("__call__", "app")
+
+        def __init__(self, app: Any) -> None:
+            made.append(type(app))
+            self.app = app
+            self.__call__ = self._run
+
+        def _run(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            result: Iterable[bytes] = self.app(environ, start_response)
+            return result
+
+    stack = chain(wsgi_app, Slotted)
+    assert (interface_of(stack), stack.app) == ("wsgi", wsgi_app)
+    assert made == [WSGIMiddleware, type(wsgi_app)]
+    assert type(chain(asgi_app, Slotted).app) is ASGIMiddleware
+
+
+def test_silent_class_is_of_the_kind_of_what_is_beneath_it(app: Any) -> None:
+    """As Werkzeug's ``LintMiddleware``, which takes ``*args``."""
+
+    class Silent:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        def __call__(self, *args: Any) -> Any:
+            return self.app(*args)
+
+    stack = chain(app, asgi_tag, wsgi_tag, Silent, Silent)
+    assert bridges(stack) == [WSGIMiddleware] * 1 + ([] if app is wsgi_app else [ASGIMiddleware])
+    assert answer(stack)[0] == 200
+    silent = silent_tag(app)
+    assert chain(silent, Silent).app is silent
+
+
+def test_asgi_2_class_that_tells_nothing_gets_an_asgi_2_app(app: Any) -> None:
+    """Where the result says ``scope`` alone, whatever it is given."""
+
+    class Double:
+        __slots__ = ("__call__", "app")
+
+        def __init__(self, app: Any) -> None:
+            self.app = app
+            self.__call__ = self._run
+
+        def _run(self, scope: Scope) -> Any:
+            return self.app(scope)
+
+    stack = chain(app, Double)
+    assert interface_of(stack) == "asgi2"
+    assert answer(stack)[0] == 200
+
+
 def test_asgi_2_middleware_gets_an_asgi_2_app() -> None:
     """ASGI, "Legacy Applications": it calls what is beneath it twice."""
 
@@ -470,12 +576,16 @@ def no_app(app: Any) -> None:
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        ((None,), "builtins.NoneType is no middleware. Pass a callable that takes an app, or a tuple of "),
-        (("cors",), "builtins.str is no middleware. "),
-        ((("cors", (), {}),), "builtins.tuple is no middleware. "),
-        (((wsgi_tag, {"name": "x"}),), "builtins.tuple is no middleware. "),
-        (((),), "builtins.tuple is no middleware. "),
-        ((no_app,), f"The middleware {__name__}.no_app returned what is no app. None is not an app."),
+        ((None,), "builtins.NoneType object is not middleware. Pass a callable that takes an app, or a tuple of "),
+        (("cors",), "builtins.str object is not middleware. "),
+        ((("cors", (), {}),), "builtins.tuple object is not middleware. "),
+        (((wsgi_tag, {"name": "x"}),), "builtins.tuple object is not middleware. "),
+        (((),), "builtins.tuple object is not middleware. "),
+        ((no_app,), f"The middleware {__name__}.no_app returned something that is not an app. None is not an app."),
+        (
+            (functools.partial(no_app),),
+            f"The middleware functools.partial of {__name__}.no_app returned something that is not an app. None is ",
+        ),
     ],
 )
 def test_what_is_no_middleware_is_refused(app: Any, items: tuple[Any, ...], message: str) -> None:
@@ -737,6 +847,7 @@ def test_scope_reaches_the_innermost_app_whole(middleware: tuple[Any, ...]) -> N
     assert seen == {
         **scope,
         "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "extensions": {"tls": {"version": 772}, "http.response.pathsend": {}},  # the latter is the innermost bridge's
         "state": {"one": 1, "pool": "of the innermost", "seen": True},
     }
     close(stack)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
-from a2wsgi import __version__, _cli
-from a2wsgi._cli import main
-from a2wsgi._loading import Target
-from a2wsgi._servers import SERVERS, Server
+from a2wsgi import __version__
+from a2wsgi._cli import starting
+from a2wsgi._cli.loading import Target
+from a2wsgi._cli.main import main
+from a2wsgi._cli.servers import SERVERS, Server
 
 APPS = """\
 def wsgi(environ, start_response): ...
@@ -43,6 +46,13 @@ def make_exit():
     raise SystemExit("no configuration")
 
 number = 5
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+def make_unspeakable():
+    raise Unspeakable
 """
 
 
@@ -80,8 +90,22 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def started(monkeypatch: pytest.MonkeyPatch, _installed: None) -> list[tuple[list[str], dict[str, str]]]:
     """The servers that are started: here they are noted only."""
     noted: list[tuple[list[str], dict[str, str]]] = []
-    monkeypatch.setattr(_cli, "_become", lambda command, environment: noted.append((command, dict(environment))))
+
+    def note(command: list[str], environment: Mapping[str, str]) -> NoReturn:
+        noted.append((command, dict(environment)))
+        raise SystemExit(0)
+
+    monkeypatch.setattr(starting, "become", note)
+    monkeypatch.setattr(starting, "runs_here", lambda start: False)
     return noted
+
+
+def serve(*arguments: str) -> int:
+    """What ``a2wsgi serve`` exits with, up to where a server would take over."""
+    try:
+        return main(["serve", *arguments])
+    except SystemExit as error:
+        return int(error.code or 0)
 
 
 def usage_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -125,6 +149,7 @@ def test_target_is_a_file_of_no_package(directory: Path) -> None:
 @pytest.mark.usefixtures("_installed")
 def test_inspect_tells_people_what_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     """The interface and how it is known, the conversion, what is missing, and what to write."""
+    pytest.importorskip("websockets", reason="without it, the extra is missing, too")
     assert main(["inspect", "shop:asgi", "--server", "waitress"]) == 0
     assert (
         capsys.readouterr().out
@@ -133,9 +158,7 @@ app         shop:asgi
 interface   ASGI: shop.asgi is async and takes (scope, receive, send)
 server      waitress (1.2) calls WSGI apps
 conversion  through ASGIMiddleware
-missing     WebSockets: WSGI has none; the server refuses or ignores the handshake
-            early disconnects: the app learns that its client has left when a write of the server fails
-            streaming uploads: the server takes the whole body before it calls the app
+missing     streaming uploads: the server receives the whole body before it calls the app
             HTTP/2: the server speaks HTTP/1.1 only
 
     from a2wsgi import ASGIMiddleware
@@ -162,9 +185,90 @@ missing     nothing
     )
 
 
+def report_of(capsys: pytest.CaptureFixture[str], app: str, server: str) -> dict[str, Any]:
+    """What ``inspect`` tells machines."""
+    assert main(["inspect", app, "--server", server, "--json"]) == 0
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return report
+
+
+@pytest.mark.parametrize(
+    ("package", "code", "paths"),
+    [
+        (
+            "starlette",
+            """
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route, WebSocketRoute
+
+async def endpoint(*_): ...
+
+inner = [WebSocketRoute("/chat", endpoint), Route("/page", endpoint)]
+app = Starlette(routes=[WebSocketRoute("/echo", endpoint), Mount("/inner", routes=inner)])
+""",
+            ["/echo", "/inner/chat"],
+        ),
+        (
+            "flask_sock",
+            """
+from flask import Flask
+from flask_sock import Sock
+
+app = Flask(__name__)
+
+@Sock(app).route("/echo/<name>")
+def echo(ws, name): ...
+""",
+            ["/echo/<name>"],
+        ),
+        (
+            "flask_socketio",
+            """
+from flask import Flask
+from flask_socketio import SocketIO
+
+app = Flask(__name__)
+SocketIO(app, async_mode="threading")
+""",
+            ["/socket.io"],
+        ),
+    ],
+)
+def test_inspect_tells_of_websockets(
+    directory: Path, capsys: pytest.CaptureFixture[str], package: str, code: str, paths: list[str]
+) -> None:
+    """Those that a framework knows of."""
+    pytest.importorskip(package)
+    (directory / f"sockets_in_{package}.py").write_text(code)
+    assert report_of(capsys, f"sockets_in_{package}:app", "uvicorn")["websockets"] == paths
+    assert main(["inspect", f"sockets_in_{package}:app"]) == 0
+    assert f"websockets  {', '.join(paths)}\n" in capsys.readouterr().out
+
+
+def test_inspect_tells_what_stands_in_the_way_of_websockets(
+    directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The extra, on a server of the other kind; and a Socket.IO that has chosen what is merely installed."""
+    pytest.importorskip("websockets")
+    (directory / "choosy.py").write_text("""
+from types import SimpleNamespace
+
+def app(environ, start_response): ...
+
+app.extensions = {"socketio": SimpleNamespace(async_mode="gevent")}
+""")
+    assert "async_mode='threading'" in report_of(capsys, "choosy:app", "uvicorn")["missing"]["WebSockets"]
+    assert "WebSockets" not in report_of(capsys, "choosy:app", "waitress")["missing"]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
+    for app, server in (("shop:wsgi", "uvicorn"), ("shop:asgi", "waitress")):
+        assert "a2wsgi[websocket]" in report_of(capsys, app, server)["missing"]["WebSockets"]
+    assert "WebSockets" not in report_of(capsys, "shop:asgi", "uvicorn")["missing"]
+
+
 @pytest.mark.usefixtures("_installed")
 def test_inspect_tells_machines_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     """``--json`` has every key, always."""
+    pytest.importorskip("websockets")  # else that is missing, too
     assert main(["inspect", "shop:make_app", "--factory", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "app": "shop:make_app",
@@ -174,10 +278,8 @@ def test_inspect_tells_machines_the_same(capsys: pytest.CaptureFixture[str]) -> 
         "server_interface": "asgi3",
         "server_version": "1.2",
         "conversion": "through WSGIMiddleware",
-        "missing": {
-            "HTTP/2": "needs `pip install zttp` and `-- --http zttp --http2`",
-            "WebSockets": "a WSGI app cannot take them: the handshake is answered 403",
-        },
+        "websockets": [],
+        "missing": {"HTTP/2": "needs `pip install zttp` and `-- --http zttp --http2`"},
         "python": (
             "from a2wsgi import WSGIMiddleware\nfrom shop import make_app\n\napplication = WSGIMiddleware(make_app())\n"
         ),
@@ -229,13 +331,16 @@ ALL_OPTIONS = ["--host=::1", "--port=0", "--workers=3", "--root-path=/x", "--rel
         (
             "uvicorn",
             ALL_OPTIONS,
-            "uvicorn --host=::1 --port=P --interface=asgi3 --workers=3 --root-path=/x --reload --reload-dir=D",
+            "uvicorn --interface=asgi3 --host=::1 --port=P --workers=3 --root-path=/x --reload --reload-dir=D",
         ),
         ("hypercorn", ALL_OPTIONS, "hypercorn --bind=[::1]:P --workers=3 --root-path=/x --reload"),
         (
             "granian",
             ALL_OPTIONS,
-            "granian --interface=asgi --host=::1 --port=P --workers=3 --url-path-prefix=/x --reload --reload-paths=D",
+            (
+                "granian --interface=wsgi --workers-kill-timeout=10 --host=::1 --port=P --workers=3 "
+                "--url-path-prefix=/x --reload --reload-paths=D"
+            ),
         ),
         ("gunicorn", ALL_OPTIONS, "gunicorn --bind=[::1]:P --workers=3 --reload"),
         (
@@ -244,7 +349,11 @@ ALL_OPTIONS = ["--host=::1", "--port=0", "--workers=3", "--root-path=/x", "--rel
             "gunicorn --worker-class=asgi --bind=[::1]:P --workers=3 --root-path=/x --reload",
         ),
         ("daphne", ["--port=0", "--root-path=/x"], "daphne --bind=127.0.0.1 --port=P --root-path=/x"),
-        ("waitress", ["--port=0", "--workers=1", "--root-path=/x"], "waitress --listen=127.0.0.1:P --url-prefix=/x"),
+        (
+            "waitress",
+            ["--port=0", "--workers=1", "--root-path=/x"],
+            "waitress --channel-request-lookahead=1 --host=127.0.0.1 --port=P --url-prefix=/x",
+        ),
     ],
 )
 def test_serve_gives_a_server_its_own_options(
@@ -253,7 +362,7 @@ def test_serve_gives_a_server_its_own_options(
     """Each option becomes what the server calls it, and what follows the ``--`` is passed on as it is."""
     if "--host=::1" in options and not socket.has_dualstack_ipv6():
         pytest.skip("no IPv6 here")
-    assert main(["serve", "shop:wsgi", "--server", server, *options, "--", "--option", "value"]) == 0
+    assert serve("shop:wsgi", "--server", server, *options, "--", "--option", "value") == 0
     [((python, dash_m, *arguments, app), environment)] = started
     port = next(
         text.rpartition("=")[2].rpartition(":")[2]
@@ -263,11 +372,14 @@ def test_serve_gives_a_server_its_own_options(
     assert int(port) > 0
     expected = command.replace("=P", f"={port}").replace(":P", f":{port}").replace("=D", f"={directory}").split()
     assert [python, dash_m, *arguments] == [sys.executable, "-m", *expected, "--option", "value"]
-    assert app == ("asgi:" if server == "hypercorn" else "") + "a2wsgi._served:app"
+    assert app == ("asgi:" if server == "hypercorn" else "") + "a2wsgi._cli.served:app"
     assert json.loads(environment["A2WSGI_SERVED"]) == {
-        "target": {"module": "shop", "attribute": "wsgi", "directory": str(directory)},
-        "factory": False,
+        "target": {"module": "shop", "attribute": "wsgi", "directory": str(directory), "factory": False},
         "server": server,
+        "bridge": {},
+        "root_path": "/x",
+        "log_level": None,
+        "trusted": None,
     }
     assert environment.get("SCRIPT_NAME") == ("/x" if server == "gunicorn" else os.environ.get("SCRIPT_NAME"))
 
@@ -291,7 +403,7 @@ def test_serve_says_what_it_serves_in_one_line(
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    assert main(["serve", app, "--server", server, "--port", str(port)]) == 0
+    assert serve(app, "--server", server, "--port", str(port)) == 0
     assert len(started) == 1
     assert capsys.readouterr() == ("", f"a2wsgi: {statement.format(f'127.0.0.1:{port}')}\n")
 
@@ -302,16 +414,24 @@ def test_serve_takes_the_first_server_that_is_installed(
 ) -> None:
     """It is uvicorn where it is there, else waitress."""
     monkeypatch.setattr(Server, "version", lambda server: "1.2" if server.module in installed else None)
-    assert main(["serve", "shop:wsgi", "--port=0"]) == 0
+    assert serve("shop:wsgi", "--port=0") == 0
     assert started[0][0][2] == chosen
 
 
 def test_served_app_is_made_of_what_the_environment_says(directory: Path) -> None:
     """A process of a server loads the app from anywhere, and converts it for that server."""
-    order = {"target": vars(Target("shop", "make_app", str(directory))), "factory": True, "server": "waitress"}
+    target = vars(Target("shop", "make_app", str(directory), factory=True))
+    order = {
+        "target": target,
+        "server": "waitress",
+        "bridge": {},
+        "root_path": "",
+        "log_level": None,
+        "trusted": None,
+    }
     script = """if True:
         import signal
-        from a2wsgi._served import app
+        from a2wsgi._cli.served import app
         print(app.__name__, signal.getsignal(signal.SIGTERM).__name__)
     """
     done = subprocess.run(
@@ -333,7 +453,9 @@ WRAP = "Wrap it in the class that says it: WSGIMiddleware for a WSGI app, ASGIMi
 
 FAULTS = {
     "nothing:app": f"There is no module 'nothing' in {{0}}, {NO_MODULE}",
-    "elsewhere/shop.py:app": f"There is no module 'shop' in {{0}}/elsewhere, {NO_MODULE}",
+    "elsewhere/shop.py:app": "There is no file {0}/elsewhere/shop.py.",
+    "elsewhere/shop.py": "There is no file {0}/elsewhere/shop.py.",
+    "shop": "shop has no app, application or create_app, in {0}/shop.py. Name the app: shop:NAME.",
     "needy:app": (
         "The module needy cannot be imported: ModuleNotFoundError: No module named 'a_module_that_is_not_there' "
         "({0}/needy.py, line 1)"
@@ -363,7 +485,10 @@ FAULTS = {
     "shop:make_exit --factory": (
         "The factory shop:make_exit() failed: SystemExit: no configuration ({0}/shop.py, line 23)"
     ),
-    "shop:number --factory": "shop:number is no factory: it cannot be called. Leave out --factory.",
+    "shop:make_unspeakable --factory": (
+        "The factory shop:make_unspeakable() failed: Unspeakable: (its text raises) ({0}/shop.py, line 32)"
+    ),
+    "shop:number --factory": "shop:number is not a factory: it cannot be called. Leave out --factory.",
 }
 
 
@@ -408,7 +533,7 @@ def test_serve_names_what_to_install(
 ) -> None:
     """A server that is not there is the server's fault."""
     monkeypatch.setattr(Server, "version", lambda _: None)
-    assert main(["serve", "shop:wsgi", *options]) == 1
+    assert serve("shop:wsgi", *options) == 1
     assert capsys.readouterr().err == f"a2wsgi: {message}\n"
 
 
@@ -416,20 +541,20 @@ def test_serve_says_that_a_port_is_taken(capsys: pytest.CaptureFixture[str], sta
     """It is said before the server is started, by the system's own word."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        assert main(["serve", "shop:wsgi", f"--port={port}"]) == 1
+        assert serve("shop:wsgi", f"--port={port}") == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"a2wsgi: Nothing can listen on port {port} of 127.0.0.1: ")
+    assert error.startswith(f"a2wsgi: Cannot listen on port {port} of 127.0.0.1: ")
     assert error.endswith("Pass another --port or --host.\n")
     assert started == []
 
 
 def test_server_is_not_installed_when_its_package_is_not() -> None:
     """The package that a module is in may be missing too."""
-    server = Server("no_such_server", "asgi3", "nothing", (), needs="no_such_server.asgi")
+    server = Server("no_such_server", "asgi3", "nothing", {}, needs="no_such_server.asgi")
     assert server.version() is None
 
 
-THESE_HAVE = "These have: uvicorn, hypercorn, granian, gunicorn, gunicorn-asgi."
+THESE_HAVE = "These have: uvicorn, hypercorn, granian, gunicorn, gunicorn-asgi"
 
 
 @pytest.mark.usefixtures("started")
@@ -438,23 +563,23 @@ THESE_HAVE = "These have: uvicorn, hypercorn, granian, gunicorn, gunicorn-asgi."
     [
         ("", "the following arguments are required: COMMAND"),
         ("serve", "the following arguments are required: APP"),
-        ("serve shop", "'shop' does not name an app. Write module:app or path/to/file.py:app."),
         ("serve shop:", "'shop:' does not name an app. Write module:app or path/to/file.py:app."),
         ("serve :app", "':app' does not name an app. Write module:app or path/to/file.py:app."),
         ("serve shop:make_app()", "'shop:make_app()' does not name an app. Write shop:make_app --factory."),
-        ("serve shop:wsgi --port=70000", "argument --port: '70000' is no port: pass a number from 0 to 65535"),
-        ("serve shop:wsgi --workers=0", "argument --workers: '0' is no number of processes: pass 1 or more"),
+        ("serve shop:wsgi --port=70000", "argument --port: '70000' is not a port: pass a number from 0 to 65535"),
+        ("serve shop:wsgi --port=٣", "argument --port: '٣' is not a port: pass a number from 0 to 65535"),
+        ("serve shop:wsgi --workers=0", "argument --workers: '0' is not a valid number: pass 1 or more"),
         (
             "serve shop:wsgi --server=daphne --workers=2",
-            f"daphne runs one process and has no --workers. {THESE_HAVE}",
+            f"daphne runs one process and has no --workers. {THESE_HAVE}, uwsgi.",
         ),
         (
             "serve shop:wsgi --server=waitress --reload",
-            f"waitress has no --reload. {THESE_HAVE}",
+            f"waitress has no --reload. {THESE_HAVE}, werkzeug.",
         ),
         (
-            "serve shop:wsgi --log-level debug",
-            "unrecognized arguments: --log-level debug. The server's own options go after a --",
+            "serve shop:wsgi --keep-alive 5",
+            "unrecognized arguments: --keep-alive 5. The server's own options go after a --",
         ),
         ("inspect shop:wsgi -- --log-level", "nothing goes after the --: no server is started"),
     ],

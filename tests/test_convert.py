@@ -268,6 +268,148 @@ def test_constructors_never_unwrap(bridge: Any) -> None:
     assert (type(other_pair), type(other_pair.app), other_pair.app.app) == (ASGIMiddleware, WSGIMiddleware, wsgi_app)
 
 
+# -- Called by the wrong server ---------------------------------------------------------------------------------------
+
+
+def environ_and_start() -> tuple[Any, Any]:
+    """What a WSGI server calls an app with."""
+    return wsgi_driver.environ_of(), lambda *args: None
+
+
+def scope_and_more() -> tuple[Any, Any, Any]:
+    """What an ASGI server calls an app with."""
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None: ...
+
+    return asgi_driver.http_scope(), receive, send
+
+
+def told(call: Callable[..., Any], *args: Any) -> str:
+    """The text of the error that is raised at once."""
+    with pytest.raises(AppInterfaceError) as raised:
+        call(*args)
+    return str(raised.value)
+
+
+class Plain(WSGIMiddleware):
+    pass
+
+
+@pytest.mark.parametrize("bridge", [WSGIMiddleware, Plain])
+def test_asgi_app_says_that_a_wsgi_server_called_it(bridge: Any) -> None:
+    """The call raises, so that the server sees it; and the line that is given mends it."""
+    app = bridge(wsgi_app)
+    assert told(app, *environ_and_start()) == (
+        f"This {bridge.__name__} is an ASGI app, and was called by a WSGI server or framework: it makes an ASGI app of "
+        f"the WSGI app {__name__}.wsgi_app. Write application = a2wsgi.to_wsgi(app), where app is what the "
+        f"{bridge.__name__} wraps."
+    )
+    assert over_wsgi(to_wsgi(app.app)) == ("200 OK", HELLO)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_wsgi_app_says_that_an_asgi_server_called_it(count: int) -> None:
+    """With three arguments, or with one: servers take what is not async for ASGI 2."""
+    app: Any = ASGIMiddleware(asgi_app)
+    assert told(app, *scope_and_more()[:count]) == (
+        "This ASGIMiddleware is a WSGI app, and was called by an ASGI server or framework: it makes a WSGI app of the "
+        f"ASGI app {__name__}.asgi_app. Write application = a2wsgi.to_asgi(app), where app is what the ASGIMiddleware "
+        "wraps."
+    )
+    assert over_asgi(to_asgi(app.app)) == (200, HELLO)
+
+
+@pytest.mark.parametrize("bridge", EITHER)
+def test_app_that_was_wrapped_twice_says_so(bridge: Any) -> None:
+    """The second bridge undoes the first: what comes out is of the kind that the server does not call."""
+    twice = bridge(WSGIMiddleware(wsgi_app))
+    text = told(twice, *scope_and_more())
+    assert text == (
+        "This ASGIMiddleware is a WSGI app, and was called by an ASGI server or framework: it wraps another bridge, "
+        "a2wsgi.WSGIMiddleware object, and one bridge is enough. Write application = a2wsgi.to_asgi(app), "
+        "where app is what the ASGIMiddleware wraps."
+    )
+    assert over_asgi(to_asgi(twice.app)) == (200, HELLO)
+    twice = bridge(ASGIMiddleware(asgi_app))
+    assert "it wraps another bridge, a2wsgi.ASGIMiddleware object" in told(twice, *environ_and_start())
+    assert over_wsgi(to_wsgi(twice.app)) == ("200 OK", HELLO)
+
+
+@pytest.mark.parametrize(
+    ("app", "args", "message"),
+    [
+        (
+            WSGIMiddleware(wsgi_app),
+            ({"type": "http"},),
+            (
+                "This WSGIMiddleware is an ASGI app, and was called with 1 argument. Servers call it with (scope, "
+                "receive, send)."
+            ),
+        ),
+        (WSGIMiddleware(wsgi_app), (3, 4), "with 2 arguments. Servers call it with (scope, receive, send)."),
+        (ASGIMiddleware(asgi_app), ({},), "with 1 argument. Servers call it with (environ, start_response)."),
+        (ASGIMiddleware(asgi_app), ({}, 1, 2), "with 3 arguments. Servers call it with (environ, start_response)."),
+    ],
+)
+def test_other_calls_say_what_a_bridge_is_called_with(app: Any, args: tuple[Any, ...], message: str) -> None:
+    """Nothing is guessed of a caller that is neither kind of server."""
+    assert told(app, *args).endswith(message)
+
+
+def test_no_private_name_is_shown() -> None:
+    """In what Python itself says of a bridge: its errors, the ``repr`` of what it returns, and its warnings."""
+    wrapped: Any = WSGIMiddleware(wsgi_app)
+    served: Any = ASGIMiddleware(asgi_app)
+    for app in (wrapped, served):
+        with pytest.raises(TypeError, match=rf"^{type(app).__name__}\.__call__\(\) missing 1 required"):
+            app()
+        assert repr(app.__call__).startswith(f"<bound method {type(app).__name__}.__call__ of <")
+        for name in dir(app):
+            method = inspect.getattr_static(app, name)
+            if inspect.isfunction(method) or name == "__call__":
+                assert not method.__qualname__.startswith("_")
+    for scope in ({"type": "lifespan"}, {"type": "http"}):
+        coroutine = wrapped(scope, None, None)
+        assert coroutine.__qualname__.startswith("WSGIMiddleware.")
+        coroutine.close()
+    assert "a2wsgi._front._" not in repr(to_asgi(asgi2_app))
+
+
+def test_request_is_made_in_the_task_that_answers_it() -> None:
+    """A framework may make the coroutine in one task, or in none, and await it in another."""
+    client = asgi_driver.Client()
+    app: Any = WSGIMiddleware(wsgi_app)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    coroutine = app(asgi_driver.http_scope(target="/there?a=1"), client.receive, send)
+    asgi_driver.run(coroutine)
+    assert (sent[0]["status"], b"".join(message["body"] for message in sent[1:])) == (200, HELLO)
+
+
+def test_call_may_be_made_through_the_class_and_by_name() -> None:
+    """As wrappers of methods do."""
+    app: Any = WSGIMiddleware(wsgi_app)
+
+    async def called(scope: Scope, receive: Receive, send: Send) -> None:
+        await WSGIMiddleware.__call__(app, scope=scope, receive=receive, send=send)
+
+    assert over_asgi(called) == (200, HELLO)
+    assert inspect.iscoroutinefunction(WSGIMiddleware.__call__)
+    assert inspect.iscoroutinefunction(Counted.__call__)
+    assert not inspect.iscoroutinefunction(ASGIMiddleware.__call__)
+    served: Any = ASGIMiddleware(asgi_app)
+    with served:
+        assert over_wsgi(
+            lambda environ, start: ASGIMiddleware.__call__(served, environ=environ, start_response=start)
+        ) == ("200 OK", HELLO)
+
+
 # -- Subclasses -------------------------------------------------------------------------------------------------------
 
 
@@ -350,12 +492,15 @@ def test_subclass_refuses_the_wrong_kind(make: Callable[[], Any], message: str) 
 
 OPTIONS_OF_WSGI = (
     "(app, workers=None, send_queue_size=None, *, request_buffer_bytes=65536, response_buffer_bytes=65536, "
-    "spool_request=False, max_request_bytes=None, max_queue=None, send_timeout=300.0, shutdown_timeout=30.0, "
-    "script_name=None, ignore_disconnect=False, allow_underscores=False)"
+    "spool_request=False, max_request_bytes=None, max_queue=None, max_websockets=None, app_timeout=None, "
+    "send_timeout=300.0, receive_timeout=60.0, shutdown_timeout=30.0, script_name=None, multiprocess=None, "
+    "ignore_disconnect=False, allow_underscores=False)"
 )
 OPTIONS_OF_ASGI = (
-    "(app, wait_time=None, loop=None, *, detach_background=False, inline=False, lifespan=True, "
-    "response_buffer_bytes=65536, grace_timeout=10.0, startup_timeout=60.0, shutdown_timeout=10.0)"
+    "(app, wait_time=None, loop=None, *, detach_background=False, inline=False, backend='asyncio', lifespan=None, "
+    "response_buffer_bytes=65536, app_timeout=None, receive_timeout=60.0, grace_timeout=10.0, startup_timeout=60.0, "
+    "shutdown_timeout=10.0, max_websockets=None, websocket_max_message_bytes=16777216, "
+    "websocket_ping_interval=20.0, websocket_ping_timeout=20.0, websocket_compression=True)"
 )
 
 
@@ -474,13 +619,13 @@ def test_options_are_checked_whether_a_bridge_is_made_or_not(app: Any) -> None:
         to_asgi(app, **wait_time)
     with pytest.raises(TypeError, match="workers"):
         to_wsgi(app, **workers)
-    with pytest.raises(TypeError, match="multiple values"):
+    with pytest.raises(TypeError, match="two apps"):
         to_asgi(app, **another_app)
 
 
 def test_wrong_value_of_an_option_is_the_bridge_s_to_refuse() -> None:
     """As its constructor does."""
-    with pytest.raises(ValueError, match="workers is 0"):
+    with pytest.raises(ValueError, match="workers=0"):
         to_asgi(wsgi_app, workers=0)
 
 

@@ -8,7 +8,14 @@ says.
 
 from __future__ import annotations
 
+import ast
+import asyncio
+import contextlib
+import gc
+import importlib
+import os
 import re
+import runpy
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
@@ -18,16 +25,35 @@ from wsgiref.util import setup_testing_defaults
 
 import pytest
 
-from a2wsgi import _cli
+from a2wsgi import AppInterfaceError, WSGIMiddleware
+from a2wsgi._cli import main as _cli
+from a2wsgi._cli.configuration import options_from
+from a2wsgi._cli.servers import SERVERS, Server
 from a2wsgi._interface import interface_of
-from a2wsgi._servers import SERVERS, Server
 from support.asgi_driver import Client, call
+
+with contextlib.suppress(ImportError):
+    import uvloop
+
+    uvloop.new_event_loop().close()  # the first one of a process opens a pipe for signals, which stays
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 #: What the tests of the oldest Pythons do without.
-FRAMEWORKS = {"django", "fastapi", "flask", "starlette", "werkzeug"}
+FRAMEWORKS = {
+    "asgiref",
+    "django",
+    "fastapi",
+    "flask",
+    "flask_socketio",
+    "httpx",
+    "mangum",
+    "psycopg",
+    "sqlalchemy",
+    "starlette",
+    "werkzeug",
+}
 
 
 def snippets(page: Path, language: str) -> Iterator[tuple[int, str]]:
@@ -99,6 +125,7 @@ class Module(types.ModuleType):
 
 @pytest.fixture(autouse=True)
 def _readers_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])  # which a snippet extends
     monkeypatch.setitem(sys.modules, "shop", Module("shop", "app", _shop))
     monkeypatch.setitem(sys.modules, "api", Module("api", "app", _api))
     monkeypatch.setitem(sys.modules, "mysite", types.ModuleType("mysite"))
@@ -137,12 +164,21 @@ def run(page: Path, line: int, text: str, namespace: dict[str, Any], capsys: pyt
             assert status_of(namespace[name]) == 200, f"{page}:{line}: {name} does not answer"
 
 
+# A page shows a connection for each thread, which nobody closes but the end of the thread; Python 3.13 warns of that.
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
 @pytest.mark.parametrize("page", [page for page in PAGES if any(snippets(page, "python"))], ids=lambda page: page.name)
 def test_python_of_a_page_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each snippet runs after those above it, and its app answers."""
     namespace: dict[str, Any] = {"__name__": "__docs__", "wsgi_app": wsgi_app, "asgi_app": asgi_app}
-    for line, text in snippets(page, "python"):
-        run(page, line, text, namespace, capsys)
+    try:
+        for line, text in snippets(page, "python"):
+            run(page, line, text, namespace, capsys)
+    finally:
+        if "Mangum" in namespace:  # it makes a loop for its thread, which it leaves open
+            asyncio.get_event_loop().close()
+            asyncio.set_event_loop(None)
+        namespace.clear()  # FastAPI keeps its routes in caches, and those keep all that their module has
+        gc.collect()  # now, and not in a test that says nothing of connections
 
 
 def commands(page: Path) -> Iterator[list[str]]:
@@ -161,13 +197,14 @@ def commands(page: Path) -> Iterator[list[str]]:
 def test_commands_of_the_pages_are_understood(arguments: list[str]) -> None:
     """What is shown can be typed."""
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    assert _cli._parser().parse_args(own).app.startswith(("shop:", "path/to/shop.py:"))
+    assert _cli.parser().parse_args(own).app.startswith(("shop", "api", "path/to/shop.py"))
 
 
 def test_inspection_is_what_the_page_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The page shows what the command prints."""
+    pytest.importorskip("websockets", reason="without it, the extra is missing, too")
     (tmp_path / "shop.py").write_text("async def asgi(scope, receive, send): ...\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "shop")
@@ -184,12 +221,94 @@ def test_inspection_is_what_the_page_shows(
 def test_table_of_servers_is_that_of_the_command() -> None:
     """The page names every server, what it calls, and which options it has."""
     text = (ROOT / "docs" / "command-line.md").read_text("utf-8")
-    rows = re.findall(r"^\| `([a-z-]+)` \| (\w+) \| (\w+) \| (\w+)", text, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z-]+)` \| (\w+)[^|]* \| (\w+) \| (\w+)", text, re.MULTILINE)
     words = {"asgi3": "ASGI", "wsgi": "WSGI"}
     assert [(name, calls, workers, reload != "no") for name, calls, workers, reload in rows] == [
-        (name, words[server.interface], "yes" if server.workers else "no", bool(server.reload))
+        (name, words[server.interface], "yes" if server.can("workers") else "no", server.can("reload"))
         for name, server in SERVERS.items()
     ]
+
+
+def test_tables_of_options_are_those_of_the_command() -> None:
+    """Whoever changes an option runs ``python docs/options.py``."""
+    page = ROOT / "docs" / "command-line.md"
+    assert runpy.run_path(str(ROOT / "docs" / "options.py"))["filled"](page.read_text("utf-8")) == page.read_text(
+        "utf-8"
+    )
+
+
+def test_configuration_of_the_page_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands there can be written into a pyproject.toml, and is then what the user wants."""
+    if sys.version_info < (3, 11):
+        pytest.importorskip("tomli")
+    (text,) = [text for _, text in snippets(ROOT / "docs" / "command-line.md", "toml")]
+    (tmp_path / "pyproject.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", {name: text for name, text in os.environ.items() if name[:7] != "A2WSGI_"})
+    options = options_from({}, [])
+    assert (options.app, options.server, options.threads, options.access_log) == ("shop:app", "gunicorn", 20, True)
+    assert options.bridge == {"send_timeout": 60}
+
+
+def test_every_option_of_the_parser_is_in_the_table() -> None:
+    """The table of the page has a row for each option of `serve`, and none besides."""
+    text = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+    table = text[text.index("<!-- options:") : text.index("<!-- end of options")]
+    shown = set(re.findall(r"`(--[a-z-]+)[ `]", "".join(line.split(" | ")[0] for line in table.splitlines())))
+    subparsers: Any = _cli.parser()._subparsers
+    (commands,) = [action.choices for action in subparsers._group_actions]
+    options = {option for action in commands["serve"]._actions for option in action.option_strings}
+    assert shown == options - {"-h", "--help"}
+
+
+def test_error_of_a_full_pool_is_what_sqlalchemy_says() -> None:
+    """The page shows it as it stands in a log, with SQLAlchemy's own sizes and timeout."""
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    (shown,) = [text for _, text in snippets(ROOT / "docs" / "databases.md", "text")]
+    engine = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.pool.QueuePool)
+    assert (engine.pool.size(), engine.pool._max_overflow, engine.pool._timeout) == (5, 10, 30.0)
+    impatient = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.pool.QueuePool, pool_timeout=0)
+    with contextlib.ExitStack() as stack:
+        for _ in range(15):
+            stack.enter_context(impatient.connect())
+        with pytest.raises(sqlalchemy.exc.TimeoutError) as caught:
+            impatient.connect()
+    impatient.dispose()
+    said = str(caught.value).splitlines()[0].partition(" (Background")[0]
+    assert f"sqlalchemy.exc.TimeoutError: {said}" == shown.strip().replace("timeout 30.00", "timeout 0.00")
+
+
+def test_error_on_the_wrong_server_is_what_the_page_shows() -> None:
+    """The page breaks its line, and nothing else."""
+    module = types.ModuleType("shop")
+    exec("def app(environ, start_response): ...", vars(module))  # noqa: S102  # its name is in the message
+    (shown,) = [text for _, text in snippets(ROOT / "docs" / "errors.md", "text") if "AppInterfaceError:" in text]
+    environ: dict[str, Any] = {}
+    setup_testing_defaults(environ)
+    application: Any = WSGIMiddleware(module.app)
+    with pytest.raises(AppInterfaceError) as caught:
+        application(environ, lambda *_: None)
+    assert f"AppInterfaceError: {caught.value}" == " ".join(shown.split())
+
+
+def test_line_of_the_command_is_what_the_page_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All but the port, which has to be free here."""
+    pytest.importorskip("uvicorn")
+    (tmp_path / "shop.py").write_text("def app(environ, start_response): ...\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "shop")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (shown,) = [text for _, text in snippets(ROOT / "docs" / "command-line.md", "text")]
+    version = re.search(r"uvicorn ([\d.]+)", shown)
+    assert version is not None
+    monkeypatch.setattr(Server, "version", lambda _: version[1])
+    monkeypatch.setattr(_cli, "start_server", lambda *_: 0)
+    assert _cli.main(["serve", "shop:app", "--port=0"]) == 0
+    said = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8000", capsys.readouterr().err)
+    assert said == shown
+    monkeypatch.delitem(sys.modules, "shop")
 
 
 def test_tree_of_errors_is_that_of_the_package() -> None:
@@ -209,3 +328,80 @@ def test_tree_of_errors_is_that_of_the_package() -> None:
         for name, thing in public.items()
         if isinstance(thing, type) and issubclass(thing, Exception)
     }
+
+
+def messages() -> Iterator[str]:
+    """Every string in the source, with an ellipsis for whatever is put into it."""
+    for path in (ROOT / "src").rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)  # type: ignore[misc]  # its constants are str
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield re.sub(r"%[a-z]", "…", node.value)
+
+
+def test_messages_on_the_page_are_those_of_the_source() -> None:
+    """Whoever searches the page for a message finds it, word for word, under "Messages"."""
+    text = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    text = text[text.index("## Messages") : text.index("## What you see")]
+    shown = re.findall(r"^### `(.*)`$", text, re.MULTILINE)
+    others = {"QueuePool limit of size 5 overflow 10 reached"}  # SQLAlchemy's
+    said = list(messages())
+    assert [message for message in shown if message not in others and not any(message in one for one in said)] == []
+    assert len(shown) > 20
+
+
+def test_readme_has_only_links_that_work_on_pypi() -> None:
+    """PyPI has no files of the repository: each link is absolute, and names a file that is there."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert [link for link in links if not link.startswith("https://")] == []
+    inside = r"https://(?:raw\.githubusercontent\.com/abersheeran/a2wsgi|github\.com/abersheeran/a2wsgi/(?:blob|tree))/HEAD/(.+)"
+    paths = [match[1] for link in links if (match := re.fullmatch(inside, link))]
+    assert len(paths) == len(links)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_readme_counts_the_setups_of_the_table() -> None:
+    """The columns of both directions, and the servers that the command can start."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    page = (ROOT / "docs" / "compatibility.md").read_text("utf-8")
+    columns = [len(line.split("|")) - 3 for line in re.findall(r"^\|  \|.*$", page, re.MULTILINE)]
+    assert re.findall(r"(\d+)\s+setups", readme) == [str(sum(columns[:2]))]  # below them are those of WebSockets
+    assert len(SERVERS) == 11
+    assert "on any of eleven servers" in readme
+
+
+@pytest.mark.parametrize("script", ["diagrams", "chart"])
+def test_drawings_are_those_of_their_scripts(script: str) -> None:
+    """Whoever changes a script, or the figures behind the chart, draws it again."""
+    drawing = runpy.run_path(str(ROOT / "docs" / f"{script}.py"))
+    if script == "chart":
+        drawn = {"requests": drawing["draw"]()}
+    else:
+        drawn = {each.name: drawing["draw"](each) for each in (drawing["WSGI_ON_ASGI"], drawing["ASGI_ON_WSGI"])}
+    for name, text in drawn.items():
+        assert (ROOT / "docs" / "diagrams" / f"{name}.svg").read_text("utf-8") == text
+
+
+def test_charts_are_those_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever measures anew, or changes how a chart is drawn, runs ``benchmarks/report.py``."""
+    results = ROOT / "benchmarks" / "results" / "latest.json"
+    if not results.exists():
+        pytest.skip("an sdist has no results")
+    monkeypatch.syspath_prepend(str(results.parent.parent))
+    try:
+        report, charts, history = map(importlib.import_module, ("report", "charts", "history"))
+        _, runs = report.load(results)
+        drawn = {name: text for of in runs.values() for name, text in charts.of_section(report.pooled(of))}
+        drawn["history"] = history.drawn(report.targets())
+    finally:
+        for name in ("report", "charts", "history", "contenders", "measure"):
+            sys.modules.pop(name, None)
+    assert drawn == {path.stem: path.read_text("utf-8") for path in (ROOT / "docs" / "benchmarks").glob("*.svg")}
+
+
+def test_links_have_a_text() -> None:
+    """Sphinx fills in an empty one with the page's title; GitHub, where many read these pages, shows nothing."""
+    assert [page.name for page in PAGES if "[](" in page.read_text("utf-8")] == []

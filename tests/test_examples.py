@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,10 +31,11 @@ SECONDS = 10.0
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Server]:
-    """The demo, on ports of its own, once it has said what to try."""
+def demo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """The demo, on ports of its own, once it has said what to try. A parameter is run before it in its process."""
     port = free_port()
-    server = start([sys.executable, str(DEMO)], tmp_path / "output", port=port, environment={"PORT": str(port)})
+    command = [*getattr(request, "param", ()), sys.executable, str(DEMO)]
+    server = start(command, tmp_path / "output", port=port, environment={"PORT": str(port)})
     until(lambda: "Ctrl-C stops both." in server.output(), "the demo says what to try", START_SECONDS)
     yield server
     server.stop()
@@ -54,7 +56,7 @@ def test_demo_answers_on_both_sides_of_the_bridge(demo: Server) -> None:
     assert json.loads(get(demo, "/flask/hello")) == {"hello": "from Flask", "thread": "a2wsgi-worker-1"}
 
 
-@pytest.mark.parametrize("path", ["/", "/flask/", "/flask/upload", "/flask/events", "/flask/statistics"])
+@pytest.mark.parametrize("path", ["/", "/compare", "/live", "/flask/", "/flask/upload", "/flask/events", "/flask/chat"])
 def test_demo_shows_a_page(demo: Server, path: str) -> None:
     """Each page that the menu names is there, and is marked in it."""
     assert f'href="{path}" aria-current="page"' in get(demo, path).decode()
@@ -67,13 +69,29 @@ def test_demo_serves_fastapi_on_the_next_port(demo: Server) -> None:
     assert (answer["hello"], answer["thread"]) == ("from FastAPI", "a2wsgi-loop")
 
 
+def test_demo_links_both_directions(demo: Server, tmp_path: Path) -> None:
+    """In a browser each direction has a link to the other, on the other's port, under the same look."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("there is no Chromium")
+    for port, other in ((demo.port, demo.port + 1), (demo.port + 1, demo.port)):
+        options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / str(port)}"]
+        page = subprocess.run(
+            [browser, *options, "--timeout=3000", "--dump-dom", f"http://127.0.0.1:{port}/"],
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            check=True,
+        ).stdout
+        assert f'href="http://127.0.0.1:{other}/"' in page
+        assert "color-scheme: light dark" in page
+
+
 def test_demo_takes_the_checksum_of_an_upload(demo: Server) -> None:
     """A file of some megabytes is hashed as it comes in."""
     content = b"0123456789" * 500_000
-    form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f.txt"\r\n\r\n%b\r\n--b--\r\n' % content
-    result = json.loads(get(demo, "/flask/upload", form, "multipart/form-data; boundary=b"))
-    assert (result["name"], result["bytes"]) == ("f.txt", len(content))
-    assert result["sha256"] == hashlib.sha256(content).hexdigest()
+    result = json.loads(get(demo, "/flask/upload", content, "application/octet-stream"))
+    assert result == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def test_demo_ends_on_ctrl_c(demo: Server) -> None:
@@ -87,6 +105,14 @@ def test_demo_ends_on_ctrl_c(demo: Server) -> None:
     assert f"http://127.0.0.1:{demo.port}/" in output
     assert "Traceback" not in output
     assert output.endswith("Stopped.\n")
+
+
+@pytest.mark.parametrize("demo", [["sh", "-c", 'trap "" INT; exec "$@"', "sh"]], indirect=True, ids=["ignoring"])
+def test_demo_ends_when_it_was_started_in_the_background(demo: Server) -> None:
+    """A shell has such a program ignore SIGINT, with which the demo ends its servers."""
+    demo.signal(signal.SIGTERM)
+    assert demo.wait() == 128 + signal.SIGTERM
+    assert not demo.listens()
 
 
 def test_demo_says_that_its_port_is_taken(demo: Server) -> None:
@@ -103,3 +129,18 @@ def test_demo_says_that_its_port_is_taken(demo: Server) -> None:
     assert second.stderr.splitlines() == [
         f"Port {demo.port} of 127.0.0.1 is taken by another program. Choose another: PORT={demo.port + 10} make demo"
     ]
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "65535", "-1", ""])
+def test_demo_refuses_an_impossible_port(port: str) -> None:
+    """A port that does not exist, or leaves none for the second server, is one line and no traceback."""
+    run = subprocess.run(
+        [sys.executable, str(DEMO)],
+        env={**os.environ, "PORT": port},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr == f"PORT={port} is not a port. Choose a number from 1 to 65534: PORT=8010 make demo\n"

@@ -25,6 +25,7 @@ from typing import Any
 
 import pytest
 
+from interop.mcp_client import use
 from interop.servers import SERVERS, Start
 from support.servers import Server, module, running, until
 
@@ -39,18 +40,26 @@ SECONDS = 10.0
 #: Those that a test here, or in `interop.test_ray_serve`, runs.
 RUN = {
     "dash_in_starlette.py",
+    "django_async_views.py",
     "django_in_fastapi.py",
+    "fastapi_in_flask.py",
     "fastapi_on_gunicorn.py",
     "fastapi_on_mod_wsgi.wsgi",
     "fastapi_on_uwsgi.py",
+    "fastapi_websockets_on_gunicorn.py",
+    "flask_async_views.py",
     "flask_in_fastapi.py",
     "flask_on_lambda.py",
     "flask_on_ray.py",
+    "flask_sock_on_uvicorn.py",
     "llm_stream.py",
+    "mcp_in_django.py",
+    "mcp_in_flask.py",
     "passenger_wsgi.py",
     "prometheus_statistics.py",
     "server_sent_events.py",
     "upload_to_flask.py",
+    "websocket_chat.py",
 }
 
 
@@ -151,6 +160,18 @@ def test_django_in_fastapi(tmp_path: Path) -> None:
         assert get(server, "/django/hello") == {"hello": "from Django", "url": "/django/hello"}
 
 
+def test_flask_async_views(tmp_path: Path) -> None:
+    """The views fetch from their own server, on its loop, from request to request."""
+    with served("flask_async_views.py", tmp_path, "flask", "uvicorn", ready="/page/1") as server:
+        assert [get(server) for _ in range(3)] == [[0, 1, 2]] * 3
+
+
+def test_django_async_views(tmp_path: Path) -> None:
+    """The same in Django."""
+    with served("django_async_views.py", tmp_path, "django", "uvicorn", ready="/page") as server:
+        assert [get(server) for _ in range(3)] == [["hello"] * 3] * 3
+
+
 def test_dash_in_starlette(tmp_path: Path) -> None:
     """The page, what it loads, and the callback are below the prefix."""
     with served("dash_in_starlette.py", tmp_path, "dash", "starlette", "uvicorn") as server:
@@ -232,7 +253,7 @@ def test_prometheus_statistics(tmp_path: Path) -> None:
             return metrics()[f"a2wsgi_{name}"]
 
         statistics = {f"a2wsgi_{name}" for name in ("workers", "busy", "queued", "in_flight")}
-        statistics |= {f"a2wsgi_{name}_total" for name in ("shed", "disconnected", "stalled")}
+        statistics |= {f"a2wsgi_{name}_total" for name in ("shed", "disconnected", "stalled", "timed_out")}
         assert {name: value for name, value in metrics().items() if name in statistics} == dict.fromkeys(statistics, 0)
         assert httpx.get(at(server, "/nowhere"), timeout=SECONDS).status_code == 404
         assert (count("queued_seconds_count"), count("workers")) == (1, 1)
@@ -329,6 +350,22 @@ def test_flask_on_lambda(lambda_handler: Callable[[dict[str, Any]], Any], event:
 # -- ASGI apps on WSGI servers ------------------------------------------------------------------------------------
 
 
+def test_fastapi_in_flask(tmp_path: Path) -> None:
+    """Each framework answers what is its own, and FastAPI knows where it is mounted."""
+    with served("fastapi_in_flask.py", tmp_path, "fastapi", "flask", "gunicorn", ready="/hello") as server:
+        assert get(server, "/hello") == {"hello": "from Flask"}
+        assert get(server, "/api/hello") == {"hello": "from FastAPI", "url": "/api/hello"}
+        assert "/api/openapi.json" in httpx.get(at(server, "/api/docs"), timeout=SECONDS).text
+
+
+@pytest.mark.parametrize("example", ["mcp_in_django.py", "mcp_in_flask.py"])
+def test_mcp_in_a_wsgi_framework(example: str, tmp_path: Path) -> None:
+    """The tool is called by the real client."""
+    framework = example.removeprefix("mcp_in_").removesuffix(".py")
+    with served(example, tmp_path, framework, "mcp", "gunicorn", ready="/nowhere") as server:
+        assert [(used.tools, used.result) for used in use(at(server, "/mcp/"))] == [(["add"], {"result": 5})] * 2
+
+
 def test_fastapi_on_gunicorn(tmp_path: Path) -> None:
     """Though the app is loaded before the fork, its lifespan began in the worker that answers."""
     with served("fastapi_on_gunicorn.py", tmp_path, "fastapi", "gunicorn") as server:
@@ -338,6 +375,17 @@ def test_fastapi_on_gunicorn(tmp_path: Path) -> None:
         workers = set(map(int, re.findall(r"Booting worker with pid: (\d+)", server.output())))
         assert len(workers) == 2
         assert {answer["started in"] for answer in answers} <= workers
+
+
+def test_fastapi_websockets_on_gunicorn(tmp_path: Path) -> None:
+    """What one says, all are told; and more are connected than there are threads."""
+    client = pytest.importorskip("websockets.sync.client")
+    with served("fastapi_websockets_on_gunicorn.py", tmp_path, "fastapi", "gunicorn") as server, ExitStack() as stack:
+        uri = at(server, "/chat").replace("http", "ws")
+        sockets = [stack.enter_context(client.connect(uri)) for _ in range(8)]
+        assert "new WebSocket" in httpx.get(at(server, "/"), timeout=SECONDS).text
+        sockets[0].send("hello")
+        assert [ws.recv(SECONDS) for ws in sockets] == ["hello"] * 8
 
 
 def test_fastapi_on_uwsgi(tmp_path: Path) -> None:
@@ -396,3 +444,31 @@ def test_passenger_wsgi(tmp_path: Path) -> None:
     ) as server:
         assert [get(server), get(server)] == [{"hello": "from FastAPI"}] * 2
         assert httpx.get(at(server, "/nowhere"), timeout=SECONDS).json() == {"detail": "Not Found"}
+
+
+def test_websocket_chat_tells_everybody(tmp_path: Path) -> None:
+    """What one says, both hear."""
+    client = pytest.importorskip("websockets.sync.client")
+    with served("websocket_chat.py", tmp_path, "uvicorn") as server:
+        url = f"ws://127.0.0.1:{server.port}/"
+        with client.connect(url) as one, client.connect(url) as two:
+            two.send("hello")  # so it is in the room
+            assert two.recv(timeout=SECONDS) == "hello"
+            one.send("hi")
+            assert one.recv(timeout=SECONDS) in {"hello", "hi"}
+            assert two.recv(timeout=SECONDS) == "hi"
+
+
+def test_flask_sock_on_uvicorn_counts(tmp_path: Path) -> None:
+    """Until it is told to stop."""
+    client = pytest.importorskip("websockets.sync.client")
+    closed = pytest.importorskip("websockets.exceptions").ConnectionClosed
+    with served("flask_sock_on_uvicorn.py", tmp_path, "flask_sock", "uvicorn") as server:
+        assert "new WebSocket" in httpx.get(at(server, "/"), timeout=SECONDS).text
+        with client.connect(at(server, "/count").replace("http", "ws")) as ws:
+            assert [ws.recv(timeout=SECONDS) for _ in range(3)] == ["1", "2", "3"]
+            ws.send("stop")
+            with pytest.raises(closed) as caught:  # noqa: PT012 - after whatever it has counted meanwhile
+                while True:
+                    ws.recv(timeout=SECONDS)
+        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1000, "You said so.")

@@ -19,7 +19,7 @@ from unittest import mock
 import pytest
 
 from a2wsgi import AppInterfaceError
-from a2wsgi._interface import MARK, Interface, Verdict, interface_of, tell
+from a2wsgi._interface import MARK, Interface, Verdict, detect, interface_of
 
 App = Callable[..., object]
 
@@ -48,7 +48,7 @@ def silent_around(wrapped: object) -> App:
 def refused(app: object) -> str:
     """The message of the error with which ``app`` is refused, the same from both functions."""
     with pytest.raises(AppInterfaceError) as told:
-        tell(app)
+        detect(app)
     with pytest.raises(AppInterfaceError, match=re.escape(str(told.value))):
         interface_of(app)
     return str(told.value)
@@ -71,8 +71,8 @@ def test_the_mark_of_a_bridge_is_stronger_than_its_signature(interface: Interfac
     """What a bridge says of itself is not looked into, and holds for subclasses with any ``__call__``."""
     bridge = type("Bridge", (), {MARK: interface, "__call__": SILENT, "__module__": "shop"})
     subclass = type("Subclass", (bridge,), {"__call__": made("self"), "__module__": "shop"})
-    assert tell(bridge()) == (interface, "shop.Bridge object is a bridge of a2wsgi")
-    assert tell(subclass()) == (interface, "shop.Subclass object is a bridge of a2wsgi")
+    assert detect(bridge()) == (interface, "shop.Bridge object is a bridge of a2wsgi")
+    assert detect(subclass()) == (interface, "shop.Subclass object is a bridge of a2wsgi")
 
 
 def test_a_mark_counts_only_in_the_class_and_only_with_a_known_value() -> None:
@@ -374,7 +374,7 @@ def test_what_a_silent_app_wraps_tells(app: object, interface: Interface) -> Non
 
 def test_the_evidence_tells_of_both_layers() -> None:
     """A user sees why the outer one was not enough."""
-    assert tell(silent_around(WSGI)) == Verdict(
+    assert detect(silent_around(WSGI)) == Verdict(
         "wsgi",
         "shop.app is not async and takes (*args), but beneath it shop.app is not async and takes "
         "(environ, start_response)",
@@ -386,14 +386,14 @@ def test_the_evidence_tells_of_both_layers() -> None:
 )
 def test_what_a_silent_app_wraps_refuses_nothing(wrapped: object) -> None:
     """Werkzeug's ``Request.application`` is a WSGI app around a function of a request."""
-    assert tell(silent_around(wrapped)) == (None, "shop.app is not async and takes (*args)")
+    assert detect(silent_around(wrapped)) == (None, "shop.app is not async and takes (*args)")
 
 
 def test_only_the_first_layer_that_is_not_silent_tells() -> None:
     """A function of a request tells nothing about the app, and neither does what that wraps."""
     view = made("request")
     view.__dict__["__wrapped__"] = WSGI
-    assert tell(silent_around(view)).interface is None
+    assert detect(silent_around(view)).interface is None
 
 
 def test_layers_without_end_are_left() -> None:
@@ -406,8 +406,8 @@ def test_layers_without_end_are_left() -> None:
 
     ring = silent_around(None)
     ring.__dict__["__wrapped__"] = ring
-    assert tell(ring).interface is None
-    assert tell(Endless()).interface is None
+    assert detect(ring).interface is None
+    assert detect(Endless()).interface is None
 
 
 def test_a_proxy_is_judged_by_the_class_that_it_claims() -> None:
@@ -435,7 +435,7 @@ def test_a_proxy_is_judged_by_the_class_that_it_claims() -> None:
 )
 def test_an_async_callable_of_three_arguments_is_asgi3(parameters: str) -> None:
     """Also where they are hidden in ``*args``: WSGI knows nothing async."""
-    assert tell(made(parameters, "async def")).interface == "asgi3"
+    assert detect(made(parameters, "async def")).interface == "asgi3"
 
 
 WHY = "and servers give (environ, start_response), PEP 3333, or (scope, receive, send), ASGI."
@@ -478,8 +478,8 @@ def test_async_is_seen_through_bindings(bind: Callable[[object], object]) -> Non
     class Shop:
         async def app(self, *args: object, config: object = None) -> None: ...
 
-    assert tell(bind(Shop().app)).interface == "asgi3"
-    assert tell(bind(types.MethodType(functools.partial(Shop.app), Shop()))).interface == "asgi3"
+    assert detect(bind(Shop().app)).interface == "asgi3"
+    assert detect(bind(types.MethodType(functools.partial(Shop.app), Shop()))).interface == "asgi3"
 
 
 # -- Rule 6: not async -------------------------------------------------------------------------------------------------
@@ -511,7 +511,7 @@ def test_a_callable_that_is_not_async_is_told_by_the_number_of_its_arguments(
     parameters: str, interface: Interface
 ) -> None:
     """Names do not matter but for ``scope``; where defaults allow more, what is required decides."""
-    assert tell(made(parameters)).interface == interface
+    assert detect(made(parameters)).interface == interface
 
 
 @pytest.mark.parametrize(
@@ -565,9 +565,9 @@ def test_a_partial_that_binds_an_argument_of_the_server_is_refused() -> None:
 
 def test_the_evidence_is_a_sentence_that_names_the_app() -> None:
     """It can be printed as it is."""
-    assert tell(WSGI) == ("wsgi", "shop.app is not async and takes (environ, start_response)")
-    assert tell(ASGI3) == ("asgi3", "shop.app is async and takes (scope, receive, send)")
-    assert tell(with_call(made("self, scope"))) == ("asgi2", "shop.Shop object is not async and takes (scope)")
+    assert detect(WSGI) == ("wsgi", "shop.app is not async and takes (environ, start_response)")
+    assert detect(ASGI3) == ("asgi3", "shop.app is async and takes (scope, receive, send)")
+    assert detect(with_call(made("self, scope"))) == ("asgi2", "shop.Shop object is not async and takes (scope)")
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated late from Python 3.14 on (PEP 649)")
@@ -595,8 +595,8 @@ def test_annotations_that_cannot_be_evaluated_do_not_matter() -> None:
     ],
 )
 def test_a_silent_app_leaves_the_decision_to_the_caller(app: object) -> None:
-    """``tell`` has no interface to give, so that a constructor can go by the name of its class."""
-    assert tell(app).interface is None
+    """``detect`` has no interface to give, so that a constructor can go by the name of its class."""
+    assert detect(app).interface is None
     with pytest.raises(AppInterfaceError, match=r"WSGIMiddleware for a WSGI app, ASGIMiddleware for an ASGI app\.$"):
         interface_of(app)
 
@@ -646,8 +646,8 @@ class RaisingDescriptor:
 def test_no_exception_of_the_app_gets_out(hostile: dict[str, object]) -> None:
     """An object that fails at every look is told, found silent or refused as any other."""
     assert interface_of(with_call(made("self, environ, start_response"), **hostile)) == "wsgi"
-    assert tell(with_call(SILENT, **hostile)).interface is None
-    assert tell(silent_around(with_call(SILENT, **hostile))).interface is None
+    assert detect(with_call(SILENT, **hostile)).interface is None
+    assert detect(silent_around(with_call(SILENT, **hostile))).interface is None
     assert "Shop object is not async and takes ()" in refused(with_call(made("self"), **hostile))
     assert "Shop object is not callable" in refused(type("Shop", (), hostile)())
 
@@ -661,20 +661,20 @@ def test_no_exception_of_a_callable_written_in_c_gets_out() -> None:
 @pytest.mark.parametrize("call", [RaisingDescriptor(), property(raising)])
 def test_a_call_that_cannot_be_looked_at_is_silent(call: object) -> None:
     """A proxy to nothing yet, outside of a request for instance, may be any app later."""
-    assert tell(with_call(call)) == (None, "shop.Shop object raises when it is looked at")
+    assert detect(with_call(call)) == (None, "shop.Shop object raises when it is looked at")
 
 
 def test_a_call_that_calls_itself_is_silent() -> None:
     """Python finds no function there either."""
     ring = with_call(property(lambda itself: itself))
-    assert tell(ring) == (None, "shop.Shop object raises when it is looked at")
+    assert detect(ring) == (None, "shop.Shop object raises when it is looked at")
 
 
 def test_a_function_whose_signature_is_none_is_silent() -> None:
     """A function may carry anything in ``__signature__``."""
     app = made("environ, start_response")
     app.__dict__["__signature__"] = 3
-    assert tell(app) == (None, "shop.app has no signature that Python can read")
+    assert detect(app) == (None, "shop.app has no signature that Python can read")
 
 
 # -- Real frameworks ---------------------------------------------------------------------------------------------------
@@ -797,7 +797,7 @@ def test_real_objects_that_are_no_apps_are_refused_with_advice(make: Callable[[]
 )
 def test_real_apps_that_are_silent_leave_the_decision_to_the_caller(make: Callable[[], object]) -> None:
     """Each is a WSGI app, or one at times, and takes ``*args`` or nothing that can be read."""
-    assert tell(make()).interface is None
+    assert detect(make()).interface is None
 
 
 def test_a_bound_proxy_of_werkzeug_is_told() -> None:

@@ -1,8 +1,8 @@
 """What users of other bridges hit with an ASGI app on a WSGI server, and what must be true here instead.
 
-Each test is named after the behaviour. What belongs to one step of a request has its test beside that step, in
-``test_asgi_to_wsgi.py``, ``test_lifespan_drive.py``, ``test_loop_thread.py`` and ``test_translate.py``; what shows only
-with a real server is in ``interop``. Those tests name the row that they are of, as in ``PAINS E2``.
+Each test is named after the behaviour. What belongs to one step of a request has its test beside that step, in a file
+of ``asgi_on_wsgi`` or ``protocol``; what shows only with a real server is in ``interop``. Those tests name the row that
+they are of, as in ``PAINS E2``.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 from wsgiref.handlers import SimpleHandler
 
+import anyio
+import anyio.lowlevel
 import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, StreamingResponse
@@ -76,7 +78,11 @@ def python(program: str, *arguments: str, strict: bool = False) -> str:
     return ended.stdout
 
 
-@pytest.fixture(params=["single", "nested"])
+#: For an app that is written with asyncio itself.
+ASYNCIO_ALONE = pytest.mark.parametrize("bridged", ["single", "nested"], indirect=True)
+
+
+@pytest.fixture(params=["single", "nested", "single trio"])
 def bridged(request: pytest.FixtureRequest) -> Iterator[Bridged]:
     """Makes a WSGI app of an ASGI app, by one bridge or by three around one another."""
     with bridges_to_wsgi(request.param) as make:
@@ -200,7 +206,7 @@ def test_loop_is_touched_by_its_own_thread_alone(monkeypatch: pytest.MonkeyPatch
         except OSError:
             ended.set()
             raise
-        await asyncio.sleep(0)  # background work
+        await anyio.lowlevel.checkpoint()  # background work
 
     with ASGIMiddleware(app, response_buffer_bytes=2000) as bridge:
         data = b"x" * 200_000
@@ -215,6 +221,7 @@ def test_loop_is_touched_by_its_own_thread_alone(monkeypatch: pytest.MonkeyPatch
 # -- C7: synchronous and asynchronous code call one another -----------------------------------------------------------
 
 
+@ASYNCIO_ALONE  # which asgiref is for
 @pytest.mark.parametrize("inline", [False, True], ids=["thread", "inline"])
 def test_sync_code_of_an_app_may_run_a_coroutine(bridged: Bridged, inline: bool) -> None:
     """Asgiref's ``sync_to_async`` around ``async_to_sync``, as in Django's middleware, neither hangs nor complains."""
@@ -225,7 +232,7 @@ def test_sync_code_of_an_app_may_run_a_coroutine(bridged: Bridged, inline: bool)
             raise ValueError
 
         async def answer() -> bytes:
-            await asyncio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             return b"from within"
 
         data = await sync_to_async(async_to_sync(answer), thread_sensitive=False)()
@@ -240,7 +247,7 @@ def test_wsgi_app_may_run_a_coroutine_through_a_pair() -> None:
     from asgiref.sync import async_to_sync
 
     async def answer() -> bytes:
-        await asyncio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return b"from within"
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -268,12 +275,19 @@ class Conversation:
         from starlette.responses import Response as Answer
         from starlette.routing import Route
 
-        messages: asyncio.Queue[str] = asyncio.Queue()
+        messages: list[str] = []
+        waiting: list[anyio.Event] = []
         self.ended = Signal("the generator of the events has ended")
+
+        async def get() -> str:
+            while not messages:
+                waiting.append(anyio.Event())
+                await waiting[-1].wait()
+            return messages.pop(0)
 
         async def events() -> AsyncIterator[str]:
             try:
-                while (message := await messages.get()) != "end":
+                while (message := await get()) != "end":
                     yield message
             finally:
                 self.ended.set()
@@ -282,7 +296,9 @@ class Conversation:
             return respond(events())
 
         async def post(request: Request) -> Answer:
-            await messages.put((await request.body()).decode())
+            messages.append((await request.body()).decode())
+            while waiting:
+                waiting.pop().set()
             return Answer(status_code=202)
 
         self.app = Starlette(routes=[Route("/sse", sse), Route("/messages", post, methods=["POST"])])
@@ -392,7 +408,7 @@ PIECES = [PAYLOAD[at : at + 30_000] for at in range(0, len(PAYLOAD), 30_000)]
 async def pieces() -> AsyncIterator[str]:
     """The payload, in pieces that are not all there at once."""
     for piece in PIECES:
-        await asyncio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         yield piece
 
 
@@ -721,15 +737,18 @@ def test_client_that_leaves_is_no_error_in_the_log(
     """Nothing above DEBUG, of whichever logger."""
     ended = Signal("the app has ended")
 
-    async def parts() -> AsyncIterator[bytes]:
-        while True:
-            yield b"x" * 1000
-            await asyncio.sleep(0)
+    class Parts:  # no generator: StreamingResponse would not close it, of which trio warns
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            return self
+
+        async def __anext__(self) -> bytes:
+            await anyio.lowlevel.checkpoint()
+            return b"x" * 1000
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             raise ValueError
-        answer: Any = StreamingResponse(parts())
+        answer: Any = StreamingResponse(Parts())
         try:
             await Request(scope, receive).body()
         except ClientDisconnect:
@@ -740,17 +759,19 @@ def test_client_that_leaves_is_no_error_in_the_log(
             ended.set()
 
     caplog.set_level(logging.DEBUG)
+    bridge = bridged(app)
     if moment == "in its upload":
         stream = BodyStream(b"x" * 100, gone_after=10)
         # A server with nobody left to answer gets the error that it knows, from a bridge that knows it too.
         with contextlib.suppress(ClientDisconnected):
-            response = call(bridged(app), environ_of("POST", body=b"x" * 100, wsgi__input=stream))
+            response = call(bridge, environ_of("POST", body=b"x" * 100, wsgi__input=stream))
             assert (response.status, response.body) == ("400 Bad Request", b"half")
+        bridge.close()  # by now the app has ended; it was not called at all if its client had left before that
     else:
-        exchange = Exchange(bridged(app)).begin()
+        exchange = Exchange(bridge).begin()
         exchange.next()
         exchange.close()
-    ended.wait()
+        ended.wait()
     assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
 
 
@@ -954,7 +975,7 @@ def test_task_group_of_a_lifespan_runs_what_requests_start(bridged: Bridged) -> 
         opened.append(-1)
 
     async def endpoint(request: Request) -> PlainTextResponse:
-        done = asyncio.Event()
+        done = anyio.Event()
 
         async def work() -> None:
             done.set()
@@ -993,7 +1014,7 @@ def test_response_to_a_slow_client_is_not_held_in_memory(bridged: Bridged) -> No
 
     async def turns() -> None:
         for _ in range(50):
-            await asyncio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
     exchange = Exchange(bridged(app)).begin()
     taken = ahead = 0
@@ -1100,10 +1121,10 @@ def test_under_gevent_a_new_thread_of_the_executor_runs_a_loop_of_its_own(inline
             while outlast and not answered:
                 await asyncio.sleep(0.001)  # a look now and then: an event would belong to one hub of gevent's
             print(name, loop is asyncio.get_running_loop())
-            ended.append(name)
 
         def run(name, outlast=False):
             asyncio.run(own(name, outlast=outlast))
+            ended.append(name)  # only now: till then its loop counts as running in the thread that all share
 
         async def app(scope, receive, send):
             await asyncio.to_thread(run, "new thread")
@@ -1133,7 +1154,8 @@ def test_under_gevent_the_only_greenlet_waits_for_the_loop_thread() -> None:
         gevent.monkey.patch_all()
         import asyncio, logging
         from support.wsgi_driver import call
-        from a2wsgi import ASGIMiddleware, _loop_thread
+        from a2wsgi import ASGIMiddleware
+        from a2wsgi._asgi_on_wsgi import shared_loop as _loop_thread
         logging.getLogger("asyncio").setLevel(logging.ERROR)  # its debug mode warns of a machine that is slow
 
         make = _loop_thread.new_event_loop
@@ -1155,6 +1177,7 @@ def test_under_gevent_the_only_greenlet_waits_for_the_loop_thread() -> None:
 # -- K7: one loop for all requests ------------------------------------------------------------------------------------
 
 
+@ASYNCIO_ALONE
 def test_connection_of_one_request_serves_the_next(bridged: Bridged) -> None:
     """What is bound to a loop, such as a client with open connections, is made in one request and used in another."""
     made: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import io
@@ -23,13 +24,16 @@ import starlette.routing
 import werkzeug
 from hypothesis import strategies
 
-from a2wsgi import ClientDisconnected, Statistics, WSGIMiddleware, _handoff, _runtime
-from a2wsgi._handoff import PACE
+from a2wsgi import ClientDisconnected, Statistics, WSGIMiddleware
+from a2wsgi._threads import stream as _handoff
+from a2wsgi._threads.stream import GROWTH
+from a2wsgi._wsgi_on_asgi import loops as _loops
 from a2wsgi.wsgi_typing import Environ, StartResponse
 from apps import echo, hello
 from apps.counting import Counting, endless
 from apps.recording import Recording
 from apps.waiting import Waiting
+from support import runtimes
 from support.asgi_driver import (
     Client,
     Message,
@@ -43,12 +47,15 @@ from support.asgi_driver import (
     until,
 )
 from support.lockstep import BOUND_SECONDS, Lockstep, Signal
+from support.runtimes import JobCancelled, gather, only_on, rest, start
+
+pytestmark = pytest.mark.usefixtures("runtime")
 
 
 @pytest.fixture(autouse=True)
 def _quick_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the timer tick every 5 ms."""
-    monkeypatch.setattr(_runtime, "TICK_SECONDS", 0.005)
+    monkeypatch.setattr(_loops, "TICK_SECONDS", 0.005)
 
 
 def environ_of(scope: Any, *body: bytes, **options: Any) -> Environ:
@@ -97,13 +104,13 @@ def test_cancelled_request_frees_the_worker() -> None:
         bridge = WSGIMiddleware(app, workers=1)
         for closes in range(1, 6):
             client = Client()
-            task = asyncio.ensure_future(bridge(http_scope(), client.receive, client.send))
+            task = start(bridge(http_scope(), client.receive, client.send))
             await until(lambda client=client: len(client.sent) > 1)  # type: ignore[misc]
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(task, 0.01)
+            task.cancel()
+            with pytest.raises(JobCancelled):
+                await task
             await until(lambda closes=closes: app.closes == closes)  # type: ignore[misc]
         await until(lambda: bridge.statistics().busy == 0)
-        await asyncio.wait_for(asyncio.get_running_loop().shutdown_default_executor(), BOUND_SECONDS)
 
     run(main())
 
@@ -133,7 +140,7 @@ def test_upload_is_never_held_whole() -> None:
     assert call(WSGIMiddleware(app), client, http_scope("POST")).body == b"hello"
     assert read == messages * message_bytes
     # The message in hand, the stream and a message past it, what was taken of it, and what the app is given of that.
-    assert max(held) <= (2 * PACE + 4) * message_bytes
+    assert max(held) <= (2 * GROWTH + 4) * message_bytes
 
 
 def test_upload_is_read_before_it_is_complete() -> None:
@@ -171,7 +178,7 @@ def test_upload_of_small_parts_is_read_in_small_parts(options: dict[str, Any]) -
         await WSGIMiddleware(app, **options)(http_scope("POST"), client.receive, client.send)
         assert client.sent[-1]["body"] == b"hello"
 
-    asyncio.run(main())  # without asyncio's debug mode, which is slow
+    runtimes.run(main(), debug=False)  # asyncio's debug mode is slow
 
 
 def test_download_waits_for_a_slow_client() -> None:
@@ -193,7 +200,7 @@ def test_download_waits_for_a_slow_client() -> None:
         async def on_send(_: int, message: Message) -> None:
             nonlocal peak, taken
             for _ in range(5):
-                await asyncio.sleep(0)
+                await rest()
             peak = max(peak, made - taken)
             taken += len(message.get("body", b""))
 
@@ -206,7 +213,7 @@ def test_download_waits_for_a_slow_client() -> None:
 
 
 def test_upload_has_no_limit_by_default() -> None:
-    """D4: more than hypercorn's 16 MiB pass; the 413 of a limit is in test_wsgi_to_asgi.py."""
+    """D4: more than hypercorn's 16 MiB pass; the 413 of a limit is in wsgi_on_asgi/test_messages.py."""
     received = 0
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -274,11 +281,11 @@ def test_stream_stops_when_its_client_leaves(caplog: pytest.LogCaptureFixture) -
         app = endless()
         bridge = WSGIMiddleware(app, workers=10)
         clients = [Client() for _ in range(10)]
-        tasks = [asyncio.ensure_future(answer(bridge, client)) for client in clients]
+        tasks = [start(answer(bridge, client)) for client in clients]
         await until(lambda: all(len(client.sent) > 2 for client in clients))
         for client in clients:
             client.leave()
-        for response in await asyncio.gather(*tasks):
+        for response in await gather(*tasks):
             assert not response.complete
         assert app.closes == 10
         assert bridge.statistics() == Statistics(bridge.statistics().workers, 0, 0, 0, 0, 10, 0)
@@ -304,7 +311,7 @@ def test_idle_stream_stops_when_its_client_leaves() -> None:
 
     async def main() -> None:
         client = Client()
-        task = asyncio.ensure_future(answer(WSGIMiddleware(app), client))
+        task = start(answer(WSGIMiddleware(app), client))
         await until(lambda: len(client.sent) == 2)
         client.leave()
         assert (await task).body == b"first"
@@ -392,7 +399,7 @@ def test_close_is_called_once_on_the_thread_of_the_app(how: str) -> None:
     }
     chunks: Iterable[Any] = finite.get(how) or itertools.repeat(b"x" * 1000)
     app = Counting(chunks, headers=[("Content-Length", "2")] if how == "length" else [])
-    fails = {"error": ValueError, "cancelled": asyncio.CancelledError, "send failed": OSError}.get(how)
+    fails = {"error": ValueError, "send failed": OSError}.get(how)
 
     async def main() -> None:
         async def on_send(number: int, _: Message) -> None:
@@ -404,8 +411,9 @@ def test_close_is_called_once_on_the_thread_of_the_app(how: str) -> None:
                 raise OSError
 
         client = Client(on_send=on_send)
-        task = asyncio.ensure_future(answer(WSGIMiddleware(app), client, fails=fails))
-        await task
+        task = start(answer(WSGIMiddleware(app), client, fails=fails))
+        with pytest.raises(JobCancelled) if how == "cancelled" else contextlib.nullcontext():
+            await task
         await app.closed.wait_in_task()
 
     run(main())
@@ -564,7 +572,7 @@ def test_body_reads_as_any_file(parts: list[bytes], operations: list[tuple[str, 
         client = Client(*parts)
         await WSGIMiddleware(app, request_buffer_bytes=buffer_bytes)(http_scope("POST"), client.receive, client.send)
 
-    asyncio.run(main())
+    runtimes.run(main(), debug=False)
     assert results == [perform(io.BufferedReader(io.BytesIO(b"".join(parts))))]
 
 
@@ -604,13 +612,13 @@ def test_slow_uploads_hold_no_worker(options: dict[str, Any]) -> None:
     async def main() -> None:
         bridge = WSGIMiddleware(echo.app, workers=1, **options)
         clients = [Client(b"slow", complete=False) for _ in range(50)]
-        tasks = [asyncio.ensure_future(answer(bridge, client, http_scope("POST"))) for client in clients]
+        tasks = [start(answer(bridge, client, http_scope("POST"))) for client in clients]
         for client in clients:
             await client.hungry.wait_in_task()
         assert (await answer(bridge, Client(b"quick"), http_scope("POST"))).body == b"quick"
         for client in clients:
             client.send_body(b"ly", more=False)
-        assert {response.body for response in await asyncio.gather(*tasks)} == {b"slowly"}
+        assert {response.body for response in await gather(*tasks)} == {b"slowly"}
 
     run(main())
 
@@ -899,7 +907,7 @@ def test_forty_blocking_requests_run_at_once() -> None:
 
     async def main() -> list[Response]:
         bridge = WSGIMiddleware(app)
-        return await asyncio.gather(*(answer(bridge) for _ in range(40)))
+        return await gather(*(answer(bridge) for _ in range(40)))
 
     assert {response.body for response in run(main())} == {b"hello"}
 
@@ -910,7 +918,7 @@ def test_single_worker_is_one_thread_for_all() -> None:
 
     async def main() -> None:
         bridge = WSGIMiddleware(app, workers=1)
-        await asyncio.gather(*(answer(bridge) for _ in range(20)))
+        await gather(*(answer(bridge) for _ in range(20)))
 
     run(main())
     assert len(app.threads) == 1
@@ -927,11 +935,11 @@ def test_open_streams_leave_room_for_others() -> None:
             return (app if environ["PATH_INFO"] == "/stream" else hello.app)(environ, start_response)
 
         bridge = WSGIMiddleware(site)
-        streams = [asyncio.ensure_future(answer(bridge, None, http_scope(target="/stream"))) for _ in range(10)]
+        streams = [start(answer(bridge, None, http_scope(target="/stream"))) for _ in range(10)]
         await until(lambda: len(app.threads) == 10)
         assert (await answer(bridge)).body == b"hello"
         app.let.set()
-        await asyncio.gather(*streams)
+        await gather(*streams)
 
     run(main())
 
@@ -970,7 +978,7 @@ def test_context_of_a_middleware_reaches_every_step_of_the_app() -> None:
 
     async def main() -> None:
         bridge = Traced(WSGIMiddleware(app, workers=2))
-        await asyncio.gather(*(answer(bridge, None, http_scope(target=f"/{n}")) for n in range(20)))
+        await gather(*(answer(bridge, None, http_scope(target=f"/{n}")) for n in range(20)))
 
     run(main())
     assert seen == {f"/{n}": [f"/{n}"] * 4 for n in range(20)}
@@ -1017,7 +1025,7 @@ def test_requests_of_flask_do_not_mix() -> None:
 
     async def main() -> None:
         bridge = WSGIMiddleware(app, workers=20)
-        responses = await asyncio.gather(*(answer(bridge, None, http_scope(target=f"/{n}")) for n in range(100)))
+        responses = await gather(*(answer(bridge, None, http_scope(target=f"/{n}")) for n in range(100)))
         assert [response.body.decode() for response in responses] == [f"{n} /{n}" for n in range(100)]
 
     run(main())
@@ -1029,7 +1037,7 @@ def test_bridge_serves_two_loops_in_a_row() -> None:
 
     async def main() -> None:
         client = Client()
-        task = asyncio.ensure_future(answer(bridge, client))
+        task = start(answer(bridge, client))
         await until(lambda: len(client.sent) > 1)
         client.leave()
         await task
@@ -1039,16 +1047,17 @@ def test_bridge_serves_two_loops_in_a_row() -> None:
     assert bridge.statistics() == Statistics(bridge.statistics().workers, 0, 0, 0, 0, 2, 0)
 
 
+@only_on("asyncio", reason="trio.run is not left before its tasks have ended")
 def test_bridge_serves_after_a_loop_that_was_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """K7: a loop that was closed under a running request strands neither its worker nor the bridge."""
-    monkeypatch.setattr(_handoff, "LIFE_SIGN_SECONDS", 0.01)
+    monkeypatch.setattr(_handoff, "LOOK_SECONDS", 0.01)
     app = endless()
     bridge = WSGIMiddleware(app, workers=1)
     loop = asyncio.new_event_loop()
     client = Client()
     task = loop.create_task(bridge(http_scope(), client.receive, client.send))
     with monkeypatch.context() as patch:
-        patch.setattr(_runtime, "TICK_SECONDS", 3600.0)  # or the task that watches may be thrown away, too
+        patch.setattr(_loops, "TICK_SECONDS", 3600.0)  # or the task that watches may be thrown away, too
         loop.run_until_complete(app.started.wait_in_task())
     loop.close()
     app.closed.wait()
@@ -1056,7 +1065,7 @@ def test_bridge_serves_after_a_loop_that_was_thrown_away(monkeypatch: pytest.Mon
 
     async def main() -> None:
         client = Client()
-        second = asyncio.ensure_future(answer(bridge, client))
+        second = start(answer(bridge, client))
         await until(lambda: len(client.sent) > 1)
         client.leave()
         await second
@@ -1215,35 +1224,3 @@ def test_base_http_middleware_of_starlette_wraps_the_bridge() -> None:
         assert (b"x-outer", b"1") in client.sent[0]["headers"]
 
     run(main())
-
-
-@pytest.fixture(scope="module")
-def uvloop() -> Any:
-    """The module, after its first loop: libuv keeps a pipe for the process's signals from then on."""
-    module = pytest.importorskip("uvloop")
-    module.new_event_loop().close()
-    return module
-
-
-def test_uvloop_runs_the_bridge(uvloop: Any) -> None:
-    """A loop of uvloop is like any other: streams, disconnects, uploads."""
-    app = endless()
-
-    async def main() -> None:
-        assert (await answer(WSGIMiddleware(echo.app), Client(*[b"x" * 1000] * 200), http_scope("POST"))).body == (
-            b"x" * 200_000
-        )
-        client = Client()
-        task = asyncio.ensure_future(answer(WSGIMiddleware(app), client))
-        await until(lambda: len(client.sent) > 1)
-        client.leave()
-        await task
-
-    loop = uvloop.new_event_loop()
-    try:
-        loop.set_debug(True)
-        loop.run_until_complete(main())
-        loop.run_until_complete(loop.shutdown_default_executor())
-    finally:
-        loop.close()
-    assert app.closes == 1

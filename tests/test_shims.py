@@ -126,7 +126,9 @@ def test_given_loop_is_the_one_that_runs_the_app(loop: asyncio.AbstractEventLoop
         seen.append(asyncio.get_running_loop())
         await asgi_app(scope, receive, send)
 
-    for app in (a2wsgi.ASGIMiddleware(telling, None, loop), a2wsgi.ASGIMiddleware(telling, loop=loop)):
+    with pytest.warns(DeprecationWarning, match="lifespan=False"):
+        apps = (a2wsgi.ASGIMiddleware(telling, None, loop), a2wsgi.ASGIMiddleware(telling, loop=loop))
+    for app in apps:
         with app:
             assert over_wsgi(app) == b"Hello, 1.x"
     assert set(seen) == {loop}

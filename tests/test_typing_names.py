@@ -63,7 +63,8 @@ def test_wsgi_typing_has_every_name_of_1_10_10() -> None:
 def test_asgi_typing_has_every_name_of_1_10_10() -> None:
     """Each public name of 1.10.10's ``a2wsgi.asgi_typing`` can be imported, and nothing else."""
     assert set(asgi_typing.__all__) == ASGI_NAMES
-    assert all(getattr(asgi_typing, name) is getattr(_types, name) for name in ASGI_NAMES)
+    made_of_any = {"ASGIApp", "Receive", "Scope", "Send"}
+    assert all(getattr(asgi_typing, name) is getattr(_types, name) for name in ASGI_NAMES - made_of_any)
 
 
 @pytest.mark.parametrize("name", sorted(name for name, value in vars(_types).items() if typing.is_typeddict(value)))

@@ -1,4 +1,4 @@
-"""The errors of a2wsgi: whose fault it is, what happened, and how to mend it.
+"""The errors of a2wsgi: whose fault it is, what happened, and how to fix it.
 
 ::
 
@@ -11,12 +11,14 @@
     │   ├── ServerProtocolError   it broke WSGI or ASGI
     │   └── MissingCapability     it cannot do what was asked of it
     ├── ClientDisconnected        nobody's fault: the client left (also an OSError)
+    │   ├── AppTimeout            it was answered 504, since the app took too long
+    │   └── WebSocketClosed       its WebSocket is closed
     ├── InvalidHeader             a header, status or its value cannot be sent (also a ValueError)
     ├── RequestTooLarge           the request's body is over ``max_request_bytes``
-    └── BridgeClosed              the bridge was closed, and was called all the same
+    └── BridgeClosed              the bridge was called after it was closed
 
-Each message says what happened, with the value, why it matters, with the source, and how to mend it. None shows a body,
-a cookie or an authorization.
+Each message says what happened (with the value), why it matters (with the source) and how to fix it. None shows a body,
+a cookie or credentials.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ __all__ = [
     "AppError",
     "AppInterfaceError",
     "AppProtocolError",
+    "AppTimeout",
     "BridgeClosed",
     "BridgeError",
     "ClientDisconnected",
@@ -36,18 +39,19 @@ __all__ = [
     "RequestTooLarge",
     "ServerError",
     "ServerProtocolError",
+    "WebSocketClosed",
 ]
 
 
 class BridgeError(Exception):
-    """Any error that a2wsgi raises on its own account."""
+    """The base of all errors that a2wsgi itself raises."""
 
 
 class AppError(BridgeError):
     """The app's fault.
 
-    Raised itself where the app ended in something that a coroutine cannot raise or that would end the server's loop
-    (``StopIteration``, ``SystemExit``, ``KeyboardInterrupt``): the original is its ``__cause__``.
+    An `AppError` proper is raised in place of an app's exception that a coroutine cannot raise or that would end the
+    server's loop (``StopIteration``, ``SystemExit``, ``KeyboardInterrupt``). The original is its ``__cause__``.
     """
 
 
@@ -72,29 +76,55 @@ class ServerProtocolError(ServerError):
 
 
 class MissingCapability(ServerError):
-    """The server cannot do what was asked of it."""
+    """What was asked for cannot be done here: by the server, or without a library that is not installed."""
 
 
 class ClientDisconnected(BridgeError, OSError):
-    """The client left, or does not take its response, or the server gave the request up.
+    """The client left or stopped reading its response, or the server aborted the request.
 
     Args:
         reason: A clause that says how we know, as in ``"the server sent http.disconnect"``.
 
-    An app need not catch it: nobody is there to be answered. It may, to stop work early.
+    An app need not catch it, since there is nobody to answer. It may do so to stop work early.
     """
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"The request has no client any more: {reason}. There is nobody to answer; stop and clean up.")
         self.reason = reason
-        self.errno = errno.ECONNRESET  # by which servers know it for what it is, and log no error (gunicorn)
+        self.errno = errno.ECONNRESET  # so that servers recognize it and log no error (gunicorn)
+
+
+class AppTimeout(ClientDisconnected):
+    """The app had not begun its response within ``app_timeout``. Its client was answered 504.
+
+    Args:
+        seconds: The timeout.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"its response had not begun within app_timeout={seconds:g} s, and it was answered 504")
+        self.seconds = seconds
+
+
+class WebSocketClosed(ClientDisconnected):
+    """The WebSocket is closed, by whichever side.
+
+    Args:
+        code: The code of the Close. 1005 stands for one without a code, 1006 for a connection that was lost.
+        reason: What came with it, often ``""``.
+    """
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(f"its WebSocket was closed with the code {code}")
+        self.code = code
+        self.reason = reason
 
 
 class InvalidHeader(BridgeError, ValueError):
     """A header's name, a header's value or a status cannot be sent as it is.
 
     Args:
-        what: What is wrong, with the name of the header but never with the value of it.
+        what: What is wrong, with the header's name but never with its value.
         source: The clause that forbids it.
     """
 
@@ -105,7 +135,7 @@ class InvalidHeader(BridgeError, ValueError):
 
 
 class RequestTooLarge(BridgeError):
-    """The request's body is longer than ``max_request_bytes``; the client is answered 413.
+    """The request's body is longer than ``max_request_bytes``. The client gets a 413.
 
     Args:
         limit: The limit, in bytes.
@@ -114,10 +144,10 @@ class RequestTooLarge(BridgeError):
     def __init__(self, limit: int) -> None:
         super().__init__(
             f"The request's body is longer than max_request_bytes={limit}; the client is answered 413 "
-            "(RFC 9110 §15.5.14). Raise max_request_bytes where such bodies are wanted."
+            "(RFC 9110 §15.5.14). Raise max_request_bytes to accept such bodies."
         )
         self.limit = limit
 
 
 class BridgeClosed(BridgeError):
-    """The bridge was closed, and was called all the same."""
+    """The bridge was called after it was closed."""

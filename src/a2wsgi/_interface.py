@@ -1,26 +1,28 @@
-"""WSGI, ASGI 3 or ASGI 2: which interface an app speaks, and how that is known.
+"""WSGI, ASGI 3 or ASGI 2: which interface an app speaks, and how we know.
 
-Facts:
+*Facts*
 
 - ``asgi3``: ``await app(scope, receive, send)`` (ASGI main specification, "Applications").
 - ``asgi2``: ``await app(scope)(receive, send)`` (ASGI main specification, "Legacy Applications").
 - ``wsgi``: ``app(environ, start_response)`` returns an iterable; the app may be a class, whose instances are the
   iterables (PEP 3333, "The Application/Framework Side").
 
-An app is looked at and never called. The evidence, strongest first:
+An app is examined and never called. The evidence, strongest first:
 
-1. Our own bridges say it themselves. What cannot be an app is refused: modules, strings, ``None``, coroutines.
+1. Our own bridges name their interface. What cannot be an app is refused: modules, strings, ``None``, coroutines.
 2. A class is never judged by its arguments alone: ``Flask(import_name, static_url_path)`` would pass for WSGI and
-   ``Starlette(debug, routes, middleware)`` for ASGI 3. What its instances can do has to agree.
-3. An object is judged by its ``__call__``, as Python calls it; the object itself may show the signature of another.
-4. A signature of its own comes first. ``__wrapped__`` counts only where that is silent, as a decorator may change
-   the arguments, and then only for what it affirms.
-5. Async: three arguments are ASGI 3, also as ``*args``. Every other async callable is refused: no server awaits it.
-6. Not async: two arguments are WSGI, three are ASGI 3 (it returns an awaitable), one is ASGI 2 if it is ``scope``.
-   Where defaults allow two and three, the required arguments decide. A required keyword is refused, async or not.
-7. Silent: the constructors of the bridges go by the name of their class; everywhere else it is an error.
+   ``Starlette(debug, routes, middleware)`` for ASGI 3. Its instances must be able to do what the interface needs.
+3. An object is judged by the ``__call__`` that Python would run. The signature of the object itself may be another's.
+4. An app's own signature comes first. ``__wrapped__`` counts only if that is silent, since a decorator may change the
+   arguments, and it can only confirm an interface, not refuse one.
+5. Async: a callable of three arguments is ASGI 3, even of ``*args``. Any other is refused: no server awaits it.
+6. Not async: two arguments mean WSGI, three mean ASGI 3 (it returns an awaitable), and one means ASGI 2 if it is called
+   ``scope``. If defaults allow both two and three, the required arguments decide. A required keyword-only argument is
+   refused, async or not.
+7. Silent: a signature such as ``*args`` says nothing. The constructors of the bridges then go by their class's name;
+   everywhere else it is an error.
 
-Code of the app may run while it is looked at (descriptors, ``__getattr__``) and may raise; that never gets out.
+The app's own code (descriptors, ``__getattr__``) may run while it is examined, and may raise. No such error gets out.
 """
 
 from __future__ import annotations
@@ -43,7 +45,18 @@ if sys.version_info >= (3, 14):
 else:
     _signature = functools.partial(inspect.signature, follow_wrapped=False)
 
-__all__ = ["MARK", "ClassSignature", "Interface", "Verdict", "first_argument", "interface_of", "tell", "wrong_kind"]
+__all__ = [
+    "MARK",
+    "Interface",
+    "Verdict",
+    "an",
+    "detect",
+    "first_argument",
+    "interface_of",
+    "is_bridge",
+    "name_of",
+    "wrong_kind",
+]
 
 Interface = Literal["wsgi", "asgi3", "asgi2"]
 _INTERFACES: tuple[Interface, ...] = ("wsgi", "asgi3", "asgi2")
@@ -53,7 +66,7 @@ MARK: Final = "_a2wsgi_interface_"
 
 
 class Verdict(NamedTuple):
-    """Which interface an app speaks, and how that is known.
+    """Which interface an app speaks, and how we know.
 
     Args:
         interface: The interface, or ``None`` where the app's signature is silent.
@@ -65,7 +78,7 @@ class Verdict(NamedTuple):
 
 
 def interface_of(app: object) -> Interface:
-    """Tell which interface ``app`` speaks, without calling it.
+    """Return which interface ``app`` speaks, without calling it.
 
     Args:
         app: A WSGI, ASGI 3 or ASGI 2 app.
@@ -74,20 +87,20 @@ def interface_of(app: object) -> Interface:
         ``"wsgi"``, ``"asgi3"`` or ``"asgi2"``.
 
     Raises:
-        AppInterfaceError: ``app`` is not an app, or its signature is silent. The message says how to mend it.
+        AppInterfaceError: ``app`` is not an app, or its signature is silent. The message says how to fix it.
 
     Threading:
         Any thread.
     """
-    verdict = tell(app)
+    verdict = detect(app)
     if verdict.interface is None:
-        mend = "Wrap it in the class that says it: WSGIMiddleware for a WSGI app, ASGIMiddleware for an ASGI app."
-        raise AppInterfaceError(f"{verdict.evidence}, which may be WSGI or ASGI. {_quietly(_advice, app) or mend}")
+        fix = "Wrap it in the class that says it: WSGIMiddleware for a WSGI app, ASGIMiddleware for an ASGI app."
+        raise AppInterfaceError(f"{verdict.evidence}, which may be WSGI or ASGI. {_quietly(_advice, app) or fix}")
     return verdict.interface
 
 
-def tell(app: object) -> Verdict:
-    """Tell which interface ``app`` speaks and how that is known, without calling it.
+def detect(app: object) -> Verdict:
+    """Return which interface ``app`` speaks, and how we know, without calling it.
 
     Args:
         app: A WSGI, ASGI 3 or ASGI 2 app.
@@ -96,69 +109,63 @@ def tell(app: object) -> Verdict:
         The verdict. Its interface is ``None`` where the app's signature is silent.
 
     Raises:
-        AppInterfaceError: ``app`` is not an app. The message says how to mend it.
+        AppInterfaceError: ``app`` is not an app. The message says how to fix it.
 
     Threading:
         Any thread.
     """
-    verdict = _told(app)
+    verdict = _detect(app)
     if isinstance(verdict, _Refusal):
-        raise AppInterfaceError(f"{verdict.what}. {_quietly(_advice, app, _HOLDERS) or verdict.mend}")
+        raise AppInterfaceError(f"{verdict.what}. {_quietly(_advice, app, _HOLDERS) or verdict.fix}")
     return verdict
 
 
 def first_argument(args: tuple[object, ...], options: dict[str, object]) -> object:
-    """The app among what a bridge's constructor was given; a function that says nothing, if it was given none."""
+    """Return the app among a constructor's arguments; if there is none, a function whose signature is silent."""
     return args[0] if args else options.get("app", _says_nothing)
 
 
 def _says_nothing(*args: object) -> None: ...
 
 
-class ClassSignature:
-    """The ``__signature__`` of a bridge's class: its ``__init__``'s.
-
-    `inspect` would go by ``__new__``, which takes anything. An instance has none: it is called as ``__call__`` says.
-    """
-
-    def __set_name__(self, owner: type, _: str) -> None:
-        self._new = owner.__new__
-
-    def __get__(self, instance: object, cls: type) -> inspect.Signature:
-        if instance is not None or cls.__new__ is not self._new:  # the latter in a subclass that has its own
-            raise AttributeError("__signature__")
-        # Bound, so that it shows no self.
-        return inspect.signature(types.MethodType(cls.__init__, cls))  # type: ignore[misc]  # it is looked at only
-
-
 def wrong_kind(bridge: str, app: object, wanted: str, given: str) -> AppInterfaceError:
-    """The error for an app that a class of a user's own, made for the other kind, was given."""
+    """Return the error for a subclass of a bridge that was given an app of the other kind."""
     return AppInterfaceError(
-        f"{bridge} wraps {wanted} apps, and {_name(app)} is {'an' if given == 'ASGI' else 'a'} {given} app. A subclass "
+        f"{bridge} wraps {wanted} apps, and {name_of(app)} is {an(given)} app. A subclass "
         f"cannot become the other bridge. Wrap it in {given}Middleware, or call to_asgi or to_wsgi."
     )
 
 
+def is_bridge(app: object) -> bool:
+    """Return whether ``app`` is one of our own bridges."""
+    return _declared(type(app), MARK) is not None
+
+
+def an(interface: str) -> str:
+    """Return the name of an interface with its article."""
+    return f"an {interface}" if interface == "ASGI" else f"a {interface}"
+
+
 class _Refusal(NamedTuple):
-    """Why something is no app, and how to mend it."""
+    """Why something is not an app, and how to fix it."""
 
     what: str
-    mend: str
+    fix: str
 
 
 _App = Callable[..., object]
 _Binding = functools.partial[object] | types.MethodType
 
 
-def _told(app: object) -> Verdict | _Refusal:
+def _detect(app: object) -> Verdict | _Refusal:
     mark = _declared(type(app), MARK)
     for interface in _INTERFACES:
         if mark == interface:
-            return Verdict(interface, f"{_name(app)} is a bridge of a2wsgi")
+            return Verdict(interface, f"{name_of(app)} is a bridge of a2wsgi")
     if not callable(app) or _declared(type(app), "__call__") is None:
         return _refused(app)
-    verdict = _told_by_call(app)
-    return _told_beneath(app, verdict) if _is_silent(verdict) else verdict
+    verdict = _detect_by_call(app)
+    return _detect_beneath(app, verdict) if _is_silent(verdict) else verdict
 
 
 def _is_silent(verdict: Verdict | _Refusal) -> TypeGuard[Verdict]:
@@ -175,25 +182,25 @@ def _refused(app: object) -> _Refusal:
         text = str(_quietly(repr, app))[:80]
         return _Refusal(f"{text} is a string, not an app", "Import the app that it names and pass that object.")
     if _is(app, types.ModuleType):
-        return _Refusal(f"{_name(app)} is a module, not an app", "Pass the app that it has, as in module.app.")
+        return _Refusal(f"{name_of(app)} is a module, not an app", "Pass the app that it has, as in module.app.")
     if _is(app, types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType):
-        mend = "Pass the function itself, without parentheses; if it makes the app, await it and pass what it returns."
-        return _Refusal(f"{_name(app)} is a call that has begun, not an app", mend)
-    return _Refusal(f"{_name(app)} is not callable, and servers call an app", "Pass the app object itself.")
+        fix = "Pass the function itself, without parentheses; if it makes the app, await it and pass what it returns."
+        return _Refusal(f"{name_of(app)} is a call that has begun, not an app", fix)
+    return _Refusal(f"{name_of(app)} is not callable, and servers call an app", "Pass the app object itself.")
 
 
 # -- Rule 2: classes ---------------------------------------------------------------------------------------------------
 
 
-def _told_by_class(cls: type, call: _App) -> Verdict | _Refusal:
-    """Judge a class; ``call`` is the class in the partials that give it arguments."""
-    name = _name(cls)
+def _detect_by_class(cls: type, call: _App) -> Verdict | _Refusal:
+    """Judge a class. ``call`` is the class, wrapped in the partials that give it arguments."""
+    name = name_of(cls)
     if _takes(call, 3) and _declared(cls, "__await__") is not None:  # Starlette's endpoints: the server awaits them
         return Verdict("asgi3", f"{name} is a class of 3 arguments, and its instances can be awaited")
     if _takes(call, 1) and _makes_asgi2_instances(cls):
         return Verdict("asgi2", f"{name} is a class of 1 argument, and its instances are async and take 2")
-    # PEP 3333: "calling it returns an instance of 'AppClass', which is then the iterable return value". Not by default
-    # values: the responses of Bottle and Django can be iterated too, and may be given a body and a status.
+    # PEP 3333: "calling it returns an instance of 'AppClass', which is then the iterable return value". Both arguments
+    # must be required or the only ones: responses of Bottle and Django are iterable, too, and take a body and a status.
     if _takes(call, 2, by_default=False) and _declared(cls, "__iter__") is not None:
         return Verdict("wsgi", f"{name} is a class of 2 arguments, and its instances can be iterated")
     return _Refusal(f"{name} is a class, and only its instances may be apps", "Pass an instance.")
@@ -208,7 +215,7 @@ def _makes_asgi2_instances(cls: type) -> bool:
 
 
 def _called(app: _App) -> _App:
-    """What Python runs for ``app(...)``: a function, builtin or class, in the partials and methods that bind it."""
+    """Return what ``app(...)`` runs: a function, builtin or class, in the partials and methods that bind it."""
     if _is_binding(app):
         return _rebound(app, _called(_unbound(app)))
     call = _own_call(app)
@@ -216,9 +223,10 @@ def _called(app: _App) -> _App:
 
 
 def _own_call(app: object) -> object:
-    """The ``__call__`` of an object, bound; ``None`` where it is not written in Python, so that nothing is beneath."""
+    """Return the bound ``__call__`` of an object; ``None`` if it is not written in Python and so hides nothing."""
     call = _declared(type(app), "__call__")
-    if _is(call, types.WrapperDescriptorType):
+    # On PyPy, what is written in Python is of that type as well; but its code is as everywhere.
+    if _is(call, types.WrapperDescriptorType) and not _is(getattr(call, "__code__", None), types.CodeType):
         return None
     # A metaclass's __call__ makes instances, unless it is async: then the class is called as any object is.
     if _is(app, type) and not inspect.iscoroutinefunction(call):
@@ -227,12 +235,12 @@ def _own_call(app: object) -> object:
 
 
 def _declared(cls: type, name: str) -> object:
-    """An attribute as the classes have it: there Python looks for ``__call__``, and not in the object."""
+    """Return an attribute from a class and its bases, where Python looks for ``__call__``; ``None`` if it has none."""
     return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
 
 
 def _bound(attribute: object, holder: object, cls: type) -> object:
-    """As attribute access binds it: a function to its object, a staticmethod to none, most other objects not at all."""
+    """Bind an attribute as attribute access does: a function to its object, most other objects not at all."""
     get = getattr(type(attribute), "__get__", None)
     return attribute if get is None else get(attribute, holder, cls)
 
@@ -246,7 +254,7 @@ def _unbound(binding: _Binding) -> _App:
 
 
 def _rebound(binding: _Binding, call: _App) -> _App:
-    """``call`` with the arguments that ``binding`` gives."""
+    """Return ``call`` with the arguments that ``binding`` gives."""
     if type(binding) is types.MethodType:
         return types.MethodType(call, binding.__self__)
     return functools.partial(call, *binding.args, **binding.keywords)
@@ -260,34 +268,34 @@ def _innermost(call: _App) -> _App:
 
 # -- Rule 4: what a silent app wraps -----------------------------------------------------------------------------------
 
-# Arbitrary; an object that has every attribute has layers without end.
+# Arbitrary. An object that answers for any attribute has layers without end.
 _MOST_LAYERS = 32
 
 
-def _told_beneath(app: _App, own: Verdict) -> Verdict:
-    """What lies beneath may affirm an interface and refuses nothing.
+def _detect_beneath(app: _App, own: Verdict) -> Verdict:
+    """Look beneath a silent app. What is there may confirm an interface, but cannot refuse one.
 
     Werkzeug's ``Request.application`` is a WSGI app of ``*args`` that wraps a function of one argument.
     """
     for beneath in (_quietly(_wrapped, app), _quietly(_claimed_call, app)):
-        verdict = own if beneath is None else _told_by_call(beneath)
+        verdict = own if beneath is None else _detect_by_call(beneath)
         if isinstance(verdict, Verdict) and verdict.interface is not None:
             return Verdict(verdict.interface, f"{own.evidence}, but beneath it {verdict.evidence}")
     return own
 
 
 def _wrapped(app: _App) -> _App | None:
-    """The first layer that is not silent."""
+    """Return the first layer that is not silent, or the last one."""
     for _ in range(_MOST_LAYERS):
         layer = _layer_beneath(app)
-        if layer is None or not _is_silent(_told_by_call(layer)):
+        if layer is None or not _is_silent(_detect_by_call(layer)):
             return layer
         app = layer
     return None
 
 
 def _layer_beneath(app: _App) -> _App | None:
-    """What ``functools.wraps`` left in ``__wrapped__``, with the bindings of ``app``."""
+    """Return what ``functools.wraps`` left in ``__wrapped__``, with the bindings of ``app``."""
     if _is_binding(app):
         layer = _layer_beneath(_unbound(app))
         return None if layer is None else _rebound(app, layer)
@@ -298,7 +306,7 @@ def _layer_beneath(app: _App) -> _App | None:
 
 
 def _claimed_call(app: _App) -> _App | None:
-    """The ``__call__`` of the class that a proxy claims in ``__class__``, as Werkzeug's ``LocalProxy`` does."""
+    """Return the ``__call__`` of the class that a proxy claims to have, as Werkzeug's ``LocalProxy`` does."""
     call = _bound(_declared(app.__class__, "__call__"), app, app.__class__)
     return call if callable(call) else None
 
@@ -306,41 +314,41 @@ def _claimed_call(app: _App) -> _App | None:
 # -- Rules 5 and 6: async, and how many arguments ----------------------------------------------------------------------
 
 _WHY = "and servers give (environ, start_response), PEP 3333, or (scope, receive, send), ASGI"
-_MEND = "Bind the other arguments with functools.partial."
-_MEND_ASYNC = {
+_FIX = "Bind the other arguments with functools.partial."
+_FIX_ASYNC = {
     0: "If it makes the app, await it and pass what it returns.",
     1: "If it handles requests, pass the app that routes to it; if it makes the app, await it and pass what that is.",
     2: "A WSGI app is not async: make it a plain def. Of an ASGI 2 app pass the class, not an instance.",
 }
-_MEND_SYNC = {
+_FIX_SYNC = {
     0: "If it makes the app, call it and pass what it returns.",
     1: "If it handles requests, pass the app that routes to it; an ASGI 2 app names its argument scope.",
 }
 
 
-def _told_by_call(app: _App) -> Verdict | _Refusal:
+def _detect_by_call(app: _App) -> Verdict | _Refusal:
     """Judge one callable by its own signature."""
-    name, call = _name(app), _quietly(_called, app)
+    name, call = name_of(app), _quietly(_called, app)
     if call is None:
         return Verdict(None, f"{name} raises when it is looked at")
     core = _innermost(call)
     if _is_class(core):
-        return _told_by_class(core, call)
+        return _detect_by_class(core, call)
     if _quietly(inspect.isasyncgenfunction, core):
         return _Refusal(f"{name} is an async generator, which no server awaits", "Use send() in place of yield.")
     shape = _shape(call)
     if shape is None:
         return Verdict(None, f"{name} has no signature that Python can read")
     if shape.keywords:
-        what, mend = f"{name} requires {shape.keywords[0]}=, which no server gives", "Bind it with functools.partial."
-        return _Refusal(what, mend)
-    return _told_by_shape(name, shape, is_async=_is_async(call))
+        what, fix = f"{name} requires {shape.keywords[0]}=, which no server gives", "Bind it with functools.partial."
+        return _Refusal(what, fix)
+    return _detect_by_shape(name, shape, is_async=_is_async(call))
 
 
-def _told_by_shape(name: str, shape: _Shape, *, is_async: bool) -> Verdict | _Refusal:
+def _detect_by_shape(name: str, shape: _Shape, *, is_async: bool) -> Verdict | _Refusal:
     told = f"{name} is {'async' if is_async else 'not async'} and takes {shape.text}"
     if is_async and not shape.takes(3):
-        return _Refusal(f"{told}, {_WHY}", _MEND_ASYNC.get(shape.required, _MEND))
+        return _Refusal(f"{told}, {_WHY}", _FIX_ASYNC.get(shape.required, _FIX))
     if is_async:
         return Verdict("asgi3", told)
     if shape.takes(3) and shape.required in (0, 1):
@@ -351,11 +359,11 @@ def _told_by_shape(name: str, shape: _Shape, *, is_async: bool) -> Verdict | _Re
         return Verdict("wsgi", told)
     if shape.takes(3):
         return Verdict("asgi3", told)
-    return _Refusal(f"{told}, {_WHY}", _MEND_SYNC.get(shape.required, _MEND))
+    return _Refusal(f"{told}, {_WHY}", _FIX_SYNC.get(shape.required, _FIX))
 
 
 class _Shape(NamedTuple):
-    """What a callable can be given."""
+    """Which arguments a callable takes."""
 
     names: tuple[str, ...]  # of the positional parameters
     required: int  # how many of them have no default
@@ -403,12 +411,12 @@ _P = ParamSpec("_P")
 def _quietly(look: Callable[_P, _Seen], *args: _P.args, **kwargs: _P.kwargs) -> _Seen | None:
     try:
         return look(*args, **kwargs)
-    except Exception:  # noqa: BLE001  the app's own descriptors and __getattr__ run in here, and may raise anything
+    except Exception:  # noqa: BLE001  the app's descriptors and __getattr__ run here, and may raise anything
         return None
 
 
 def _is(thing: object, *kinds: type) -> bool:
-    # isinstance() would ask thing.__class__, in which a proxy answers for another object, or raises.
+    # isinstance() would ask thing.__class__, where a proxy answers for another object, or raises.
     return issubclass(type(thing), kinds)
 
 
@@ -416,18 +424,21 @@ def _is_class(thing: object) -> TypeGuard[type]:
     return _is(thing, type)
 
 
-def _name(thing: object) -> str:
-    """A name for messages; never the ``repr``, which may raise, be long, or show what is secret."""
+def name_of(thing: object) -> str:
+    """Return a name for messages. Never the ``repr``, which may raise, be long, or show a secret."""
     if _is(thing, types.ModuleType):
         return str(vars(thing).get("__name__"))
     core = _innermost(thing) if callable(thing) else thing
     named = core if _is(core, type, types.FunctionType, types.BuiltinFunctionType) else type(core)
-    path = [str(part) for part in (named.__module__, getattr(named, "__qualname__", None)) if part is not None]
+    module = str(named.__module__)
+    if module.startswith("a2wsgi._"):
+        module = "a2wsgi"  # where our own names are to be imported from
+    path = [str(part) for part in (module, getattr(named, "__qualname__", None)) if part is not None]
     prefix = "functools.partial of " if _is(thing, functools.partial) else ""
     return f"{prefix}{'.'.join(path)}{'' if named is core else ' object'}"
 
 
-# By package and class, for objects that do not show it themselves.
+# Advice by package and class, for objects that give no hint themselves.
 _KNOWN = {
     ("aiohttp", "Application"): "aiohttp speaks neither WSGI nor ASGI: serve it with aiohttp.web.run_app(app).",
     ("dash", "Dash"): "Pass app.server.",
@@ -441,14 +452,14 @@ _HOLDERS = ("app", "application", "asgi", "wsgi", "asgi_app", "wsgi_app", "serve
 
 
 def _advice(app: object, holders: tuple[str, ...] = ()) -> str | None:
-    """What to pass in place of an object that is known, or that has an app in one of the attributes ``holders``."""
+    """Return what to pass instead of a known object, or of one that has an app in an attribute of ``holders``."""
     for cls in type(app).__mro__:
         known = _KNOWN.get((cls.__module__.partition(".")[0], cls.__name__))
         if known is not None:
             return known
-    held = {} if _is_class(app) else vars(app)  # what stands in a class is not bound
+    held = {} if _is_class(app) else vars(app)  # the attributes of a class are not bound
     for name in holders:
-        verdict = _told(held.get(name))
+        verdict = _detect(held.get(name))
         if isinstance(verdict, Verdict) and verdict.interface is not None:
             return f"Its .{name} is an app: if that is meant, pass it."
     return None

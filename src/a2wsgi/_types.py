@@ -1,4 +1,4 @@
-"""The words of WSGI and ASGI, as types.
+"""The types of WSGI and ASGI, and the options of the bridges.
 
 *Facts*
 
@@ -6,11 +6,11 @@
   `Environ` is ``dict[str, Any]``; `CGIRequiredDefined`, `CGIOptionalDefined` and `WSGIDefined` document its members.
 - ASGI, "Applications": scopes and events are dicts. Frameworks type them as ``MutableMapping[str, Any]`` (Starlette),
   and so do `Scope` and `Message`, so that ``app.mount("/x", WSGIMiddleware(flask_app))`` type-checks. To a type checker
-  a ``TypedDict`` is no ``MutableMapping``: those below document, and type what is made here.
-- `AnyASGIApp` and `AnyWSGIApp` are what a bridge takes: apps whose own annotations come from anywhere (asgiref,
-  hypercorn, ``_typeshed.wsgi``). `ASGIApp` and `WSGIApp` are what it is.
+  a ``TypedDict`` is not a ``MutableMapping``: those below are documentation, and types for what is made here.
+- `AnyASGIApp` and `AnyWSGIApp` are what a bridge accepts: apps with annotations from anywhere (asgiref, hypercorn,
+  ``_typeshed.wsgi``). `ASGIApp` and `WSGIApp` are what a bridge is.
 
-No ``from __future__ import annotations`` here: ``typing.get_type_hints`` works on every class.
+There is no ``from __future__ import annotations`` here, so that ``typing.get_type_hints`` works on every class.
 """
 
 import sys
@@ -34,7 +34,8 @@ else:  # Python 3.10; nothing asks at run time which keys are required
 # -- WSGI (PEP 3333) --------------------------------------------------------------------------------------------------
 
 Environ: TypeAlias = dict[str, Any]
-# These two are exactly as in ``_typeshed.wsgi``: an app goes to servers, and servers' start_response() comes to an app.
+# These two are exactly as in ``_typeshed.wsgi``: servers are given our apps, and apps are given servers'
+# start_response().
 ExceptionInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType]
 WriteCallable: TypeAlias = Callable[[bytes], object]
 IterableChunks: TypeAlias = Iterable[bytes]
@@ -77,7 +78,7 @@ class ErrorStream(Protocol):
 
 
 class CGIRequiredDefined(TypedDict):
-    """PEP 3333, "environ Variables": what is always there, and never empty."""
+    """PEP 3333, "environ Variables": the keys that are always present and never empty."""
 
     REQUEST_METHOD: str
     SERVER_NAME: str
@@ -86,7 +87,7 @@ class CGIRequiredDefined(TypedDict):
 
 
 class CGIOptionalDefined(TypedDict, total=False):
-    """PEP 3333, "environ Variables": what may be empty or absent, and what servers add."""
+    """PEP 3333, "environ Variables": the keys that may be empty or absent, and those that servers add."""
 
     SCRIPT_NAME: str
     PATH_INFO: str
@@ -137,8 +138,8 @@ class HTTPScope(TypedDict):
     query_string: bytes
     root_path: str
     headers: HeaderPairs
-    client: NotRequired[tuple[str, int] | None]
-    server: NotRequired[tuple[str, int | None] | None]
+    client: NotRequired[tuple[str, int]]
+    server: NotRequired[tuple[str, int | None]]
     state: NotRequired[dict[str, Any]]
     extensions: NotRequired[dict[str, dict[object, object]]]
 
@@ -155,8 +156,8 @@ class WebSocketScope(TypedDict):
     query_string: bytes
     root_path: str
     headers: HeaderPairs
-    client: NotRequired[tuple[str, int] | None]
-    server: NotRequired[tuple[str, int | None] | None]
+    client: NotRequired[tuple[str, int]]
+    server: NotRequired[tuple[str, int | None]]
     subprotocols: Iterable[str]
     state: NotRequired[dict[str, Any]]
     extensions: NotRequired[dict[str, dict[object, object]]]
@@ -322,41 +323,53 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class WSGIMiddlewareOptions(TypedDict, total=False):
-    """Those of `WSGIMiddleware` that are keyword-only."""
+    """The keyword-only options of `WSGIMiddleware`."""
 
     request_buffer_bytes: int
     response_buffer_bytes: int
     spool_request: bool
     max_request_bytes: int | None
     max_queue: int | None
+    max_websockets: int | None
+    app_timeout: float | None
     send_timeout: float | None
+    receive_timeout: float | None
     shutdown_timeout: float
     script_name: str | None
+    multiprocess: bool | None
     ignore_disconnect: bool
     allow_underscores: bool
 
 
 class ToASGIOptions(WSGIMiddlewareOptions, total=False):
-    """All of `WSGIMiddleware`."""
+    """All options of `WSGIMiddleware`."""
 
     workers: int | None
     send_queue_size: int | None
 
 
 class ASGIMiddlewareOptions(TypedDict, total=False):
-    """Those of `ASGIMiddleware` that are keyword-only."""
+    """The keyword-only options of `ASGIMiddleware`."""
 
     detach_background: bool
     inline: bool
-    lifespan: bool
+    backend: Literal["asyncio", "trio"]
+    lifespan: bool | None
     response_buffer_bytes: int
+    app_timeout: float | None
+    receive_timeout: float | None
     grace_timeout: float
     startup_timeout: float
     shutdown_timeout: float
+    max_websockets: int | None
+    websocket_max_message_bytes: int | None
+    websocket_ping_interval: float | None
+    websocket_ping_timeout: float | None
+    websocket_compression: bool
 
 
 class ToWSGIOptions(ASGIMiddlewareOptions, total=False):
-    """All of `ASGIMiddleware`."""
+    """All options of `ASGIMiddleware`."""
 
     wait_time: float | None
     loop: Any  # asyncio.AbstractEventLoop | None, which is not imported for type hints alone

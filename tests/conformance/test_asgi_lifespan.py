@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -10,6 +9,9 @@ import pytest
 from apps import hello
 from support.asgi_driver import Client, answer, call, run
 from support.bridges import Bridged
+from support.runtimes import JobCancelled, start
+
+pytestmark = pytest.mark.usefixtures("runtime")
 
 SCOPE: dict[str, Any] = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
 STARTUP, SHUTDOWN = {"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}
@@ -35,7 +37,7 @@ def test_startup_is_complete_at_once_and_the_app_stays(bridged: Bridged) -> None
 
     async def main() -> None:
         server = Client(messages=[STARTUP])
-        task = asyncio.ensure_future(answer(bridged(hello.app), server, dict(SCOPE)))
+        task = start(answer(bridged(hello.app), server, dict(SCOPE)))
         await server.hungry.wait_in_task()
         assert server.sent == [{"type": "lifespan.startup.complete"}]
         assert not task.done()
@@ -62,10 +64,10 @@ def test_cancelled_lifespan_ends(bridged: Bridged) -> None:
 
     async def main() -> None:
         server = Client(messages=[STARTUP])
-        task = asyncio.ensure_future(answer(bridged(hello.app), server, dict(SCOPE)))
+        task = start(answer(bridged(hello.app), server, dict(SCOPE)))
         await server.hungry.wait_in_task()
         task.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(JobCancelled):
             await task
 
     run(main())

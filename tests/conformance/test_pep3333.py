@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ from wsgiref.validate import validator
 import pytest
 
 from a2wsgi import AppProtocolError, InvalidHeader
+from a2wsgi._wsgi_on_asgi.files import FileWrapper
 from a2wsgi.wsgi_typing import Environ, StartResponse
 from apps import echo, hello
 from apps.counting import Counting
@@ -20,6 +20,9 @@ from apps.recording import Recording
 from support.asgi_driver import Client, Message, answer, call, http_scope, messages_of, run
 from support.bridges import Bridged, only_single
 from support.lockstep import Lockstep, Signal
+from support.runtimes import rest, start
+
+pytestmark = pytest.mark.usefixtures("runtime")
 
 
 def environ_of(bridged: Bridged, scope: dict[str, Any], *body: bytes) -> Environ:
@@ -125,6 +128,7 @@ def test_environ_has_the_wsgi_variables(bridged: Bridged, method: str, headers: 
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
         "wsgi.input_terminated": True,
+        "wsgi.file_wrapper": FileWrapper,
     }
 
 
@@ -258,10 +262,10 @@ def test_start_response_is_not_sent_before_the_body(bridged: Bridged) -> None:
 
         nonlocal client
         client = Client(on_send=on_send)
-        task = asyncio.ensure_future(answer(bridged(app), client))
+        task = start(answer(bridged(app), client))
         async with step(2):
             for _ in range(20):
-                await asyncio.sleep(0)
+                await rest()
             assert client.sent == []
         assert (await task).messages == messages_of(200, [], b"x", b"")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,6 +15,9 @@ from apps.recording import Recording
 from apps.waiting import Waiting
 from support.asgi_driver import Client, answer, call, http_scope, messages_of, run
 from support.bridges import Bridged
+from support.runtimes import start
+
+pytestmark = pytest.mark.usefixtures("runtime")
 
 
 def headers_of(environ: Environ) -> dict[str, str]:
@@ -122,11 +124,12 @@ def test_body_that_is_shorter_than_its_length_is_incomplete(bridged: Bridged) ->
     assert response.messages == []
 
 
-@pytest.mark.parametrize("status", ["204 No Content", "100 Continue", "199 Odd"])
-def test_content_length_is_not_sent_without_content(bridged: Bridged, status: str) -> None:
-    """RFC 9110 §8.6: no Content-Length in a 1xx or a 204, also where the app says one."""
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
+def test_content_length_is_not_sent_without_content(bridged: Bridged, status: str, method: str) -> None:
+    """RFC 9110 §8.6: no Content-Length in a 204; and none in a 304, whose body uvicorn would wait for."""
     app = Counting([], status, [("Content-Length", "0"), ("X-One", "1")])
-    assert call(bridged(app)).headers == [(b"x-one", b"1")]
+    assert call(bridged(app), None, http_scope(method)).headers == [(b"x-one", b"1")]
 
 
 def test_content_length_of_an_app_that_differs_is_an_error(bridged: Bridged) -> None:
@@ -145,16 +148,15 @@ def test_content_length_of_an_app_that_differs_is_an_error(bridged: Bridged) -> 
     ("method", "status", "length"),
     [
         ("HEAD", "200 OK", "3"),
-        ("GET", "304 Not Modified", "3"),
+        ("GET", "304 Not Modified", None),
         ("GET", "204 No Content", None),
-        ("GET", "103 Early Hints", None),
         ("HEAD", "404 Not Found", "3"),
     ],
 )
 def test_response_without_content_has_none(
     bridged: Bridged, kind: Callable[[list[bytes]], Iterable[bytes]], method: str, status: str, length: str | None
 ) -> None:
-    """RFC 9110 §6.4.1: HEAD, 1xx, 204 and 304 have no content, whatever the app gives; the rest of the head stays."""
+    """RFC 9110 §6.4.1: HEAD, 204 and 304 have no content, whatever the app gives; the rest of the head stays."""
     app = Counting(kind([b"ab", b"c"]), status, [("Content-Length", length or "3"), ("ETag", '"x"')])
     response = call(bridged(app), None, http_scope(method))
     sent = [(b"content-length", b"3")] * bool(length) + [(b"etag", b'"x"')]
@@ -180,13 +182,21 @@ def test_status_needs_no_reason_and_no_registration(bridged: Bridged, status: st
     assert call(bridged(Counting([], status))).status == code
 
 
+@pytest.mark.parametrize("status", ["100 Continue", "101 Switching Protocols", "103 Early Hints", "199"])
+def test_interim_status_is_no_response(bridged: Bridged, status: str) -> None:
+    """RFC 9110 §15.2: a 1xx as the final status is an error of the app, and nothing is sent."""
+    response = call(bridged(Counting([b"x"], status)), fails=AppProtocolError)
+    assert response.messages == []
+    assert "RFC 9110 §15.2" in str(response.raised)
+
+
 def test_503_says_when_to_come_back(bridged: Bridged) -> None:
     """RFC 9110 §10.2.3 and §15.6.4: ``Retry-After`` goes with it."""
 
     async def main() -> None:
         app = Waiting()
         bridge = bridged(app, workers=1, max_queue=0)
-        first = asyncio.ensure_future(answer(bridge))
+        first = start(answer(bridge))
         await app.entered.wait_in_task()
         response = await answer(bridge)
         app.let.set()

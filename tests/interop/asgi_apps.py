@@ -6,7 +6,6 @@ whatever the server's processes and threads, while a server with one thread is b
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -14,13 +13,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import fastapi
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from sse_starlette import EventSourceResponse
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
-from a2wsgi.asgi_to_wsgi import ASGIMiddleware
+from a2wsgi._front.asgi_middleware import ASGIMiddleware
 
 DIRECTORY = Path(os.environ["A2WSGI_TEST_DIR"])
 SECONDS = 10.0
@@ -37,7 +38,7 @@ async def told(name: str) -> bool:
     for _ in range(int(SECONDS / 0.01)):
         if (DIRECTORY / name).exists():
             return True
-        await asyncio.sleep(0.01)  # a poll: the test is another process
+        await anyio.sleep(0.01)  # a poll: the test is another process
     return False
 
 
@@ -46,7 +47,7 @@ async def lifespan(_: fastapi.FastAPI) -> AsyncIterator[dict[str, int]]:
     """Tell of start and stop, and give each request the process that was started."""
     tell("lifespan", f"startup {os.getpid()}")
     yield {"started_in": os.getpid()}
-    await asyncio.to_thread(tell, "lifespan", f"shutdown {os.getpid()}")
+    await anyio.to_thread.run_sync(tell, "lifespan", f"shutdown {os.getpid()}")
 
 
 app = fastapi.FastAPI(lifespan=lifespan)

@@ -11,8 +11,10 @@ through files in the directory ``A2WSGI_TEST_DIR``: a server may have several pr
 ``/upload``                 what came, read in pieces
 ``/unread``                 403; the body is left alone
 ``/streamed`` ``/download`` pieces, of no length that is said: three, many
+``/file/<name>``            the file ``<name>``; tells ``<name>-read`` if Python reads any of it
 ``/steps/<name>``           an event at once, another whenever the test tells ``<name>-1``, …
 ``/held/<name>``            tells ``-begun``, answers when the test tells ``-go``
+``/hinted/<name>``          an early hint, then the same
 ``/fails``                  an error before the head
 ``/breaks/<name>``          an error after it, when the test tells ``-go``
 ==========================  =================================================================
@@ -24,8 +26,6 @@ end, ``/idle`` has sent an event.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
 import json
 import os
@@ -35,7 +35,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+import anyio
+
 from a2wsgi import ASGIMiddleware, ClientDisconnected, WSGIMiddleware
+from interop import file_reads
 
 DIRECTORY = Path(os.environ.get("A2WSGI_TEST_DIR", "."))
 
@@ -44,6 +47,8 @@ SECONDS = 12.0
 
 PIECE = bytes(range(256)) * 256
 PIECES = 320
+
+HINT = "</style.css>; rel=preload; as=style"
 
 #: As latin-1 strings, which stand for bytes.
 RESPONSE_FIELDS = [
@@ -112,6 +117,10 @@ def tell(name: str) -> None:
 def told(name: str) -> bool:
     """Whether the test has told it."""
     return (DIRECTORY / name).exists()
+
+
+if "A2WSGI_TEST_DIR" in os.environ:  # a server's process, and not that of the tests, which takes constants from here
+    file_reads.watch(lambda name: tell(f"{name}-read"))
 
 
 def polls() -> Iterator[None]:
@@ -187,6 +196,13 @@ def _wsgi_download(_: Any, start_response: Any, __: str) -> Iterable[bytes]:
     return (PIECE for _ in range(PIECES))
 
 
+def _wsgi_file(environ: Any, start_response: Any, name: str) -> Iterable[bytes]:
+    path = DIRECTORY / name
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(path.stat().st_size))])
+    wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](path.open("rb"))
+    return wrapped
+
+
 def _wsgi_steps(_: Any, start_response: Any, name: str) -> Iterator[bytes]:
     start_response("200 OK", [("Content-Type", "text/event-stream")])
     for number in range(4):
@@ -200,6 +216,11 @@ def _wsgi_held(_: Any, start_response: Any, name: str) -> Iterable[bytes]:
     _wait_until(f"{name}-go")
     _text(start_response)
     return [b"held"]
+
+
+def _wsgi_hinted(environ: Any, start_response: Any, name: str) -> Iterable[bytes]:
+    environ["wsgi.early_hints"]([("Link", HINT)])
+    return _wsgi_held(environ, start_response, name)
 
 
 def _wsgi_fails(_: Any, __: Any, ___: str) -> Iterable[bytes]:
@@ -282,8 +303,10 @@ WSGI: dict[str, Callable[[Any, Any, str], Iterable[bytes]]] = {
     "upload": _wsgi_upload,
     "streamed": _wsgi_streamed,
     "download": _wsgi_download,
+    "file": _wsgi_file,
     "steps": _wsgi_steps,
     "held": _wsgi_held,
+    "hinted": _wsgi_hinted,
     "fails": _wsgi_fails,
     "breaks": _wsgi_breaks,
     "reading": _wsgi_reading,
@@ -371,6 +394,14 @@ async def _asgi_download(_: Any, send: Any, __: str) -> None:
     await _end(send, *(PIECE for _ in range(PIECES)))
 
 
+async def _asgi_file(_: Any, send: Any, name: str) -> None:
+    path = DIRECTORY / name
+    size = (await anyio.Path(path).stat()).st_size
+    fields = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % size)]
+    await send({"type": "http.response.start", "status": 200, "headers": fields})
+    await send({"type": "http.response.pathsend", "path": str(path)})
+
+
 async def _asgi_steps(_: Any, send: Any, name: str) -> None:
     await _begin(send, b"text/event-stream")
     for number in range(4):
@@ -385,6 +416,11 @@ async def _asgi_held(_: Any, send: Any, name: str) -> None:
     await _asgi_wait_until(f"{name}-go")
     await _begin(send)
     await send({"type": "http.response.body", "body": b"held"})
+
+
+async def _asgi_hinted(receive: Any, send: Any, name: str) -> None:
+    await send({"type": "http.response.early_hint", "links": [HINT.encode()]})
+    await _asgi_held(receive, send, name)
 
 
 async def _asgi_fails(_: Any, __: Any, ___: str) -> None:
@@ -434,7 +470,7 @@ async def _asgi_flooding(_: Any, send: Any, name: str) -> None:
             await send({"type": "http.response.body", "body": PIECE, "more_body": True})
             if told(f"{name}-enough"):
                 break
-    except (OSError, asyncio.CancelledError):
+    except (OSError, anyio.get_cancelled_exc_class()):
         tell(f"{name}-gone")
         raise
     await _end(send)
@@ -452,34 +488,35 @@ async def _asgi_wait_until(name: str) -> None:
     for _ in polls():
         if told(name):
             return
-        await asyncio.sleep(0.01)  # a poll: the test is another process
+        await anyio.sleep(0.01)  # a poll: the test is another process
 
 
 async def _asgi_watch(receive: Any, name: str) -> None:
     """Wait until the client has left, and tell."""
-    waiting = asyncio.ensure_future(receive())
-    try:
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        tell(f"{name}-gone")
+        group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
         for _ in polls():
-            done, _pending = await asyncio.wait([waiting], timeout=0.01)
-            if done and waiting.result()["type"] == "http.disconnect":
-                tell(f"{name}-gone")
-                return
-            if done:
-                waiting = asyncio.ensure_future(receive())
+            await anyio.sleep(0.01)  # a poll: the test is another process
             if told(f"{name}-enough"):
-                return
-    finally:
-        waiting.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await waiting
+                break
+        group.cancel_scope.cancel()
 
 
 ASGI: dict[str, Callable[[Any, Any, str], Any]] = {
     "upload": _asgi_upload,
     "streamed": _asgi_streamed,
     "download": _asgi_download,
+    "file": _asgi_file,
     "steps": _asgi_steps,
     "held": _asgi_held,
+    "hinted": _asgi_hinted,
     "fails": _asgi_fails,
     "breaks": _asgi_breaks,
     "reading": _asgi_reading,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import fastapi
 from mcp.server.mcpserver import Context, MCPServer
 
-from a2wsgi.asgi_to_wsgi import ASGIMiddleware
+from a2wsgi._front.asgi_middleware import ASGIMiddleware
 
 server = MCPServer("calculator")
 

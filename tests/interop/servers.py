@@ -20,6 +20,9 @@ from typing import Literal, NamedTuple
 from interop.client import Client, HTTP2Client
 from support.servers import TESTS, Server, module, running, until
 
+#: Begins what is noted of a test that a server passes or fails, as it happens.
+SOMETIMES = "sometimes: "
+
 #: Where a server is told to serve its app, by the tests that tell it.
 PREFIX = "/base"
 
@@ -51,6 +54,8 @@ class Kind:
         prefix_is_cut: Whether it is for a proxy that takes the prefix off a path, rather than for one that leaves it.
         cannot: The tests that it cannot pass, each with the reason. One parameter's is under ``test[parameter]``.
             They are run, and have to fail.
+        may: The tests that it passes or fails as its threads happen to run, each with the reason, named alike. They are
+            run, and either is right.
     """
 
     calls: Literal["asgi", "wsgi"]
@@ -62,6 +67,7 @@ class Kind:
     http2: bool = False
     prefix_is_cut: bool = False
     cannot: Mapping[str, str] = field(default_factory=dict[str, str])
+    may: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def missing(self) -> str | None:
         """What must be installed before it can run."""
@@ -154,8 +160,10 @@ def uvicorn(*arguments: str) -> Callable[[Start], Sequence[str]]:
     return python("uvicorn", *arguments, "--port={port}", "{app}", prefix=["--root-path={prefix}"])
 
 
-#: Without a worker process: with one, its parent goes on listening until the worker has ended.
-hypercorn = python("hypercorn", "--workers=0", "--bind=127.0.0.1:{port}", "{app}", prefix=["--root-path={prefix}"])
+def hypercorn(*arguments: str) -> Callable[[Start], Sequence[str]]:
+    """hypercorn, without a worker process: with one, its parent goes on listening until the worker has ended."""
+    own = ["--workers=0", "--bind=127.0.0.1:{port}", *arguments, "{app}"]
+    return python("hypercorn", *own, prefix=["--root-path={prefix}"])
 
 
 def gunicorn(*arguments: str, prefix: str = "--env=SCRIPT_NAME={prefix}") -> Callable[[Start], Sequence[str]]:
@@ -224,7 +232,10 @@ def mod_wsgi(start: Start) -> Sequence[str]:
     what it tells into the directory: nothing need be open to all for it.
     """
     name, _, app = start.app.partition(":")
-    (start.directory / "app.wsgi").write_text(f"from {name} import {app} as application\n")
+    (start.directory / "app.wsgi").write_text(
+        # Before the packages, in which a2wsgi may stand as well, as another checkout of it.
+        f"import sys\nsys.path.insert(0, {str(TESTS.parent / 'src')!r})\nfrom {name} import {app} as application\n"
+    )
     configuration = start.directory / "apache.conf"
     configuration.write_text(
         APACHE.format(
@@ -262,51 +273,63 @@ def script(name: str) -> Callable[[Start], Sequence[str]]:
 
 # -- What they cannot do, whatever a bridge does ----------------------------------------------------------------
 
-NO_RAW_QUERY = {"test_query_reaches_the_app[raw]": "It answers 400 to a target that is not ASCII."}
-NO_PREFIX = {"test_prefix_is_told_apart_from_the_path": "It has no option for a prefix."}
+NO_RAW_QUERY = {"test_query_reaches_the_app[raw]": "It answers 400 if the query string has raw non-ASCII bytes."}
+NO_PREFIX = {"test_prefix_is_told_apart_from_the_path": "It has no option to set a prefix."}
 COMMA_IN_COOKIES = {
     "test_request_headers_reach_the_app[cookies]": (
-        "It joins several lines of `Cookie` with a comma, which may be part of a value."
+        "It joins repeated `Cookie` headers with a comma, which may also occur in a value."
     ),
 }
 LAST_LINE_ONLY = {
-    f"test_request_headers_reach_the_app[{kind}]": "Of several lines of one name it hands over the last."
+    f"test_request_headers_reach_the_app[{kind}]": "If a header is repeated, it passes on only the last one."
     for kind in ("repeated", "cookies")
 }
 CONTINUE_TOO_EARLY = {
-    "test_refused_client_is_not_told_100_continue": "It says `100 Continue` before it calls the app.",
+    "test_refused_client_is_not_told_100_continue": "It sends `100 Continue` before it calls the app.",
 }
-CONTINUE_NEVER = {"test_client_that_waits_for_100_continue_is_told_to_go_on": "It never says `100 Continue`."}
+CONTINUE_NEVER = {"test_client_that_waits_for_100_continue_is_told_to_go_on": "It never sends `100 Continue`."}
 WHOLE_BODY_FIRST = dict.fromkeys(
     (
         "test_refused_client_is_not_told_100_continue",
         "test_long_upload_is_refused_before_it_was_sent",
         "test_hang_up_within_the_upload_is_told",
     ),
-    "It calls the app when it has the whole body, and not before.",
+    "It receives the whole body before it calls the app.",
 )
 HEAD_WITH_BODY = {
-    "test_head_arrives_before_there_is_a_body": "It keeps the head until there is a body that is not empty.",
+    "test_head_arrives_before_there_is_a_body": "It holds the headers back until there is some body.",
 }
 CLOSES = {"test_connection_is_kept": "It closes the connection after each response."}
 END_IS_CLOSE = {
     "test_error_after_the_head_breaks_the_response": (
-        "It sends such a response without chunks: the end of the connection is all that a client sees of its end."
+        "It sends responses of unknown length unchunked: the client cannot tell a cut-off one from a complete one."
     ),
 }
 LOOKS_COMPLETE = {
-    "test_error_after_the_head_breaks_the_response": "It ends a response that broke off as if it were complete.",
+    "test_error_after_the_head_breaks_the_response": "It ends a cut-off response as if it were complete.",
 }
 QUIET_HANG_UPS = (
     "test_hang_up_before_the_answer_is_told",
     "test_hang_up_after_the_head_is_told",
     "test_hang_up_on_an_idle_stream_is_told",
 )
-HIDES_THE_CLIENT = dict.fromkeys(
-    QUIET_HANG_UPS, "It does not let an app see that the client has left: that shows when something is sent."
-)
+HIDES_THE_CLIENT = dict.fromkeys(QUIET_HANG_UPS, "It shows that the client has left only when something is sent to it.")
+LATE_HEAD = {
+    "test_hang_up_after_the_head_is_told": (
+        "It notices a client that leaves before the headers are sent, but not one that leaves later."
+    ),
+}
 BREAKS_OFF = {
-    "test_running_requests_end_when_the_server_is_told_to_stop": "It breaks off what runs.",
+    "test_running_requests_end_when_the_server_is_told_to_stop": "It cuts running requests off.",
+}
+NO_FILES = {"test_file_is_sent_by_the_server_itself": "It has no way to send a file by itself."}
+READS_FILES = {"test_file_is_sent_by_the_server_itself": "It reads files in Python."}
+NO_HINTS = {"test_early_hint_arrives_before_the_response": "It has no early hints for apps."}
+HINTS_ON_HTTP2 = {"test_early_hint_arrives_before_the_response": "It has early hints on HTTP/2 and HTTP/3 only."}
+#: All others have none.
+HAVE_HINTS = {"gunicorn-sync", "gunicorn-sync-inline", "gunicorn-gthread", "gunicorn-preload", "gunicorn-gevent"} | {
+    "gunicorn-gthread-trio",
+    "hypercorn-http2",
 }
 GUNICORN = {**NO_RAW_QUERY, **COMMA_IN_COOKIES, **CONTINUE_TOO_EARLY}
 UWSGI = {
@@ -317,10 +340,14 @@ UWSGI = {
     "test_error_before_the_head_is_answered_500_and_logged": "It closes the connection without an answer.",
 }
 
-SERVERS: dict[str, Kind] = {
+KINDS: dict[str, Kind] = {
     # -- of ASGI apps --
     "uvicorn-h11": Kind(
-        "asgi", ["uvicorn"], uvicorn("--http=h11", "--loop=asyncio"), prefix_is_cut=True, cannot=NO_RAW_QUERY
+        "asgi",
+        ["uvicorn"],
+        uvicorn("--http=h11", "--loop=asyncio"),
+        prefix_is_cut=True,
+        cannot={**NO_RAW_QUERY, **NO_FILES},
     ),
     "uvicorn-httptools": Kind(
         "asgi",
@@ -328,18 +355,31 @@ SERVERS: dict[str, Kind] = {
         uvicorn("--http=httptools", "--loop=uvloop"),
         prefix_is_cut=True,
         cannot={
+            **NO_FILES,
             **NO_RAW_QUERY,
             "test_method_reaches_the_app[!ODD~]": "It answers 400 to a method that httptools does not know.",
         },
     ),
-    "hypercorn": Kind("asgi", ["hypercorn"], hypercorn, cannot={**NO_RAW_QUERY, **CONTINUE_TOO_EARLY}),
-    "hypercorn-http2": Kind("asgi", ["hypercorn", "h2"], hypercorn, http2=True, cannot=CONTINUE_NEVER),
+    "hypercorn": Kind(
+        "asgi", ["hypercorn"], hypercorn(), cannot={**NO_FILES, **NO_RAW_QUERY, **CONTINUE_TOO_EARLY, **HINTS_ON_HTTP2}
+    ),
+    "hypercorn-http2": Kind(
+        "asgi", ["hypercorn", "h2"], hypercorn(), http2=True, cannot={**NO_FILES, **CONTINUE_NEVER}
+    ),
+    "hypercorn-trio": Kind(
+        "asgi",
+        ["hypercorn", "trio"],
+        hypercorn("--worker-class=trio"),
+        ends_by=signal.SIGINT,  # under trio it listens for no other signal without a worker process
+        cannot={**NO_FILES, **NO_RAW_QUERY, **CONTINUE_TOO_EARLY, **HINTS_ON_HTTP2},
+    ),
     "granian": Kind("asgi", ["granian"], granian("asgi")),
     "daphne": Kind(
         "asgi",
         ["daphne"],
         python("daphne", "--port={port}", "{app}", prefix=["--root-path={prefix}"]),
         cannot={
+            **NO_FILES,
             **NO_RAW_QUERY,
             **WHOLE_BODY_FIRST,
             **BREAKS_OFF,
@@ -347,8 +387,9 @@ SERVERS: dict[str, Kind] = {
                 (
                     "test_error_after_the_head_breaks_the_response",
                     "test_response_that_is_shorter_than_it_says_is_broken",
+                    "test_file_that_becomes_shorter_breaks_the_response",
                 ),
-                "It answers such an error with a second head, fails at that, and leaves the connection open.",
+                "It tries to send a second set of headers, fails at that, and leaves the connection open.",
             ),
             **dict.fromkeys(
                 (
@@ -356,7 +397,7 @@ SERVERS: dict[str, Kind] = {
                     "test_slow_long_upload_holds_a_worker_of_ten",
                     "test_upload_of_a_client_that_hangs_up_is_no_error_in_the_log",
                 ),
-                "It calls the app when it has the whole body, and not before.",
+                "It receives the whole body before it calls the app.",
             ),
             "test_client_that_stops_reading_is_given_up": "It takes a response as fast as it comes, without a bound.",
         },
@@ -366,7 +407,7 @@ SERVERS: dict[str, Kind] = {
         "asgi",
         ["gunicorn", "gunicorn.asgi"],
         gunicorn("--worker-class=asgi", prefix="--root-path={prefix}"),
-        cannot={**NO_RAW_QUERY, **HEAD_WITH_BODY},
+        cannot={**NO_FILES, **NO_RAW_QUERY, **HEAD_WITH_BODY},
     ),
     # -- of WSGI apps --
     "gunicorn-sync": Kind(
@@ -381,13 +422,22 @@ SERVERS: dict[str, Kind] = {
         cannot={**GUNICORN, **CLOSES},
     ),
     "gunicorn-gthread": Kind("wsgi", ["gunicorn"], gunicorn("--worker-class=gthread", "--threads=4"), cannot=GUNICORN),
+    "gunicorn-gthread-trio": Kind(
+        "wsgi",
+        ["gunicorn", "trio"],
+        gunicorn("--worker-class=gthread", "--threads=4"),
+        options={"backend": "trio"},
+        cannot=GUNICORN,
+    ),
     "gunicorn-preload": Kind(
         "wsgi",
         ["gunicorn"],
         gunicorn("--preload", "--workers=2", "--worker-class=gthread", "--threads=4"),
         cannot=GUNICORN,
     ),
-    "gunicorn-gevent": Kind("wsgi", ["gunicorn", "gevent"], gunicorn("--worker-class=gevent"), cannot=GUNICORN),
+    "gunicorn-gevent": Kind(
+        "wsgi", ["gunicorn", "gevent"], gunicorn("--worker-class=gevent"), cannot={**GUNICORN, **READS_FILES}
+    ),
     # It looks at its clients while the app runs only where it may take in a request beforehand.
     "waitress": Kind(
         "wsgi",
@@ -401,13 +451,14 @@ SERVERS: dict[str, Kind] = {
         ),
         ends_by=signal.SIGINT,
         cannot={
+            **READS_FILES,
             **NO_RAW_QUERY,
             **COMMA_IN_COOKIES,
             **WHOLE_BODY_FIRST,
             **HEAD_WITH_BODY,
             **dict.fromkeys(
                 ("test_connection_is_kept[204]", "test_connection_is_kept[304]"),
-                "It closes the connection after a response that has no body by its status.",
+                "It closes the connection after a 204 or 304.",
             ),
         },
     ),
@@ -417,6 +468,7 @@ SERVERS: dict[str, Kind] = {
         python("cheroot", "--bind=127.0.0.1:{port}", "{app}"),
         ends_by=signal.SIGINT,
         cannot={
+            **NO_FILES,
             **NO_RAW_QUERY,
             **NO_PREFIX,
             **LAST_LINE_ONLY,
@@ -424,7 +476,7 @@ SERVERS: dict[str, Kind] = {
             **HEAD_WITH_BODY,
             **HIDES_THE_CLIENT,
             "test_long_upload_is_refused_before_it_was_sent": (
-                "It resets the connection of a client whose body was not read, and the answer is lost."
+                "It resets the connection if the body was not read, and the response is lost."
             ),
         },
     ),
@@ -445,15 +497,15 @@ SERVERS: dict[str, Kind] = {
             **HIDES_THE_CLIENT,
             **dict.fromkeys(
                 ("test_refused_client_is_not_told_100_continue", "test_long_upload_is_refused_before_it_was_sent"),
-                "In daemon mode it passes the whole body on before it looks at the answer.",
+                "In daemon mode it passes the whole body on before it looks at the response.",
             ),
             "test_background_work_goes_on_after_the_response[nothing]": (
                 "It keeps the head of a response without a body until the app has ended."
             ),
-            "test_path_reaches_the_app[nul]": "Apache answers 404 to a NUL.",
-            "test_path_reaches_the_app[two-slashes]": "It makes one slash of several.",
+            "test_path_reaches_the_app[nul]": "Apache answers 404 if the path has a NUL.",
+            "test_path_reaches_the_app[two-slashes]": "It merges repeated slashes into one.",
             "test_response_headers_reach_the_client[X-Repeated]": (
-                "It joins a response's headers of one name with a comma, but for `Set-Cookie`."
+                "It joins repeated response headers with a comma, except `Set-Cookie`."
             ),
         },
     ),
@@ -462,15 +514,18 @@ SERVERS: dict[str, Kind] = {
         ["werkzeug"],
         script("werkzeug"),
         cannot={
+            **NO_FILES,
             **NO_PREFIX,
             **COMMA_IN_COOKIES,
             **CONTINUE_TOO_EARLY,
             **CLOSES,
             **BREAKS_OFF,
-            "test_query_reaches_the_app[raw]": "It encodes such bytes in UTF-8 once more.",
+            "test_query_reaches_the_app[raw]": "It encodes non-ASCII bytes as UTF-8 a second time.",
         },
     ),
-    "gevent": Kind("wsgi", ["gevent"], script("gevent"), cannot={**NO_PREFIX, **HEAD_WITH_BODY, **HIDES_THE_CLIENT}),
+    "gevent": Kind(
+        "wsgi", ["gevent"], script("gevent"), cannot={**NO_FILES, **NO_PREFIX, **HEAD_WITH_BODY, **HIDES_THE_CLIENT}
+    ),
     "wsgiref": Kind(
         "wsgi",
         ["wsgiref"],
@@ -478,6 +533,7 @@ SERVERS: dict[str, Kind] = {
         ends_by=signal.SIGINT,
         at_once=1,
         cannot={
+            **READS_FILES,
             **NO_PREFIX,
             **COMMA_IN_COOKIES,
             **CONTINUE_NEVER,
@@ -490,18 +546,26 @@ SERVERS: dict[str, Kind] = {
                     "test_chunked_upload_arrives_whole[small]",
                     "test_chunked_upload_arrives_whole[large]",
                 ),
-                "It reads no chunks.",
+                "It cannot read chunked bodies.",
             ),
         },
+        may=LATE_HEAD,
     ),
     "granian-wsgi": Kind(
         "wsgi",
         ["granian"],
         granian("wsgi"),
         cannot={
+            **NO_FILES,
             **HIDES_THE_CLIENT,
-            "test_request_headers_reach_the_app[non-ascii]": "It drops a value that is not ASCII.",
-            "test_response_headers_reach_the_client[X-Non-Ascii]": "It encodes such bytes in UTF-8 once more.",
+            "test_request_headers_reach_the_app[non-ascii]": "It drops header values that are not ASCII.",
+            "test_response_headers_reach_the_client[X-Non-Ascii]": "It encodes non-ASCII bytes as UTF-8 a second time.",
         },
+        may=LATE_HEAD,
     ),
+}
+
+SERVERS = {
+    name: kind if name in HAVE_HINTS else replace(kind, cannot={**NO_HINTS, **kind.cannot})
+    for name, kind in KINDS.items()
 }

@@ -24,6 +24,7 @@ ON = [
     "gunicorn-sync",
     "gunicorn-sync-inline",
     "gunicorn-gthread",
+    "gunicorn-gthread-trio",
     "gunicorn-gevent",
     "gunicorn-preload",
     "waitress",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import random
 import signal
 import uuid
@@ -19,7 +20,7 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 
-from interop.behaviour import PIECE, PIECES, RESPONSE_FIELDS
+from interop.behaviour import HINT, PIECE, PIECES, RESPONSE_FIELDS
 from interop.client import BrokenError, Client, Fields
 from interop.servers import PREFIX, SERVERS, Served, serving
 from support.servers import until
@@ -224,6 +225,21 @@ def test_large_download_arrives_whole(client: Client) -> None:
     assert hashlib.sha256(client.get("/download").body).digest() == hashlib.sha256(PIECE * PIECES).digest()
 
 
+def test_file_arrives_whole(served: Served, client: Client, name: str) -> None:
+    """A file that the app hands over as one, and not as its bytes."""
+    (served.directory / name).write_bytes(LARGE)
+    response = client.get(f"/file/{name}")
+    assert response["content-length"] == str(len(LARGE))
+    assert hashlib.sha256(response.body).digest() == hashlib.sha256(LARGE).digest()
+
+
+def test_file_is_sent_by_the_server_itself(served: Served, client: Client, name: str) -> None:
+    """No byte of it is read in Python."""
+    (served.directory / name).write_bytes(LARGE)
+    assert len(client.get(f"/file/{name}").body) == len(LARGE)
+    assert not (served.directory / f"{name}-read").exists()
+
+
 def test_event_arrives_before_the_next_is_made(served: Served, client: Client, name: str) -> None:
     """Each event is on the wire while the app waits for what the client does on having it."""
     client.send_head("GET", f"/steps/{name}")
@@ -243,6 +259,15 @@ def test_head_arrives_before_there_is_a_body(served: Served, client: Client, nam
     head = client.head()
     served.tell(f"{name}-enough")
     assert b"".join(client.pieces(head)) == b"headed"
+
+
+def test_early_hint_arrives_before_the_response(served: Served, client: Client, name: str) -> None:
+    """The client has it while the app still works (RFC 8297 §2)."""
+    client.send_head("GET", f"/hinted/{name}")
+    hint = client.head()
+    assert (hint.status, hint.all("link")) == (103, [HINT])
+    served.tell(f"{name}-go")
+    assert client.response().body == b"held"
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -290,6 +315,20 @@ def test_error_after_the_head_breaks_the_response(served: Served, client: Client
     pieces = client.pieces(client.head())
     assert read_until(pieces, b"half") == b"half"
     served.tell(f"{name}-go")
+    with pytest.raises(BrokenError):
+        list(pieces)
+
+
+# Behind the others: daphne answers no error any more once a response has broken.
+def test_file_that_becomes_shorter_breaks_the_response(served: Served, client: Client, name: str) -> None:
+    """Its client is not left waiting, and takes nothing else for the rest."""
+    path = served.directory / name
+    path.touch()
+    os.truncate(path, 64 << 20)  # more than is under way
+    client.send_head("GET", f"/file/{name}")
+    pieces = client.pieces(client.head())
+    next(pieces)
+    os.truncate(path, 1000)
     with pytest.raises(BrokenError):
         list(pieces)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from a2wsgi._servers import SERVERS
+from a2wsgi._cli.servers import SERVERS
 from interop.client import SECONDS
 from support.servers import START_SECONDS, Server, free_port, until
 
@@ -32,7 +32,7 @@ print("shop is imported by", os.getpid(), flush=True)
 def wsgi(environ, start_response):
     told = {key: environ[key] for key in ("SCRIPT_NAME", "PATH_INFO")}
     body = json.dumps({"kind": "wsgi", **told}).encode()
-    start_response("200 OK", [("Content-Type", "application/json")])
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]
 
 
@@ -113,7 +113,8 @@ def test_serve_runs_any_app_on_any_server_and_ends_on_sigterm(directory: Path, k
     with serving(directory, f"shop:{kind}", server=name) as server:
         assert get(server)["kind"] == kind
         bridge = {"wsgi": "WSGIMiddleware", "asgi": "ASGIMiddleware"}[kind]
-        how = "without a bridge" if SERVERS[name].interface.startswith(kind) else f"through {bridge}"
+        called = SERVERS[name].called("wsgi" if kind == "wsgi" else "asgi3")
+        how = "without a bridge" if called.startswith(kind) else f"through {bridge}"
         version = SERVERS[name].version()
         place = f"http://127.0.0.1:{server.port}"
         statement = f"a2wsgi: serving the {kind.upper()} app shop:{kind} on {place} by {name} {version}, {how}\n"
@@ -149,7 +150,7 @@ def test_serve_mounts_the_app_under_a_prefix(directory: Path, name: str) -> None
             assert told == {"kind": "asgi", "root_path": "/pre"}
 
 
-@pytest.mark.parametrize("name", [name for name in SERVERS if SERVERS[name].workers])
+@pytest.mark.parametrize("name", [name for name in SERVERS if SERVERS[name].can("workers")])
 def test_serve_starts_as_many_processes_as_it_is_told(directory: Path, name: str) -> None:
     """Each of them loads the app."""
     with serving(directory, "shop:make", "--factory", "--workers=2", server=name) as server:
@@ -162,7 +163,7 @@ def test_serve_starts_as_many_processes_as_it_is_told(directory: Path, name: str
         assert get(server)["kind"] == "wsgi"
 
 
-@pytest.mark.parametrize("name", [name for name in SERVERS if SERVERS[name].reload])
+@pytest.mark.parametrize("name", [name for name in SERVERS if SERVERS[name].can("reload")])
 def test_serve_reloads_when_the_code_changes(directory: Path, name: str) -> None:
     """The next request after a change is answered by the new code."""
     with serving(directory, "shop:wsgi", "--reload", server=name) as server:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,17 +22,6 @@ exceptions = pytest.importorskip("selenium.common.exceptions")
 wait = pytest.importorskip("selenium.webdriver.support.wait")
 
 SECONDS = 15.0
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="module")
@@ -46,27 +33,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
     with running(command, tmp_path_factory.mktemp("server")) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A browser without a window, with a profile of its own."""
-    browser, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if browser is None or driver is None:
-        pytest.skip("chromium and chromedriver are not installed")
-    directory = tmp_path_factory.mktemp("chromium")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for flag in [*FLAGS, f"--user-data-dir={directory / 'profile'}"]:
-        options.add_argument(flag)
-    own = {"HOME": str(directory), "TMPDIR": str(directory)}
-    service = webdriver.ChromeService(executable_path=driver, env={**os.environ, **own})
-    chromium = webdriver.Chrome(options=options, service=service)
-    try:
-        yield chromium
-    finally:
-        chromium.quit()
 
 
 class Page:

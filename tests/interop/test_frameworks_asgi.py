@@ -113,6 +113,13 @@ FRAMEWORKS = {
     ),
 }
 
+#: The same on trio, each with an app in ``asgi_<name>.py``, too.
+FRAMEWORKS |= {
+    f"{name}_trio": replace(FRAMEWORKS[name], packages=[*FRAMEWORKS[name].packages, "trio"])
+    for name in ("starlette", "fastapi")
+}
+FRAMEWORKS["quart_trio"] = Framework(["quart_trio"])
+
 #: How many requests each server runs at once.
 THREADS = 12
 
@@ -170,7 +177,11 @@ def test_framework_listens_to_the_server_for_where_it_is(
     framework = on_waitress.framework
     # There is always a page that is missing.
     cannot = dict.fromkeys(CHECKS.keys() - {"missing_page_is_the_apps"}, framework.cannot_be_moved)
-    CHECKS[check](expecting(check, on_waitress, request, cannot if framework.cannot_be_moved else framework.cannot))
+    # FastAPI's app fails right behind the last message. If that comes together with the first, waitress has a whole
+    # response; if a part was sent before, waitress meets the error before it has written the end of the chunks.
+    strict = check != "failure_within_a_stream_breaks_it"
+    known = cannot if framework.cannot_be_moved else framework.cannot
+    CHECKS[check](expecting(check, on_waitress, request, known, strict=strict))
 
 
 @needs_proc

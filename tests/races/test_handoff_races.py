@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
-from a2wsgi import ClientDisconnected, _handoff
-from a2wsgi._disconnection import Disconnection
-from a2wsgi._handoff import ToLoop, ToThread
-from a2wsgi._runtime import Doorbell, Runtime, wake
-from support.asgi_driver import run
-from support.lockstep import BOUND_SECONDS, Lockstep, Signal
+from a2wsgi import ClientDisconnected
+from a2wsgi._threads import stream as _handoff
+from a2wsgi._threads.runtime import Doorbell, Runtime, wake
+from a2wsgi._wsgi_on_asgi.disconnected import Disconnected
+from a2wsgi._wsgi_on_asgi.streams import ToLoop, ToThread
+from support.lockstep import Lockstep, Signal
+from support.runtimes import cancelled
+from support.streams import bounded, here, in_story, others_go, waiting
 from support.threads import HookedLock, in_thread
 
 
@@ -26,26 +28,11 @@ class Stopped(Exception):  # noqa: N818 - what a stop of a test has a thread get
     pass
 
 
-def here() -> Runtime:
-    """A runtime of the running loop."""
-    return Runtime(asyncio.get_running_loop())
-
-
 def hook(stream: _handoff.Stream) -> HookedLock:
     """Give a stream a lock that calls what is left in it."""
     lock = HookedLock()
     stream._lock = lock  # type: ignore[assignment]  # a lock but for its type
     return lock
-
-
-def in_story(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a coroutine function on a loop that tolerates no leftover."""
-    run(story())
-
-
-async def bounded(awaitable: Any) -> Any:
-    """The result of ``awaitable``, which is certain to come."""
-    return await asyncio.wait_for(awaitable, BOUND_SECONDS)
 
 
 def finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -60,6 +47,7 @@ def finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
 # -- A thread that parks ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("runtime")
 def test_writer_that_parks_is_met_by_take() -> None:
     """A take comes between the look and the wait. Defends `put`: the gate is hung up in the look's own lock.
 
@@ -79,25 +67,27 @@ def test_writer_that_parks_is_met_by_take() -> None:
     in_story(story)
 
 
+@pytest.mark.usefixtures("runtime")
 def test_writer_that_parks_is_met_by_stop() -> None:
     """A stop comes there. Defends `stop`: it opens the gate that it finds, under the lock."""
 
     async def story() -> None:
         stream = ToLoop(here(), 1)
         stream.put(b"a")
-        hook(stream).after = lambda: stream.stop(Stopped)
+        hook(stream).after = lambda: stream.abort(Stopped)
         with pytest.raises(Stopped):
             await in_thread(stream.put, b"b").result_in_task()
 
     in_story(story)
 
 
+@pytest.mark.usefixtures("runtime")
 def test_writer_is_met_by_stop_before_it_looks() -> None:
     """A stop comes before the writer has the lock. Defends `put`: it looks for a stop with the lock held."""
 
     async def story() -> None:
         stream = ToLoop(here(), 100)
-        hook(stream).before = lambda: stream.stop(Stopped)
+        hook(stream).before = lambda: stream.abort(Stopped)
         with pytest.raises(Stopped):
             await in_thread(stream.put, b"a").result_in_task()
         assert await stream.take() == ([], True)
@@ -105,6 +95,7 @@ def test_writer_is_met_by_stop_before_it_looks() -> None:
     in_story(story)
 
 
+@pytest.mark.usefixtures("runtime")
 def test_writer_that_was_let_in_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stop comes between its gate's opening and its next look. Defends `put`: ``while True``.
 
@@ -113,7 +104,7 @@ def test_writer_that_was_let_in_looks_again(monkeypatch: pytest.MonkeyPatch) -> 
 
     async def story() -> None:
         stream, step = ToLoop(here(), 1), Lockstep()
-        original = ToLoop._pass
+        original = ToLoop._wait_at
 
         def pass_(self: ToLoop, gate: threading.Lock) -> None:
             with step(1):
@@ -122,12 +113,12 @@ def test_writer_that_was_let_in_looks_again(monkeypatch: pytest.MonkeyPatch) -> 
             with step(3):
                 pass
 
-        monkeypatch.setattr(ToLoop, "_pass", pass_)
+        monkeypatch.setattr(ToLoop, "_wait_at", pass_)
         stream.put(b"a")
         writer = in_thread(stream.put, b"b")
         async with step(2):
             assert await stream.take() == ([b"a"], False)
-            stream.stop(Stopped)
+            stream.abort(Stopped)
         with pytest.raises(Stopped):
             await writer.result_in_task()
         assert await stream.take() == ([], True)
@@ -136,6 +127,7 @@ def test_writer_that_was_let_in_looks_again(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("chunks", [[b"a"], []], ids=["chunk", "end"])
+@pytest.mark.usefixtures("runtime")
 def test_reader_that_parks_is_met_by_flush(chunks: list[bytes]) -> None:
     """What it waits for comes between its look and its wait. Defends `get`: the gate is hung up in the look's own lock.
 
@@ -149,45 +141,46 @@ def test_reader_that_parks_is_met_by_flush(chunks: list[bytes]) -> None:
         def bring() -> None:
             for chunk in chunks:
                 stream.put(chunk)
-            stream.end()
+            stream.finish()
             stream.flush()
 
         hook(stream).after = bring
-        assert await in_thread(stream.get).result_in_task() == chunks
+        assert await in_thread(stream.take).result_in_task() == chunks
 
     in_story(story)
 
 
+@pytest.mark.usefixtures("runtime")
 def test_reader_that_parks_is_met_by_stop() -> None:
     """A stop comes there. Defends `stop`, as above."""
 
     async def story() -> None:
         stream = ToThread(here(), 100)
-        hook(stream).after = lambda: stream.stop(Stopped)
+        hook(stream).after = lambda: stream.abort(Stopped)
         with pytest.raises(Stopped):
-            await in_thread(stream.get).result_in_task()
+            await in_thread(stream.take).result_in_task()
 
     in_story(story)
 
 
 def test_gate_that_opens_as_the_loop_is_closed_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stop comes between the life sign and its verdict. Defends `_pass`: ``self._stopped or``.
+    """A stop comes between the life sign and its verdict. Defends `_wait_at`: ``self._abort_error or``.
 
     1. A thread waits for so long that it looks for its loop, which is closed. 2. Before it can say so, the stream is
     stopped: that came first, and is what the thread is told.
     """
-    monkeypatch.setattr(_handoff, "LIFE_SIGN_SECONDS", 0.001)
+    monkeypatch.setattr(_handoff, "LOOK_SECONDS", 0.001)
     loop = asyncio.new_event_loop()
     stream = ToThread(Runtime(loop), 1)
     lock = hook(stream)
 
     def meanwhile() -> None:
-        lock.before = lambda: stream.stop(Stopped)
+        lock.before = lambda: stream.abort(Stopped)
         loop.close()
 
     lock.after = meanwhile
     with pytest.raises(Stopped):
-        in_thread(stream.get).result()
+        in_thread(stream.take).result()
 
 
 # -- A coroutine that parks -------------------------------------------------------------------------------------------
@@ -197,13 +190,14 @@ def test_gate_that_opens_as_the_loop_is_closed_is_no_error(monkeypatch: pytest.M
     ("act", "taken"),
     [
         (lambda stream: stream.put(b"a"), ([b"a"], False)),
-        (lambda stream: stream.end([b"a"]), ([b"a"], True)),
-        (lambda stream: stream.end(leaves=True), ([], True)),
+        (lambda stream: stream.finish([b"a"]), ([b"a"], True)),
+        (lambda stream: stream.finish(done=True), ([], True)),
     ],
     ids=["put", "end", "leave"],
 )
+@pytest.mark.usefixtures("runtime")
 def test_take_that_parks_is_met_by_the_thread(act: Callable[[ToLoop], None], taken: tuple[list[bytes], bool]) -> None:
-    """The thread comes between the look and the wait. Defends `take`: the waiter is left in the look's own lock.
+    """The thread comes between the look and the wait. Defends `take`: one lock for both.
 
     1. A take finds nothing. 2. Before it waits, the thread puts, ends or leaves. 3. The take waits: its waiter must be
     done, or rung for.
@@ -217,31 +211,34 @@ def test_take_that_parks_is_met_by_the_thread(act: Callable[[ToLoop], None], tak
     in_story(story)
 
 
+@pytest.mark.usefixtures("runtime")
 def test_wait_left_that_parks_is_met_by_leave() -> None:
-    """The thread leaves between the look and the wait. Defends `wait_left`: as `take`."""
+    """The thread leaves between the look and the wait. Defends `wait_done`: as `take`."""
 
     async def story() -> None:
         stream = ToLoop(here(), 100)
-        hook(stream).after = lambda: in_thread(lambda: stream.end(leaves=True)).result()
-        await bounded(stream.wait_left())
+        hook(stream).after = lambda: in_thread(lambda: stream.finish(done=True)).result()
+        await bounded(stream.wait_done())
 
     in_story(story)
 
 
+@pytest.mark.usefixtures("runtime")
 def test_room_that_parks_is_met_by_get() -> None:
-    """The thread takes all between the look and the wait. Defends `room`: the waiter is left in the look's own lock."""
+    """The thread takes all between the look and the wait. Defends `wait_room`: one lock for both."""
 
     async def story() -> None:
         stream = ToThread(here(), 1)
         stream.put(b"a")
-        hook(stream).after = lambda: in_thread(stream.get).result()
-        await bounded(stream.room())
+        hook(stream).after = lambda: in_thread(stream.take).result()
+        await bounded(stream.wait_room())
 
     in_story(story)
 
 
+@pytest.mark.usefixtures("runtime")
 def test_end_that_comes_after_a_chunk_was_taken_is_taken() -> None:
-    """The end comes between two takes. Defends `take`: ``or self._ended``.
+    """The end comes between two takes. Defends `take`: ``or self._finished``.
 
     1. A take has the last chunk. 2. The thread ends, and finds nobody that waits. 3. The next take must not wait.
     """
@@ -249,13 +246,14 @@ def test_end_that_comes_after_a_chunk_was_taken_is_taken() -> None:
     async def story() -> None:
         stream = ToLoop(here(), 100)
         stream.put(b"a")
-        hook(stream).after = lambda: in_thread(stream.end).result()
+        hook(stream).after = lambda: in_thread(stream.finish).result()
         assert await stream.take() == ([b"a"], False)
         assert await bounded(stream.take()) == ([], True)
 
     in_story(story)
 
 
+@pytest.mark.usefixtures("runtime")
 def test_cancelled_take_loses_no_chunk_that_is_on_its_way() -> None:
     """A take is cancelled when it was rung for. Defends `wake`: ``if not waiter.done()``; and `take`: it looks last.
 
@@ -265,17 +263,16 @@ def test_cancelled_take_loses_no_chunk_that_is_on_its_way() -> None:
 
     async def story() -> None:
         stream = ToLoop(here(), 100)
-        taking = asyncio.ensure_future(stream.take())
-        await asyncio.sleep(0)
+        taking = await waiting(stream.take())
         in_thread(stream.put, b"a").result()
         taking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await taking
+        await cancelled(taking)
         assert await bounded(stream.take()) == ([b"a"], False)
 
     in_story(story)
 
 
+@pytest.mark.usefixtures("runtime")
 def test_cancelled_take_does_not_keep_the_next_from_being_woken() -> None:
     """The thread rings for a take that was cancelled, and another waits by then. Defends `take`: its waiter is its own.
 
@@ -285,17 +282,16 @@ def test_cancelled_take_does_not_keep_the_next_from_being_woken() -> None:
     async def story() -> None:
         stream = ToLoop(here(), 100)
         for _ in range(3):
-            taking = asyncio.ensure_future(stream.take())
-            await asyncio.sleep(0)
+            taking = await waiting(stream.take())
             taking.cancel()
-        taking = asyncio.ensure_future(stream.take())
-        await asyncio.sleep(0)
+        taking = await waiting(stream.take())
         in_thread(stream.put, b"a").result()
         assert await bounded(taking) == ([b"a"], False)
 
     in_story(story)
 
 
+@pytest.mark.usefixtures("runtime")
 def test_take_that_was_woken_for_nothing_waits_on() -> None:
     """What woke it was taken back. Defends `take`: ``while True``.
 
@@ -304,14 +300,12 @@ def test_take_that_was_woken_for_nothing_waits_on() -> None:
 
     async def story() -> None:
         stream = ToLoop(here(), 100)
-        taking = asyncio.ensure_future(stream.take())
-        await asyncio.sleep(0)
+        taking = await waiting(stream.take())
         for _ in range(3):
             waiter = stream._waiter
             assert waiter is not None
             wake(waiter)
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            await others_go()
             assert not taking.done()
         stream.put(b"a")
         assert await bounded(taking) == ([b"a"], False)
@@ -322,6 +316,7 @@ def test_take_that_was_woken_for_nothing_waits_on() -> None:
 # -- stop against put -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("runtime")
 def test_chunk_that_was_put_as_the_stream_stops_is_not_given_out() -> None:
     """The stop comes between the chunk and its ring. Defends `stop`: ``self._chunks = []``.
 
@@ -331,8 +326,7 @@ def test_chunk_that_was_put_as_the_stream_stops_is_not_given_out() -> None:
 
     async def story() -> None:
         stream = ToLoop(here(), 100)
-        taking = asyncio.ensure_future(stream.take())
-        await asyncio.sleep(0)
+        taking = await waiting(stream.take())
         step, lock = Lockstep(), hook(stream)
 
         def between() -> None:
@@ -344,26 +338,28 @@ def test_chunk_that_was_put_as_the_stream_stops_is_not_given_out() -> None:
         lock.after = between
         putting = in_thread(stream.put, b"a")
         async with step(2):
-            stream.stop(Stopped)
+            stream.abort(Stopped)
         await putting.result_in_task()
         assert await bounded(taking) == ([], True)
 
     in_story(story)
 
 
+@pytest.mark.usefixtures("runtime")
 def test_chunk_that_is_put_after_its_thread_was_stopped_is_not_kept() -> None:
     """The stop comes as the loop brings a chunk. Defends `ToThread.put`: ``if self._stopped is None``."""
 
     async def story() -> None:
         stream = ToThread(here(), 100)
-        hook(stream).before = lambda: stream.stop(Stopped)
+        hook(stream).before = lambda: stream.abort(Stopped)
         stream.put(b"a" * 1000)
         assert stream._chunks == []
-        await bounded(stream.room())
+        await bounded(stream.wait_room())
 
     in_story(story)
 
 
+@pytest.mark.usefixtures("runtime")
 def test_stream_that_a_finalizer_stops_within_a_put_is_stopped() -> None:
     """The collector ends a request on the thread that writes. Defends the stream's ``RLock``.
 
@@ -377,7 +373,7 @@ def test_stream_that_a_finalizer_stops_within_a_put_is_stopped() -> None:
         class Chunks(list[bytes]):
             def append(self, chunk: bytes) -> None:
                 super().append(chunk)
-                stream.stop(Stopped)
+                stream.abort(Stopped)
 
         stream._chunks = Chunks()
         await in_thread(stream.put, b"a").result_in_task()
@@ -391,6 +387,7 @@ def test_stream_that_a_finalizer_stops_within_a_put_is_stopped() -> None:
 # -- ring against answer ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("runtime")
 def test_ring_that_comes_as_the_loop_answers_is_answered() -> None:
     """A thread rings between the answer's look and its calls. Defends `_answer`: ``_answering = False`` with the look.
 
@@ -399,7 +396,7 @@ def test_ring_that_comes_as_the_loop_answers_is_answered() -> None:
     """
 
     async def story() -> None:
-        bell, lock = Doorbell(asyncio.get_running_loop()), HookedLock()
+        bell, lock = Doorbell(here().loop), HookedLock()
         calls: list[int] = []
         second = Signal("the second call")
 
@@ -416,11 +413,12 @@ def test_ring_that_comes_as_the_loop_answers_is_answered() -> None:
     in_story(story)
 
 
+@pytest.mark.usefixtures("runtime")
 def test_ring_that_comes_before_the_loop_looks_is_of_this_answer() -> None:
     """A thread rings as the loop is about to answer. Defends `_answer`: what was rung is taken with the look."""
 
     async def story() -> None:
-        bell, lock = Doorbell(asyncio.get_running_loop()), HookedLock()
+        bell, lock = Doorbell(here().loop), HookedLock()
         calls: list[int] = []
         second = Signal("the second call")
 
@@ -437,11 +435,12 @@ def test_ring_that_comes_before_the_loop_looks_is_of_this_answer() -> None:
     in_story(story)
 
 
+@pytest.mark.usefixtures("runtime")
 def test_ring_lets_others_ring_while_it_wakes_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waking a loop is a system call. Defends `ring`: ``call_soon_threadsafe`` stands outside of the lock."""
 
     async def story() -> None:
-        loop = asyncio.get_running_loop()
+        loop = here().loop
         bell, calls, both = Doorbell(loop), list[int](), Signal("both calls")
         original = loop.call_soon_threadsafe
 
@@ -463,11 +462,12 @@ def test_ring_lets_others_ring_while_it_wakes_the_loop(monkeypatch: pytest.Monke
     in_story(story)
 
 
+@pytest.mark.usefixtures("runtime")
 def test_ring_by_a_finalizer_within_a_ring_is_answered() -> None:
     """The collector runs a finalizer that rings, on the thread that rings. Defends the doorbell's ``RLock``."""
 
     async def story() -> None:
-        bell, calls, both = Doorbell(asyncio.get_running_loop()), list[int](), Signal("both calls")
+        bell, calls, both = Doorbell(here().loop), list[int](), Signal("both calls")
 
         def called(number: int) -> None:
             calls.append(number)
@@ -491,20 +491,20 @@ def test_ring_by_a_finalizer_within_a_ring_is_answered() -> None:
     in_story(story)
 
 
-# -- Disconnection ----------------------------------------------------------------------------------------------------
+# -- Disconnected ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("ending", "happened"), [(Disconnection.set, True), (Disconnection.finish, False)])
+@pytest.mark.parametrize(("ending", "happened"), [(Disconnected._set, True), (Disconnected._finish, False)])
 def test_watcher_that_is_about_to_wait_is_met_by_the_end(
-    ending: Callable[[Disconnection], None], happened: bool
+    ending: Callable[[Disconnected], None], happened: bool
 ) -> None:
     """The end comes before and after a watcher leaves its gate. Defends `wait`: it leaves its gate before it looks."""
     for first in (True, False):
-        disconnected = Disconnection()
+        disconnected = Disconnected()
 
         class Gates(list[threading.Lock]):
             def append(
-                self, gate: threading.Lock, first: bool = first, disconnected: Disconnection = disconnected
+                self, gate: threading.Lock, first: bool = first, disconnected: Disconnected = disconnected
             ) -> None:
                 if first:
                     ending(disconnected)
@@ -518,8 +518,8 @@ def test_watcher_that_is_about_to_wait_is_met_by_the_end(
 
 
 def test_two_ends_open_a_gate_once() -> None:
-    """The client leaves as the request is over. Defends `finish`: ``pop()``, and ``suppress(IndexError)``."""
-    disconnected = Disconnection()
+    """The client leaves as the request is over. Defends `_finish`: ``pop()``, and ``suppress(IndexError)``."""
+    disconnected = Disconnected()
 
     class Gates(list[threading.Lock]):
         others = 1
@@ -527,29 +527,30 @@ def test_two_ends_open_a_gate_once() -> None:
         def pop(self, *args: Any) -> threading.Lock:
             if self.others:
                 self.others -= 1
-                disconnected.finish()
+                disconnected._finish()
             return super().pop(*args)
 
         def append(self, gate: threading.Lock) -> None:
             super().append(gate)
-            disconnected.set()
+            disconnected._set()
 
     disconnected._gates = Gates()
     assert in_thread(disconnected.wait).result() is True
 
 
 def test_watcher_that_is_woken_finds_that_the_client_has_left() -> None:
-    """It looks as soon as its gate is open. Defends `set`: the client has left before the gates are opened."""
-    disconnected, seen = Disconnection(), list[bool]()
+    """It looks as soon as its gate is open. Defends `_set`: the client has left before the gates are opened."""
+    disconnected, seen = Disconnected(), list[bool]()
 
     class Gates(list[threading.Lock]):
         def pop(self, *args: Any) -> threading.Lock:
+            gate = super().pop(*args)
             seen.append(disconnected.is_set())
-            return super().pop(*args)
+            return gate
 
         def append(self, gate: threading.Lock) -> None:
             super().append(gate)
-            disconnected.set()
+            disconnected._set()
 
     disconnected._gates = Gates()
     assert in_thread(disconnected.wait).result() is True
@@ -559,11 +560,11 @@ def test_watcher_that_is_woken_finds_that_the_client_has_left() -> None:
 @pytest.mark.parametrize("timeout", [0, 0.001])
 def test_watcher_whose_time_is_up_as_the_end_comes_is_told(timeout: float) -> None:
     """The end takes its gate as it takes that back. Defends `wait`: ``suppress(ValueError)``, and the last look."""
-    disconnected = Disconnection()
+    disconnected = Disconnected()
 
     class Gates(list[threading.Lock]):
         def remove(self, gate: threading.Lock) -> None:
-            disconnected.set()
+            disconnected._set()
             super().remove(gate)
 
     disconnected._gates = Gates()
@@ -579,7 +580,7 @@ def test_closed_loop_is_not_told_of_what_a_thread_brings() -> None:
     assert stuck is not None
     loop.close()
     stream.put(b"a")
-    stream.end([b"b"])
-    stream.end(leaves=True)
-    stream.stop(lambda: ClientDisconnected("the loop was closed"))
+    stream.finish([b"b"])
+    stream.finish(done=True)
+    stream.abort(lambda: ClientDisconnected("the loop was closed"))
     taking.close()

@@ -7,7 +7,6 @@ test whose app breaks ASGI: so no test need ask for that.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
@@ -15,7 +14,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import unquote
 
+from support import runtimes
 from support.lockstep import BOUND_SECONDS, Signal
+from support.runtimes import Waiter, pause, within
 
 T = TypeVar("T")
 Message: TypeAlias = MutableMapping[str, Any]
@@ -24,9 +25,6 @@ ASGIApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[Any]]
 OnSend: TypeAlias = Callable[[int, Message], Awaitable[None]]
 
 DISCONNECT = {"type": "http.disconnect"}
-
-#: How often a loop goes round before a task that was cancelled but not waited for counts as left behind.
-ROUNDS_TO_END = 10
 
 
 # -- What a server says -----------------------------------------------------------------------------------------------
@@ -119,7 +117,7 @@ class Client:
             if messages is None
             else messages
         )
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: Waiter | None = None
         self._receiving = False
         self._sending = False
         self._told_of_disconnect = False
@@ -135,7 +133,7 @@ class Client:
             waiter, self._waiter = self._waiter, None
             self.hungry = Signal("receive() waits")
         if waiter is not None:
-            waiter.get_loop().call_soon_threadsafe(_complete, waiter)
+            waiter.wake()
 
     def send_body(self, body: bytes, *, more: bool = True) -> None:
         """Send a part of the request's body. Any thread."""
@@ -172,9 +170,9 @@ class Client:
                     return self._messages.popleft()
                 if self._repeats_end and self._body_ended:
                     return body_message()
-                waiter = self._waiter = asyncio.get_running_loop().create_future()
+                waiter = self._waiter = Waiter()
                 self.hungry.set()
-            await waiter
+            await waiter.wait()
 
     async def send(self, message: Message) -> None:
         """As a server's."""
@@ -196,11 +194,6 @@ class Client:
         finally:
             self._sending = False
         self.sent.append(message)
-
-
-def _complete(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 def _is_last(message: Message) -> bool:
@@ -325,35 +318,15 @@ def call(
 
 
 def run(main: Coroutine[Any, Any, T], seconds: float = 2 * BOUND_SECONDS) -> T:
-    """Run ``main`` on a loop of its own in asyncio's debug mode, and see that it leaves no task and no error there.
-
-    Args:
-        main: A coroutine.
-        seconds: When it is taken to hang.
-    """
-    return asyncio.run(_guarded(main, seconds), debug=True)
+    """Run ``main`` on a loop of its own, and see that it leaves no task and no error there. See `runtimes.run`."""
+    return runtimes.run(main, seconds)
 
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the loop go round until ``condition`` holds, for a bounded time. For what nobody tells of."""
 
     async def poll() -> None:
-        while not condition():  # noqa: ASYNC110  # as said
-            await asyncio.sleep(0.001)
+        while not condition():
+            await pause(0.001)
 
-    await asyncio.wait_for(poll(), BOUND_SECONDS)
-
-
-async def _guarded(main: Coroutine[Any, Any, T], seconds: float) -> T:
-    unhandled: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unhandled.append(context))
-    result = await asyncio.wait_for(main, seconds)
-    left: set[asyncio.Task[Any]] = set()
-    for _ in range(ROUNDS_TO_END):
-        left = asyncio.all_tasks() - {task for task in [asyncio.current_task()] if task}
-        if not left:
-            break
-        await asyncio.sleep(0)
-    assert not left, f"Tasks were left behind: {left}"
-    assert unhandled == []
-    return result
+    await within(BOUND_SECONDS, poll())

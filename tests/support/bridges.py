@@ -72,13 +72,19 @@ def bridges_to_wsgi(kind: str, **always: Any) -> Iterator[Bridged]:
     """Give what makes a WSGI app of an ASGI app.
 
     Args:
-        kind: ``"single"``; or ``"nested"`` for a bridge around a bridge around a bridge, as above.
+        kind: ``"single"``; or ``"nested"`` for a bridge around a bridge around a bridge, as above; each of them with
+            ``" inline"`` or ``" trio"`` behind it for one that runs its app there.
         always: Options that all have, unless a test says another.
     """
     made: list[Any] = []
+    shape, _, where = kind.partition(" ")
+    if where == "trio":
+        pytest.importorskip("trio")
+    where_it_runs: dict[str, dict[str, Any]] = {"": {}, "inline": {"inline": True}, "trio": {"backend": "trio"}}
+    always = {**where_it_runs[where], **always}
 
     def make(app: Any, **options: Any) -> Any:
-        made.append((ASGIMiddleware if kind == "single" else Nested)(app, **{**always, **options}))
+        made.append((ASGIMiddleware if shape == "single" else Nested)(app, **{**always, **options}))
         return made[-1]
 
     yield make

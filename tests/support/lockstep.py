@@ -6,9 +6,10 @@ names it.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from types import TracebackType
+
+from support.runtimes import TimeUp, Waiter, within
 
 #: How long anything may take that is certain to happen. Arbitrary: long for a slow machine, short for a hang.
 BOUND_SECONDS = 10.0
@@ -29,7 +30,7 @@ class Signal:
         self.name = name
         self._lock = threading.Lock()
         self._event = threading.Event()
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[Waiter] = []
 
     def __repr__(self) -> str:
         return f"<Signal {self.name!r} {'set' if self._event.is_set() else 'unset'}>"
@@ -43,7 +44,7 @@ class Signal:
             self._event.set()
             waiters, self._waiters = self._waiters, []
         for waiter in waiters:
-            waiter.get_loop().call_soon_threadsafe(_complete, waiter)
+            waiter.wake()
 
     def wait(self, seconds: float = BOUND_SECONDS) -> None:
         """Wait in a thread."""
@@ -55,17 +56,12 @@ class Signal:
         with self._lock:
             if self._event.is_set():
                 return
-            waiter = asyncio.get_running_loop().create_future()
+            waiter = Waiter()
             self._waiters.append(waiter)
         try:
-            await asyncio.wait_for(waiter, seconds)
-        except asyncio.TimeoutError:
+            await within(seconds, waiter.wait())
+        except TimeUp:
             raise NeverHappened(f"{self.name!r} did not happen within {seconds} s") from None
-
-
-def _complete(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 class Lockstep:

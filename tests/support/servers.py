@@ -28,10 +28,12 @@ STOP_SECONDS = 15.0
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on.
 
-    It is below those that the system gives to outgoing connections, so that none of them takes it meanwhile.
+    It is below those that the system gives to outgoing connections, so that none of them takes it meanwhile; and in a
+    range of this process of pytest's own. The next port is given to nobody: the demo takes two.
     """
+    first = 15_000 + 2_000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8)
     while True:
-        port = random.randrange(15_000, 32_000)
+        port = random.randrange(first, first + 2_000, 2)
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
@@ -74,7 +76,7 @@ class Server:
         """Whether it takes connections."""
         try:
             socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
-        except ConnectionRefusedError:
+        except ConnectionError:  # refused; or reset, by a server that closes its socket at this moment
             return False
         return True
 
@@ -116,6 +118,7 @@ def start(
     port: int,
     environment: Mapping[str, str] | None = None,
     ready: str = "/",
+    answers: Callable[[Server, str], bool] | None = None,
 ) -> Server:
     """Start a server and wait until it answers.
 
@@ -125,6 +128,7 @@ def start(
         port: Where it is to listen.
         environment: What its environment has besides ours.
         ready: The path of the request that it is to answer; with any status.
+        answers: Tells whether it answers that; needed where it takes no plain HTTP.
     """
     path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
     with output_path.open("wb") as output:
@@ -142,7 +146,7 @@ def start(
     def has_begun() -> bool:
         if process.poll() is not None:
             raise RuntimeError(f"{command} ended with {process.returncode}:\n{server.output()}")
-        return server.answers(ready)
+        return (answers or Server.answers)(server, ready)
 
     try:
         until(has_begun, f"{command} answers", START_SECONDS)
@@ -159,6 +163,7 @@ def running(
     *,
     environment: Mapping[str, str] | None = None,
     ready: str = "/",
+    answers: Callable[[Server, str], bool] | None = None,
 ) -> Iterator[Server]:
     """A server, from its first answer to the end of the block.
 
@@ -167,9 +172,10 @@ def running(
         directory: Where the file for what it prints is made.
         environment: What its environment has besides ours.
         ready: The path of the first request.
+        answers: Tells whether it is answered; needed where the server takes no plain HTTP.
     """
-    port = free_port()
-    server = start(command(port), directory / f"server-{port}.log", port=port, environment=environment, ready=ready)
+    port, output = free_port(), directory / "server.log"
+    server = start(command(port), output, port=port, environment=environment, ready=ready, answers=answers)
     try:
         yield server
     finally:

@@ -95,6 +95,9 @@ class HookedLock:
         if after is not None:
             after()
 
+    def locked(self) -> bool:
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+
     def __enter__(self) -> bool:
         return self.acquire()
 

@@ -7,7 +7,7 @@ Where mypy and pyright differ, `Any` in an app's own types is why; the framework
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import make_server
 
@@ -24,12 +24,18 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from a2wsgi import (
     ASGIMiddleware,
+    BackgroundServer,
     ClientDisconnected,
     Interface,
     Statistics,
+    WebSocket,
+    WebSocketClosed,
     WSGIMiddleware,
+    async_to_sync,
     chain,
     interface_of,
+    run,
+    run_in_loop,
     to_asgi,
     to_wsgi,
 )
@@ -88,6 +94,7 @@ def options(loop: asyncio.AbstractEventLoop) -> None:
     assert_type(ASGIMiddleware(flask_app, workers=10, spool_request=True), WSGIMiddleware)
     assert_type(ASGIMiddleware(fastapi_app, 5.0, loop), ASGIMiddleware)
     assert_type(ASGIMiddleware(fastapi_app, wait_time=5.0, inline=True), ASGIMiddleware)
+    assert_type(ASGIMiddleware(fastapi_app, backend="trio"), ASGIMiddleware)
     assert_type(WSGIMiddleware(fastapi_app, loop=loop, lifespan=False), ASGIMiddleware)
     assert_type(ASGIMiddleware(app=fastapi_app), ASGIMiddleware)
     assert_type(WSGIMiddleware(app=flask_app), WSGIMiddleware)
@@ -95,6 +102,7 @@ def options(loop: asyncio.AbstractEventLoop) -> None:
     ASGIMiddleware(asgi_app, workers=1)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue]
     WSGIMiddleware(wsgi_app, inline=True)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
     WSGIMiddleware(3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    ASGIMiddleware(asgi_app, backend="curio")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     ASGIMiddleware("shop:app")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     to_asgi(wsgi_app, wait_time=1.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue, reportArgumentType]
     to_wsgi(asgi_app, workers=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue, reportArgumentType]
@@ -159,9 +167,9 @@ def narrowed(app: WSGIMiddleware | ASGIMiddleware) -> None:
 
 # -- Converting -------------------------------------------------------------------------------------------------------
 
-assert_type(to_asgi(flask_app), ASGIApp)
-assert_type(to_asgi(fastapi_app), ASGIApp)
-assert_type(to_asgi(flask_app, workers=4, max_queue=10), ASGIApp)
+assert_type(to_asgi(flask_app), StarletteASGIApp)
+assert_type(to_asgi(fastapi_app), StarletteASGIApp)
+assert_type(to_asgi(flask_app, workers=4, max_queue=10), StarletteASGIApp)
 assert_type(to_wsgi(fastapi_app), WSGIApp)
 assert_type(to_wsgi(flask_app), WSGIApp)
 assert_type(to_wsgi(fastapi_app, wait_time=1.0, inline=True), WSGIApp)
@@ -239,3 +247,71 @@ def any_app(app: Any) -> None:
     """Of an app without types nobody can tell: it is taken everywhere."""
     fastapi_app.mount("/any", WSGIMiddleware(app))
     make_server("", 8000, ASGIMiddleware(app))
+
+
+# -- WebSockets -------------------------------------------------------------------------------------------------------
+
+
+def websocket_app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    websocket: WebSocket = environ["a2wsgi.websocket"]
+    assert_type(websocket.subprotocols, tuple[str, ...])
+    websocket.accept("chat", [("Set-Cookie", "a=1")])
+    try:
+        assert_type(websocket.receive(timeout=1.0), str | bytes)
+    except WebSocketClosed as error:
+        assert_type(error.code, int)
+    for message in websocket:
+        websocket.send(message)
+    assert_type(websocket.close_code, int | None)
+    websocket.close(4000, "bye")
+    return []
+
+
+assert_type(WSGIMiddleware(websocket_app, max_websockets=10).statistics().websockets, int)
+
+
+# -- Options of the environ ------------------------------------------------------------------------------------------
+
+assert_type(WSGIMiddleware(websocket_app, multiprocess=False), WSGIMiddleware)
+assert_type(WSGIMiddleware(websocket_app, multiprocess=None), WSGIMiddleware)
+
+
+# -- Serving ----------------------------------------------------------------------------------------------------------
+
+
+def serve_from_python() -> None:
+    run("shop:app", server="gunicorn", threads=8, log_level="debug")
+    server = run(Flask("shop"), port=0, background=True, bridge={"spool_request": True})
+    assert_type(server, BackgroundServer | None)
+    if server is not None:
+        with server as running:
+            assert_type(running.url, str)
+
+
+# -- Async code in sync apps ------------------------------------------------------------------------------------------
+
+
+async def fetch(url: str, *, tries: int = 1) -> bytes:
+    return url.encode() * tries
+
+
+def calling_app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", [])
+    assert_type(run_in_loop(fetch("/"), timeout=1.5), bytes)
+    assert_type(async_to_sync(fetch)("/", tries=2), bytes)
+    return [run_in_loop(fetch("/"))]
+
+
+class AsyncFlask(Flask):
+    """Flask's documented hook."""
+
+    def async_to_sync(self, func: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+        return async_to_sync(func)
+
+
+@async_to_sync
+async def decorated(number: int) -> str:
+    return str(number)
+
+
+assert_type(decorated(1), str)

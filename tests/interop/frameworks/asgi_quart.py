@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
+from importlib import import_module
 from typing import Any
 
 import quart
@@ -13,7 +15,10 @@ from werkzeug.exceptions import HTTPException
 from interop.frameworks import notes
 from interop.frameworks.contract import ITEM
 
-app = Quart(__name__)
+#: Quart-Trio has a class of its own; all else is the same.
+QuartOrTrio: Any = import_module("quart_trio").QuartTrio if os.environ["A2WSGI_TEST_APP"].endswith("_trio") else Quart
+
+app: Quart = QuartOrTrio(__name__)
 app.secret_key = notes.SECRET
 
 

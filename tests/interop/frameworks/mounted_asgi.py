@@ -19,8 +19,9 @@ from interop.frameworks.notes import PREFIX
 
 app = importlib.import_module(os.environ["A2WSGI_TEST_APP"])
 
-root = ASGIMiddleware(app.app)
-mounted = ASGIMiddleware(app.mounted) if hasattr(app, "mounted") else root
+options = getattr(app, "OPTIONS", {})
+root = ASGIMiddleware(app.app, **options)
+mounted = ASGIMiddleware(app.mounted, **options) if hasattr(app, "mounted") else root
 
 
 def collect(_: Any, start_response: Any) -> Iterable[bytes]:

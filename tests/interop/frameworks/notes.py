@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import io
 import threading
@@ -10,6 +9,8 @@ from collections import defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextvars import ContextVar
 from typing import Any
+
+import anyio
 
 #: How long an app waits for what a test does, at most.
 SECONDS = 10.0
@@ -130,8 +131,8 @@ def leave() -> None:
 
 # -- For apps that wait in an event loop --------------------------------------------------------------------------
 
-_async_gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
-_comers: dict[int, list[asyncio.Future[None]]] = {}
+_async_gates: defaultdict[str, anyio.Event] = defaultdict(anyio.Event)
+_comers: dict[int, list[anyio.Event]] = {}
 _context: ContextVar[str | None] = ContextVar("_context", default=None)
 
 
@@ -143,7 +144,8 @@ def tell(event: str) -> None:
 async def async_steps(name: str) -> AsyncIterator[bytes]:
     """As `steps`; `async_go` lets them go on."""
     yield b"one "
-    await asyncio.wait_for(_async_gates[name].wait(), SECONDS)
+    with anyio.fail_after(SECONDS):
+        await _async_gates[name].wait()
     yield b"two"
 
 
@@ -169,14 +171,15 @@ async def async_breaks() -> AsyncIterator[bytes]:
 
 async def async_meet(size: int) -> None:
     """As `meet`."""
-    here = asyncio.get_running_loop().create_future()
+    here = anyio.Event()
     comers = _comers.setdefault(size, [])
     comers.append(here)
     if len(comers) == size:
         del _comers[size]
         for comer in comers:
-            comer.set_result(None)
-    await asyncio.wait_for(here, SECONDS)
+            comer.set()
+    with anyio.fail_after(SECONDS):
+        await here.wait()
 
 
 def enter_context(name: str) -> str | None:

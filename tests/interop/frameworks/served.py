@@ -35,7 +35,14 @@ def serving(
         yield Site(framework, server, prefix)
 
 
-def expecting(what: str, site: Site, request: pytest.FixtureRequest, cannot: Mapping[str, str] | None = None) -> Site:
+def expecting(
+    what: str,
+    site: Site,
+    request: pytest.FixtureRequest,
+    cannot: Mapping[str, str] | None = None,
+    *,
+    strict: bool = True,
+) -> Site:
     """The site, for a test of ``what``. If that cannot be, the test has to fail, and need not wait for long.
 
     Args:
@@ -43,11 +50,12 @@ def expecting(what: str, site: Site, request: pytest.FixtureRequest, cannot: Map
         site: The app.
         request: The test.
         cannot: What cannot be in this place, if that is not what the framework cannot do anywhere.
+        strict: Whether it must fail then. Else it may, as the server's and the app's threads happen to run.
     """
     reason = (site.framework.cannot if cannot is None else cannot).get(what)
     if reason is None:
         return site
-    request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+    request.applymarker(pytest.mark.xfail(strict=strict, reason=reason))
     return replace(site, patience=0.5)
 
 

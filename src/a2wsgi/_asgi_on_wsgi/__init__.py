@@ -1,0 +1,73 @@
+"""An ASGI app on a WSGI server. Start here.
+
+*Threads*
+
+- **Server thread**: a thread of the WSGI server. It calls the bridge, reads the request's body, calls
+  ``start_response()`` and gives the response to the server. Each request has one, and it waits in one place.
+- **Loop thread**: runs the event loop, and on it the app's task for each request. All bridges of a process share one,
+  ``a2wsgi-loop``, unless the user gives a loop; those with ``backend="trio"`` share another, ``a2wsgi-trio``.
+- With ``inline=True``, the server thread runs the loop while it waits. Then both are one thread, and everything below
+  still holds.
+
+The two meet in `to_server` (loop thread to server thread) and at the loop's *doorbell* (server thread to loop thread).
+
+*Files, in reading order*
+
+==================  ================================================================================================
+`settings`          the options of a bridge
+`bridge`            one bridge: its options, what its requests share, its statistics, and what 1.x asks it for
+`request`           one request, from top to bottom
+`outcome`           what a request can come to: three small machines, and the table of endings
+`sender`            what the app sends: checked, framed, queued
+`endings`           what ends a request from outside: its client leaves, its time is over, its bridge is closed
+`inbox`             what the app receives
+`body`              the request's body, as the WSGI server has it
+`server_socket`     the socket behind a request: has the client hung up, how long may a read take
+`response`          what the server gets: an iterable, the whole in a list, or a file
+`files`             a file that the app sends by its path
+`to_server`         the stream from the loop to the server thread
+`faults`            what an app does wrong, in words
+`overdue`           what the log says of an app that has exceeded ``app_timeout``
+`lifetime`          start and stop of one bridge: its loop and the app's lifespan
+`exit_and_fork`     the end of the process, and forks of it
+`lifespan`          the app's ``lifespan`` events
+`loops`             where a loop runs: what all kinds have in common, and a given loop
+`shared_loop`       the thread that all bridges share, for asyncio and for trio
+`inline_loop`       a loop that the server thread runs while it waits
+`fast_loop`         our own event loop, which a server thread wakes without a system call if it can
+`greenlets`         what gevent and eventlet change
+`trio_host`         the shared thread that runs trio, and what an app sees of it
+`trio_loop`         a run of trio's with the methods of an event loop, so that all of the above is the same
+==================  ================================================================================================
+
+and for WebSockets:
+
+====================  ==============================================================================================
+`handshake`           which handshakes are let in, and what the others are answered
+`websocket`           one WebSocket, from top to bottom; it rides a `request.Request`
+`takeover`            the client's socket, taken over from the server
+`carrier`             a server thread that is held for it, where the server does TLS
+`server_stop`         whether the server has begun to stop, for such a thread
+`endpoint`            the connection on the loop: frames, backpressure, the close handshake
+`websocket_inbox`     messages that wait for the app
+`keepalive`           pings for a client that is silent
+`our_sockets`         the descriptors that are ours, also in forked children
+`websocket_messages`  the scope and messages of the app, and what is wrong with them, in words
+====================  ==============================================================================================
+
+*Words*
+
+- **Step**: what the loop runs between two looks for events. What an app sends in one step is handed over at its end.
+- **Gate**: a lock that a waiting server thread leaves for the loop to open.
+- **Waiter**: a future that a waiting task leaves for somebody to complete.
+- **Doorbell**: wakes the loop once for all that server threads ask of it until it answers.
+- **Head**: the status and headers of a response.
+- **Bodiless**: of a response that has no body whatever the app sends: to HEAD, or with status 204 or 304.
+- **Complete**: of a response whose last message the app has sent. The app may still run: *background* work.
+- **Lost**: of a client that takes no more of a response. Its request is over, its app gets ``http.disconnect``.
+- **Grace**: the time that an app has from then on before it is cancelled.
+- **Detached**: of a response that the server has left while its app still runs; its failure is logged, not raised.
+- **Sink**: what a server has in place of a client's socket that was taken over; its other end is the *drain*.
+- **Held**: of a server thread that carries a WebSocket's bytes until it is over.
+- **Link**: what a bridge around this one takes that WSGI has no word for (see `a2wsgi._nested`).
+"""

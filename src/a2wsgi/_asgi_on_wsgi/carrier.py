@@ -1,0 +1,221 @@
+"""A server's thread that is held for a WebSocket: it carries bytes between the client and a socket pair of ours.
+
+Guarantees
+    - Neither direction waits for the other: a loop that reads no more, since the client takes nothing, is still taken
+      from.
+    - The thread ends within seconds of our end of the pair, whatever the client does.
+    - Our side is told within `_LOOK_SECONDS` that the server has begun to stop, where the server can be asked.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol, cast
+
+from a2wsgi._log import logger
+
+from .our_sockets import half_closed, plain_socket, socket_pair
+from .server_stop import stop_of_server
+
+__all__ = ["SocketLike", "hold"]
+
+#: How much a held thread carries at a time; as in asyncio's streams.
+_CARRIED_BYTES = 65_536
+#: The same where a socket cannot be told not to wait: what is writable takes as much without waiting.
+_UNTIMED_BYTES = 4_096
+#: How long a client may take to take the last bytes. As long as for the Close handshake.
+_LAST_SECONDS = 10.0
+#: How long it may take to end its side after that; arbitrary. What it still sends would make the system reset the
+#: connection, and the client might lose what it was sent last.
+_LINGER_SECONDS = 1.0
+#: How often to look whether the server stops. Arbitrary: short for a server that waits for the thread.
+_LOOK_SECONDS = 0.25
+
+
+class SocketLike(Protocol):
+    """What is used of a socket that is held."""
+
+    def fileno(self) -> int: ...
+    def recv(self, size: int, /) -> bytes: ...
+    def send(self, data: bytes, /) -> int: ...
+
+
+_Select = Callable[[list[SocketLike], list[SocketLike], float | None], tuple[list[SocketLike], list[SocketLike]]]
+
+
+def hold(
+    client: SocketLike, pair: socket.socket, on_stop: Callable[[], object], *, has_tls: bool
+) -> socket.socket | None:
+    """Carry bytes between the client and our end of a pair, until either ends; then leave the server a sink.
+
+    Args:
+        client: The server's object.
+        pair: Our end of the pair. It is closed in the end.
+        on_stop: Called when the server begins to stop. It has the other end of the pair ended, and does not wait.
+        has_tls: Whether the object does TLS, over a descriptor of its own.
+    """
+    try:
+        _Carrier(client, pair).run(on_stop)
+    except Exception:  # noqa: BLE001 - a server's object: whatever it raises, the connection is over
+        logger.debug("A WebSocket's connection ended in an error", exc_info=True)
+    finally:
+        pair.close()
+        with suppress(Exception):  # closed by the server meanwhile
+            _shut(client)
+    # What is no socket of a known kind may have a descriptor that others use, too.
+    return _leave_sink(client) if has_tls else None
+
+
+def _leave_sink(client: SocketLike) -> socket.socket | None:
+    """Replace a connection that is over, so that the server's answer meets no error; the other end of the sink."""
+    try:
+        # TLS ends with this: what the server writes next is not encrypted, and nobody sees it.
+        cast("Any", client).shutdown(socket.SHUT_RDWR)
+    except Exception:  # noqa: BLE001 - it was shut before, by us or by the client
+        logger.debug("A TLS connection was shut already", exc_info=True)
+    try:
+        sink, drain = socket_pair()
+        with sink:
+            os.set_blocking(sink.fileno(), os.get_blocking(client.fileno()))
+            os.dup2(sink.fileno(), client.fileno(), inheritable=False)
+    except Exception:  # noqa: BLE001 - no descriptor is left, or the server has closed it: then its write fails
+        logger.debug("The server's socket could not be replaced", exc_info=True)
+        return None
+    return half_closed(drain)
+
+
+def _shut(client: SocketLike, how: int = socket.SHUT_RDWR) -> None:
+    """Shut the connection below whatever the object puts over it."""
+    with plain_socket(os.dup(client.fileno())) as plain:
+        plain.shutdown(how)
+
+
+class _Carrier:
+    """Carries bytes both ways between a client and a pair, neither of which may keep it from the other."""
+
+    def __init__(self, client: SocketLike, pair: socket.socket) -> None:
+        self._client = client
+        self._pair = pair
+        self._to_client = b""
+        self._to_pair = b""
+        self._wants_write = False  # TLS has to write before it can read on
+        self._pair_ended = False  # nothing more comes from our side
+        self._client_ended = False
+        pair.settimeout(0)
+        settimeout = getattr(client, "settimeout", None)
+        self._waits = settimeout is None  # wherever it is not asked for what it has ready
+        self._size = _UNTIMED_BYTES if settimeout is None else _CARRIED_BYTES
+        if settimeout is not None:
+            settimeout(0)
+        self._select = _selector_of(client)
+
+    def run(self, on_stop: Callable[[], object]) -> None:
+        """Carry until our side is through and the client has all, or the client has left."""
+        stops = stop_of_server()
+        while not (self._pair_ended or self._client_ended):
+            self._step(None if stops is None else _LOOK_SECONDS)
+            if stops is not None and stops():
+                stops = None
+                on_stop()
+        deadline = time.monotonic() + _LAST_SECONDS
+        while not self._client_ended and self._to_client and (seconds := deadline - time.monotonic()) > 0:
+            self._step(seconds)
+        if self._client_ended or self._to_client:
+            return
+        _shut(self._client, socket.SHUT_WR)
+        deadline = time.monotonic() + _LINGER_SECONDS
+        while (seconds := deadline - time.monotonic()) > 0 and not self._client_ended:
+            self._to_pair = b""  # nobody reads it
+            self._step(seconds)
+
+    def _step(self, seconds: float | None) -> None:
+        reads: list[SocketLike] = []
+        writes: list[SocketLike] = []
+        if not self._to_pair:
+            reads.append(self._client)
+        if not self._to_client and not self._pair_ended:
+            reads.append(self._pair)
+        if self._to_client or self._wants_write:
+            writes.append(self._client)
+        if self._to_pair and not self._pair_ended:
+            writes.append(self._pair)
+        pending = getattr(self._client, "pending", None)
+        if not self._to_pair and pending is not None and pending():  # decrypted already: no poll tells of it
+            seconds = 0
+        readable, writable = self._select(reads, writes, seconds)
+        self._wants_write = False
+        self._from_client(may_read=not self._waits or self._client in readable)
+        self._from_pair(may_write=not self._waits or self._client in writable)
+
+    def _from_client(self, *, may_read: bool) -> None:
+        if not self._to_pair and may_read:
+            data = self._tried(lambda: self._client.recv(self._size))
+            self._client_ended = data == b""
+            self._to_pair = data or b""
+        if self._to_pair and not self._pair_ended:
+            try:
+                self._to_pair = self._to_pair[self._pair.send(self._to_pair) :]
+            except BlockingIOError:
+                pass
+            except OSError:  # our side is gone
+                self._to_pair = b""
+
+    def _from_pair(self, *, may_write: bool) -> None:
+        if not self._to_client and not self._pair_ended:
+            try:
+                self._to_client = self._pair.recv(self._size)
+                self._pair_ended = not self._to_client
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._pair_ended = True
+        if self._to_client and may_write:
+            sent = self._tried(lambda: self._client.send(self._to_client))
+            self._to_client = self._to_client[sent or 0 :]
+
+    def _tried(self, function: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the function returns
+        """Call what does not wait; None if it would have to."""
+        try:
+            return function()
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if type(error).__name__ == "SSLWantWriteError":
+                self._wants_write = True
+            elif type(error).__name__ != "SSLWantReadError":
+                raise
+            return None
+
+
+def _selector_of(client: SocketLike) -> _Select:
+    """What waits for sockets as the client's own kind does, so that other greenlets go on."""
+    package = type(client).__module__.partition(".")[0]
+    if package in {"gevent", "eventlet"}:
+        green = importlib.import_module({"gevent": "gevent.select", "eventlet": "eventlet.green.select"}[package])
+        return lambda reads, writes, seconds: green.select(reads, writes, [], seconds)[:2]
+    return _select
+
+
+def _select(
+    reads: list[SocketLike], writes: list[SocketLike], seconds: float | None
+) -> tuple[list[SocketLike], list[SocketLike]]:
+    """``select.select``, also for descriptors past 1023."""
+    events: dict[int, int] = {}
+    for socks, mask in ((reads, select.POLLIN), (writes, select.POLLOUT)):
+        for sock in socks:
+            events[sock.fileno()] = events.get(sock.fileno(), 0) | mask
+    poll = select.poll()
+    for descriptor, mask in events.items():
+        poll.register(descriptor, mask)
+    found = dict(poll.poll(None if seconds is None else seconds * 1000))
+    ended = select.POLLERR | select.POLLHUP | select.POLLNVAL
+    return (
+        [sock for sock in reads if found.get(sock.fileno(), 0) & (select.POLLIN | ended)],
+        [sock for sock in writes if found.get(sock.fileno(), 0) & (select.POLLOUT | ended)],
+    )

@@ -1,0 +1,76 @@
+"""How a request ends that is not left to its app: its client has left, its time is over, or its bridge is closed.
+
+All of it runs on the loop thread, unless it says otherwise. What the end of the app itself means is in `outcome`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from a2wsgi._errors import AppTimeout, ClientDisconnected
+from a2wsgi._log import logger
+from a2wsgi._threads.runtime import wake
+
+from .outcome import COMPLETE, ENDED, GONE, READING, RUNNING, WAITING
+from .overdue import describe
+from .sender import Sender
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from .outcome import App
+
+__all__ = ["Interruptible"]
+
+
+class Interruptible(Sender):
+    """The part of a request that ends it from outside. A `Request` sets the attribute.
+
+    Fast path: it is a base class, as `Sender` is.
+    """
+
+    __slots__ = ("_app",)
+
+    #: Whether the app runs. The loop thread writes it.
+    _app: App
+
+    def _outer_aborted(self, error: BaseException) -> None:
+        """The bridge around this one has aborted the request. Any thread; an inline loop's doorbell would wait."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed
+            self._host.loop.call_soon_threadsafe(self._abort_with_grace, error)
+
+    def _abort_with_grace(self, error: BaseException) -> None:
+        if self._said is not COMPLETE and self._app is not ENDED and self._taker is READING:
+            self._lose_client_with_grace(error)
+
+    def abort(self, error: BaseException) -> None:
+        """The bridge is closed, or its loop has ended. Whoever calls this looks after the task."""
+        if self._said is not COMPLETE and self._taker is READING:
+            self._lose_client(error)
+
+    def _time_out(self, running: Coroutine[Any, Any, None], seconds: float) -> None:
+        """The app has not begun its response in time: cancel it, and have its client answered 504."""
+        if self._said is not WAITING or self._app is not RUNNING or self._taker is not READING:
+            return
+        self._shared.lifetime.count("timed_out")  # before the server thread is woken, which may ask
+        self._end_taking(AppTimeout(seconds))
+        self._cancel()
+        # Last, as it looks at objects of the app's. The app still is where it waited: it goes on in a later step.
+        logger.error("504 to a request: %s", describe(self._scope, running, seconds))
+
+    def _lose_client_with_grace(self, error: BaseException) -> None:
+        self._lose_client(error)
+        self._set_timer(self._shared.settings.grace_timeout, self._cancel)
+
+    def _lose_client(self, error: BaseException) -> None:
+        if isinstance(error, ClientDisconnected) and not self._inbox.broke_off:  # else it was counted then
+            self._shared.lifetime.count("disconnected")
+        self._end_taking(error)
+
+    def _end_taking(self, error: BaseException) -> None:
+        self._taker, self._lost = GONE, error
+        self._stream.abort(lambda: error)
+        self._inbox.lose_client()
+        if self._file is not None:
+            wake(self._file.waiter)

@@ -1,0 +1,110 @@
+"""Pings for a client that is silent, and a turn's end for one that is loud. Loop thread."""
+
+from __future__ import annotations
+
+import contextvars
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+__all__ = ["Keepalive", "Turn"]
+
+#: How long one socket may keep the loop from others at a time; arbitrary. One read may hold 43,690 frames.
+TURN_SECONDS: Final = 0.005
+
+
+class Turn:
+    """How long one socket has kept the loop from others. Most turns end before anybody looks at the clock."""
+
+    __slots__ = ("_loop", "_until")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._until = 0.0  # unknown before the first look
+
+    def begin(self) -> None:
+        """Begin another."""
+        self._until = 0.0
+
+    def is_over(self) -> bool:
+        """Whether it has lasted long enough. The time counts from the first look on."""
+        now = self._loop.time()
+        self._until = self._until or now + TURN_SECONDS
+        return now >= self._until
+
+
+class Keepalive:
+    """Pings a client that is silent, and says so if it stays silent. One timer.
+
+    Args:
+        loop: The loop.
+        interval: Seconds of silence before a ping; None for no pings.
+        timeout: Seconds for an answer; None waits for ever.
+        ping: Sends a ping.
+        fail: Is called if nothing came.
+        stirs: Tells how much the client has still to take, and whether we read at all. Anything that changes there is
+            as good as an answer; and where we do not read, there can be none.
+    """
+
+    __slots__ = ("_asked_at", "_fail", "_heard_at", "_interval", "_loop", "_ping", "_stirs", "_timeout", "_timer")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        interval: float | None,
+        timeout: float | None,
+        *,
+        ping: Callable[[], object],
+        fail: Callable[[], object],
+        stirs: Callable[[], bool],
+    ) -> None:
+        self._loop = loop
+        self._interval = interval
+        self._timeout = timeout
+        self._ping = ping
+        self._fail = fail
+        self._stirs = stirs
+        self._heard_at = 0.0
+        self._asked_at: float | None = None  # since when an answer is awaited
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self.heard()
+        if self._interval is not None:
+            self._set(self._interval)
+
+    def heard(self) -> None:
+        """Something has come."""
+        self._heard_at = self._loop.time()
+        self._asked_at = None
+
+    def stop(self) -> None:
+        """Mind the silence no longer."""
+        self._interval = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set(self, seconds: float) -> None:
+        self._timer = self._loop.call_later(seconds, self._look, context=contextvars.Context())
+
+    def _look(self) -> None:
+        interval, now = self._interval, self._loop.time()
+        if interval is None:
+            return
+        if self._stirs():
+            self.heard()
+        if self._asked_at is not None and self._timeout is not None:
+            if now >= self._asked_at + self._timeout:
+                self._fail()
+            else:
+                self._set(self._asked_at + self._timeout - now)
+        elif now >= self._heard_at + interval:
+            self._asked_at = now
+            self._ping()
+            self._set(interval if self._timeout is None else min(interval, self._timeout))
+        else:
+            self._set(self._heard_at + interval - now)

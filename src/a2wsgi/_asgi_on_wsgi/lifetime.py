@@ -1,0 +1,392 @@
+"""The loop of one bridge in this process, with its app started up on it: start, stop, and what comes between.
+
+Strategy
+    A `Lifetime` belongs to one bridge. At the first request it takes a loop, which is its *host*, and starts the app up
+    there. It lets the loop go when the bridge is closed or dropped, or when the process ends.
+
+    ========  =========================================  ==============================================================
+    state     what shows it                              what follows
+    ========  =========================================  ==============================================================
+    idle      ``host`` is None                           the next request starts it up
+    starting  ``_startup`` is set                        idle if that fails, else started; others wait for it
+    started   ``host`` is set                            idle after `Lifetime.stop`, or if the loop ends
+    closed    ``_closed`` is true                        nothing: a request is refused
+    ========  =========================================  ==============================================================
+
+Guarantees
+    - No constructor, import or fork starts anything. A forked child starts anew, with its own loop, thread and lifespan
+      (`exit_and_fork`).
+    - One startup runs at a time. Requests that come meanwhile wait for it and share its outcome, but not its error:
+      each raises one of its own, so that their tracebacks stay apart.
+    - The finalizer of a bridge that has a thread for its loop takes no lock: the garbage collector may run it in a
+      thread that holds any of ours.
+
+Assumes
+    ``loop.call_soon_threadsafe`` takes no lock that is held while other code runs. asyncio's and uvloop's take none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import threading
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from a2wsgi._errors import BridgeError, LifespanFailed
+from a2wsgi._log import logger
+
+from . import exit_and_fork
+from .faults import closed_error, one_more
+from .inline_loop import InlineLoop
+from .lifespan import Lifespan
+from .loops import CANCEL_SECONDS, GivenLoop, LoopHost, expect_given, warn_of_uwsgi_without_threads
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from a2wsgi._types import ASGIApp
+
+    from .shared_loop import SharedLoop
+
+__all__ = ["Lifetime", "Running"]
+
+#: The tasks that end dropped bridges. asyncio itself keeps no strong reference to a task.
+_ending_tasks: set[asyncio.Task[None]] = set()
+
+
+class Running(Protocol):
+    """A request, as the lifetime of its bridge sees it."""
+
+    task: asyncio.Task[None] | None
+
+    def abort(self, error: BaseException) -> None:
+        """End the request: its server thread gets ``error``, its app ``http.disconnect``. Loop thread."""
+
+
+class _Startup:
+    """One attempt to start an app up, for which several threads may wait."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.host: LoopHost | None = None  # where it goes on: the thread of that loop must not wait for it
+        self.error: Exception | None = None  # written before `over` is set
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is over, at most ``seconds``. False if it is not.
+
+        Raises:
+            BridgeError: The calling thread runs the loop on which the app starts up.
+        """
+        if self.host is not None:
+            self.host.refuse_own_thread()
+        return self.over.wait(seconds)
+
+    def fail(self, error: BaseException) -> None:
+        """Say what those who wait are to get. An interruption was meant for the thread that started the app alone."""
+        if isinstance(error, Exception):
+            self.error = error
+        else:
+            self.error = BridgeError(
+                f"The app's startup, which another request waits for, was interrupted by {type(error).__name__}. "
+                "The next request tries it again."
+            )
+
+
+class Lifetime:
+    """The loop and the lifespan of one bridge, in this process.
+
+    Args:
+        loop: A loop that the user runs; None takes ``shared``, one of ours.
+        inline: Let the server threads run the loop.
+        lifespan: Drive the app's lifespan.
+        startup_timeout: How many seconds the startup may take.
+        shutdown_timeout: How many seconds running requests, and then the lifespan's shutdown, may take.
+        inside: Tells how many seconds the bridges inside the app take at most to stop, within the lifespan's shutdown.
+
+    Attributes:
+        host: Where the app is started up; None while it is not. Written under the lock, but for `abandon`.
+        state: The lifespan's state, of which each request gets a copy. Written by the loop thread before ``host`` is.
+        requests: Those that were handed to the loop and are not over. A server thread adds its own before it rings the
+            loop, and takes it out if it has withdrawn it; else the loop takes it out. Whoever walks the set copies it
+            first: `a2wsgi._threads` says what is one step without a lock.
+        disconnected: What `count` has counted in this process.
+        stalled: What `count` has counted under this name.
+        timed_out: The same.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop | None,
+        shared: type[SharedLoop],
+        inline: bool,
+        lifespan: bool,
+        startup_timeout: float,
+        shutdown_timeout: float,
+        inside: Callable[[], float],
+    ) -> None:
+        self._loop = loop
+        self._shared_loop = shared
+        self._inline = inline
+        self._drives_lifespan = lifespan
+        self._startup_timeout = startup_timeout
+        self._shutdown_timeout = shutdown_timeout
+        self._inside = inside
+        self._closed = False  # guarded by _lock
+        if loop is not None:
+            expect_given(loop)
+        self.reset()
+        exit_and_fork.register(self)
+
+    def reset(self) -> None:
+        """Start from nothing: in the constructor, and in a forked child."""
+        self._lock = threading.Lock()  # never held while anything is waited for
+        self._startup: _Startup | None = None  # the attempt that is under way; guarded by _lock
+        self._lifespan: Lifespan | None = None  # the loop thread's
+        self.host: LoopHost | None = None
+        self.state: dict[str, Any] = {}
+        self.requests: set[Running] = set()
+        self.disconnected = 0  # guarded by _lock
+        self.stalled = 0  # guarded by _lock
+        self.timed_out = 0  # guarded by _lock
+
+    def inherited(self) -> object:
+        """What a forked child must neither use nor let go of."""
+        return self.host, self._lifespan, self.requests
+
+    def count(self, what: Literal["disconnected", "stalled", "timed_out"]) -> None:
+        """Count a request in the statistic of this name. Any thread."""
+        with self._lock:
+            setattr(self, what, getattr(self, what) + 1)
+
+    def __repr__(self) -> str:
+        """The state in a word or two, for the bridge's own."""
+        return "closed" if self._closed else "not started" if self.host is None else "started"
+
+    def loop_for_one_x(self, app: ASGIApp, *, lifespan: bool) -> asyncio.AbstractEventLoop:
+        """The loop, for programs written for a2wsgi 1.x. Starts it if need be. Any thread but the loop's.
+
+        If the app is not started up yet, its lifespan is driven only with ``lifespan``.
+        """
+        if self._loop is not None:
+            return self._loop
+        if self.host is None:
+            self._drives_lifespan = lifespan
+        return (self.host or self.start(app)).loop
+
+    # -- Start: a server thread -----------------------------------------------------------------------------------
+
+    def start(self, app: ASGIApp) -> LoopHost:
+        """The loop, with ``app`` started up on it. A server thread; waits for the startup.
+
+        The app is not kept: it may know the bridge. The loop knows this object, so such a bridge would never be
+        collected.
+
+        Raises:
+            BridgeClosed: `close` was called.
+            LifespanFailed: The app did not start up. The next call tries again.
+            BridgeError: The given loop does not run or has ended, or an app that blocks holds it up.
+        """
+        while True:
+            with self._lock:
+                if self._closed:
+                    raise closed_error()
+                if self.host is not None:
+                    return self.host
+                startup = self._startup
+                mine = startup is None
+                if startup is None:
+                    startup = self._startup = _Startup()
+            if mine:
+                self._start_up(startup, app)
+            else:
+                self._wait_for(startup)
+
+    def _wait_for(self, startup: _Startup) -> None:
+        """Wait for another request's startup. Raises an error of its own if that fails."""
+        if not startup.wait(self._startup_timeout + CANCEL_SECONDS):
+            raise LifespanFailed(
+                "The app's startup, which another request waits for, took longer than "
+                f"startup_timeout={self._startup_timeout} s. Make it quicker, or raise startup_timeout."
+            )
+        if startup.error is not None:
+            raise one_more(startup.error)
+
+    def _start_up(self, startup: _Startup, app: ASGIApp) -> None:
+        """Find a loop and start the app up on it; tell ``startup`` how it went."""
+        host: LoopHost | None = None
+        started = False
+        try:
+            exit_and_fork.set_exit_hooks()
+            if not self._inline:
+                warn_of_uwsgi_without_threads()
+            host = startup.host = self._find_host()
+            host.refuse_own_thread()
+            if self._drives_lifespan:
+                host.run(lambda: self._start_lifespan(host, app), self._longest_startup())
+            started = True
+        except BaseException as error:
+            startup.fail(error)
+            raise
+        finally:
+            with self._lock:
+                self._startup = None
+                if started:
+                    self.host = host  # also if the bridge was closed meanwhile: close() waits for this, and stops it
+            startup.over.set()
+            if host is not None and not started:
+                host.release(self)
+
+    def _find_host(self) -> LoopHost:
+        if self._inline:
+            return InlineLoop()
+        if self._loop is not None:
+            return GivenLoop(self._loop)
+        host = self._shared_loop.acquire(self)
+        host.wait_ready()
+        return host
+
+    async def _start_lifespan(self, host: LoopHost, app: ASGIApp) -> None:
+        lifespan = Lifespan(app, host)
+        await lifespan.startup(self._startup_timeout)
+        if lifespan.supported:
+            self._lifespan, self.state = lifespan, lifespan.state
+        else:
+            await lifespan.shutdown(self._shutdown_timeout)
+
+    def _longest_startup(self) -> float:
+        """How many seconds `_start_lifespan` takes at most, unless somebody holds up the thread of the loop."""
+        # If it fails, it waits twice more: for what the app raises, and for its task. The rest is for a busy loop.
+        return self._startup_timeout + 3 * CANCEL_SECONDS
+
+    # -- Stop: any thread but the loop's --------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End what runs, shut the app down, and refuse what comes. Idempotent.
+
+        Raises:
+            LifespanFailed: The shutdown failed. Everything is released all the same.
+        """
+        with self._lock:
+            self._closed = True
+            startup = self._startup
+        if startup is not None:
+            startup.wait(self._startup_timeout + CANCEL_SECONDS)
+        self.stop()
+
+    def stop(self) -> None:
+        """End what runs and shut the app down. The next request would start it again.
+
+        Raises:
+            LifespanFailed: The shutdown failed. Everything is released all the same.
+            BridgeError: An app that blocks holds up the loop, or the calling thread runs it.
+        """
+        host = self.host  # looked at once: another thread may stop it as well
+        if host is not None:
+            host.refuse_own_thread()
+        with self._lock:
+            host, self.host = self.host, None
+        if host is None:
+            return
+        try:
+            if host.trouble() is None:
+                if isinstance(host, InlineLoop):  # a thread that waits for its app lets no other one run the loop
+                    with contextlib.suppress(RuntimeError):  # closed meanwhile
+                        host.loop.call_soon_threadsafe(self._abort_all, context=contextvars.Context())
+                host.run(lambda: self._shut_down(host), self._longest_shutdown())
+        finally:
+            host.release(self)
+            host.join(self._shutdown_timeout)
+
+    def loop_ended(self, host: LoopHost, error: Callable[[], BaseException]) -> None:
+        """Abort what runs on a loop that has ended. The next request starts anew. Loop thread."""
+        with self._lock:
+            if self.host is host:
+                self.host = None
+        for request in self.requests.copy():
+            request.abort(error())
+
+    # -- A bridge that was dropped --------------------------------------------------------------------------------
+
+    def abandon(self) -> None:
+        """`stop` for a bridge that was dropped. Any thread, at any point of its code; waits only for an inline loop."""
+        host, self.host = self.host, None
+        if host is None:
+            return
+        try:
+            if isinstance(host, InlineLoop):
+                try:
+                    host.run(lambda: self._shut_down(host), self._longest_shutdown())
+                finally:
+                    host.release(self)
+            else:
+                departure = exit_and_fork.Departure(host, self._longest_shutdown())
+                if host.trouble() is None:  # else nobody runs the loop, so there is nothing to wait for
+                    departure.begin()
+                host.loop.call_soon_threadsafe(self._depart, departure, context=contextvars.Context())
+        except Exception:  # noqa: BLE001 - of a loop that was closed, or an app that fails to end: nobody is to be told
+            logger.debug("A bridge that was dropped did not end cleanly", exc_info=True)
+
+    def _depart(self, departure: exit_and_fork.Departure) -> None:
+        """Shut down and let the loop go, without waiting for it. Loop thread."""
+        host = departure.host
+
+        def leave() -> None:
+            host.release(self)
+            departure.end()
+
+        if not self.requests and self._lifespan is None:
+            leave()
+            return
+        shutting_down = self._shut_down(host)
+        try:
+            task = host.loop.create_task(shutting_down)
+        except BaseException:  # of a task factory of the app's: the end of the process would wait for ever
+            shutting_down.close()
+            leave()
+            raise
+        _ending_tasks.add(task)
+
+        def is_over(task: asyncio.Task[None]) -> None:
+            _ending_tasks.discard(task)
+            leave()
+            if not task.cancelled() and (error := task.exception()) is not None:
+                logger.error("The app of a bridge that was dropped did not shut down", exc_info=error)
+
+        task.add_done_callback(is_over)
+
+    # -- Stop: the loop thread ------------------------------------------------------------------------------------
+
+    async def _shut_down(self, host: LoopHost) -> None:
+        """End the requests on ``host``, then the lifespan."""
+        requests = self._abort_all()
+        await self._end_tasks(host, {request.task for request in requests if request.task is not None})
+        lifespan, self._lifespan = self._lifespan, None
+        if lifespan is not None:
+            await lifespan.shutdown(self._shutdown_timeout, self._inside())
+
+    def _abort_all(self) -> set[Running]:
+        """Tell the requests that the bridge is closed. Which they are."""
+        requests = self.requests.copy()
+        for request in requests:
+            request.abort(closed_error())  # one for each: an error that several threads raise joins their tracebacks
+        return requests
+
+    def _longest_shutdown(self) -> float:
+        """How many seconds `_shut_down` takes at most, unless somebody holds up the thread of the loop."""
+        # Its two waits; in each, a cancelled task may take CANCEL_SECONDS. The rest is for a busy loop.
+        return 2 * (self._shutdown_timeout + CANCEL_SECONDS) + self._inside() + CANCEL_SECONDS
+
+    def longest_stop(self) -> float:
+        """How many seconds `stop` takes at most, with the same exception."""
+        return self._longest_shutdown() + self._shutdown_timeout  # for the loop to end
+
+    async def _end_tasks(self, host: LoopHost, tasks: set[asyncio.Task[None]]) -> None:
+        if not tasks:
+            return
+        late = await host.late_of(tasks, self._shutdown_timeout)
+        for task in late:
+            task.cancel()
+        if late:
+            await host.late_of(late, CANCEL_SECONDS)

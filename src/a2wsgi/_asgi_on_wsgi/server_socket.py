@@ -1,0 +1,79 @@
+"""The socket behind a request, where a WSGI server lets us at it: has the client hung up, and may a read take so long?
+
+*Facts*
+
+- PEP 3333 has no word for a client that hangs up: a server notices when it writes. A response that says nothing for an
+  hour (server-sent events) would hold its thread for an hour.
+- waitress has ``waitress.client_disconnected``, which works only with ``channel_request_lookahead`` set. gunicorn and
+  Werkzeug put the socket into the environ. uWSGI has a function for its descriptor.
+- ``poll`` reports a peer that has closed its sending side (``POLLRDHUP``, Linux's poll(2)) without reading, under TLS
+  as well. A client that has closed only that side looks the same as one that left; uvicorn, granian and gunicorn's own
+  ASGI worker treat it as gone, too.
+- Some servers bound how long a read waits for a silent client: cheroot's ``timeout`` (10 s), uWSGI's
+  ``socket-timeout`` (4 s), Apache's ``Timeout`` under mod_wsgi. waitress, Tornado, Twisted, hypercorn, aiohttp-wsgi and
+  bjoern call the app when the body is complete. gunicorn and Werkzeug set no bound, but the socket in their environ
+  can be given one; it holds for each ``recv``. wsgiref, gevent's ``pywsgi`` and granian offer neither.
+
+Threading: the server thread of the request. Nothing here waits.
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from a2wsgi._types import Environ
+
+__all__ = ["has_hung_up", "socket_to_time", "uwsgi_module"]
+
+
+def has_hung_up(environ: Environ) -> bool:
+    """Whether the client of this request has hung up; False if the server gives no way to tell."""
+    client_disconnected = environ.get("waitress.client_disconnected")
+    if callable(client_disconnected):
+        return bool(client_disconnected())
+    if not hasattr(select, "POLLRDHUP"):
+        return False
+    socket = _socket(environ)
+    try:
+        if socket is not None:
+            descriptor = socket.fileno()
+        elif "uwsgi.version" in environ:
+            descriptor = uwsgi_module().connection_fd()
+        else:
+            return False
+        poll = _poll()
+        poll.register(descriptor, select.POLLRDHUP)
+        return bool(poll.poll(0))
+    except (OSError, ValueError, AttributeError):  # the socket is closed, or is none
+        return False
+
+
+def socket_to_time(environ: Environ) -> Any:  # noqa: ANN401 - a socket, maybe TLS's or gevent's; None without one
+    """The socket whose timeout bounds a read of the body, if nobody else uses the socket meanwhile; else None."""
+    if str(environ.get("SERVER_PROTOCOL")).startswith("HTTP/2"):
+        return None  # it carries other requests as well
+    socket = _socket(environ)
+    return socket if hasattr(socket, "gettimeout") and hasattr(socket, "settimeout") else None
+
+
+def _socket(environ: Environ) -> Any:  # noqa: ANN401 - whatever the server has put there
+    return environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+
+
+def uwsgi_module() -> Any:  # noqa: ANN401 - a module without types
+    """What uWSGI offers besides the environ, for the request of the calling thread."""
+    import uwsgi  # noqa: PLC0415 - exists only in uWSGI's own process
+
+    return uwsgi
+
+
+def _poll() -> select.poll:
+    """The operating system's ``poll``: gevent's knows no ``POLLRDHUP``, and ours does not wait, so it blocks nobody."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("select"):
+        poll: select.poll = monkey.get_original("select", "poll")()
+        return poll
+    return select.poll()

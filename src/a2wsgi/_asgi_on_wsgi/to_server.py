@@ -1,0 +1,358 @@
+"""The stream from the event loop to one server thread, which is the only place where that thread waits.
+
+Strategy
+    A stream for the response, and three more things for the thread to wait for: the loop may ask it to read a part of
+    the request's body, may have it call a function of the server's, and may be done with the request. How the thread
+    waits is up to the host: at a lock or, if there is no other thread, by running the loop itself (see `loops`).
+
+    What the app sends in one step of the loop is collected in a `_Step` without taking a lock, and is handed over when
+    the step ends or the buffer is full. So a step costs one lock and one wake-up, however many chunks it sends.
+
+    A step with nothing but a head may be held back for a few turns of the loop: the thread is to find the head together
+    with what follows at once.
+
+Guarantees
+    - Those of `a2wsgi._threads.stream`. Besides, what is queued is delivered before the thread is asked for a part of
+      the body. A function is called before anything else.
+    - The thread finds all that a step has sent, or nothing of it.
+    - A thread that waits learns within a second that the loop has ended, and that the client has left if the server
+      can tell.
+
+Assumes
+    What `a2wsgi._threads.stream` assumes; but any number of tasks may wait for room.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from a2wsgi._threads.runtime import wake_all
+from a2wsgi._threads.stream import Stream
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from a2wsgi._threads.runtime import Waiter
+
+    from .loops import LoopHost
+
+__all__ = ["ToServer"]
+
+
+class _Call:
+    """A function that the thread is to call, and how that went. The loop thread makes it, the thread fills it in."""
+
+    __slots__ = ("error", "function", "is_over")
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self.function = function
+        self.error: Exception | None = None
+        self.is_over = False
+
+    def run(self) -> None:
+        try:
+            self.function()
+        except Exception as error:  # noqa: BLE001 - raised again on the loop thread
+            self.error = error
+        self.is_over = True  # but not if the thread is being ended: then its request is over, and wakes who waits
+
+
+class _Step:
+    """What a step of the loop adds to the stream: its chunks, and what it says after them. The loop thread's alone.
+
+    `ToServer.flush` merges it into what both threads share, and makes it ready for the next step.
+    """
+
+    __slots__ = ("asks", "calls", "chunks", "finishes", "is_begun", "is_done", "patience", "room", "size")
+
+    def __init__(self, room: int) -> None:
+        self.is_begun = False  # it is to be handed over at its end
+        self.chunks: list[bytes] = []
+        self.size = 0  # of the chunks, in bytes
+        self.room = room  # bytes that it may add before it is full: as of the last look, maybe more by now
+        self.asks = False  # for a part of the request's body
+        self.calls: list[_Call] = []  # what the thread is to call
+        self.finishes = False  # no chunk follows
+        self.patience = 0  # turns of the loop for which it is held back as long as it has nothing but a head
+        self.is_done = False  # the loop is done with the request
+
+
+class ToServer(Stream):
+    """Chunks from one loop to a server thread, which also reads the request's body when the loop asks for it.
+
+    Args:
+        host: The loop that writes; it decides how the thread waits.
+        limit: Bytes that may be queued before `wait_room` waits.
+
+    Attributes:
+        hang_up: Tells whether the client has left; called while nothing comes. The server thread's.
+        hung_up: It has. The server thread's.
+    """
+
+    __slots__ = ("_asked", "_calls", "_done", "_host", "_room_waiters", "_step", "hang_up", "hung_up")
+
+    def __init__(self, host: LoopHost, limit: int) -> None:
+        super().__init__(host, limit)
+        self._host = host
+        self._step = _Step(limit)
+        # Guarded by _lock, as are all of Stream's.
+        self._asked = False  # the loop wants a part of the request's body
+        self._calls: list[_Call] = []  # what the thread is to call
+        self._done = False  # the loop is done with the request
+        self._room_waiters: list[Waiter] = []  # of senders that wait for room, or for a call
+        # Only the server thread uses these two.
+        self.hang_up: Callable[[], bool] | None = None
+        self.hung_up = False
+
+    # -- The loop thread ----------------------------------------------------------------------------------------------
+
+    def give(self, chunk: bytes) -> bool:
+        """Queue ``chunk``, which may be empty. Never waits.
+
+        Returns:
+            Whether the sender has to `wait_room`.
+        """
+        step = self._step
+        step.chunks.append(chunk)
+        step.size = size = step.size + len(chunk)
+        if not step.is_begun:
+            step.is_begun = True
+            self._host.before_wait(self.flush)
+        return size >= step.room
+
+    def give_head(self, turns: int) -> None:
+        """Queue an empty chunk that stands for the head, and hold it back for some turns of the loop. Never waits."""
+        step = self._step
+        step.chunks.append(b"")
+        step.patience = turns
+        if not step.is_begun:
+            step.is_begun = True
+            self._host.before_wait(self.flush)
+
+    def finish(self, chunk: bytes) -> None:
+        """Queue the last chunk, if it is not empty. Never waits."""
+        step = self._step
+        if chunk:
+            step.chunks.append(chunk)
+            step.size += len(chunk)
+        step.finishes = True
+        if not step.is_begun:
+            step.is_begun = True
+            self._host.before_wait(self.flush)
+
+    def ask(self) -> None:
+        """Have the thread read a part of the request's body, once it has delivered what is queued."""
+        step = self._step
+        step.asks = True
+        if not step.is_begun:
+            step.is_begun = True
+            self._host.before_wait(self.flush)
+
+    def set_done(self) -> None:
+        """Say that the loop is done with the request. The last call of the loop."""
+        step = self._step
+        step.is_done = True
+        if not self._host.wakes_late:
+            step.is_begun = True
+            self.flush()
+        elif not step.is_begun:
+            step.is_begun = True
+            self._host.before_wait(self.flush)
+
+    def flush(self) -> None:
+        """Hand over the step, if one has begun, and wake the thread.
+
+        1. The thread finds nothing and leaves a gate, in one look under the lock.
+        2. Here, under the same lock, the gate is taken out together with what the step adds to the queue.
+        3. The gate is opened outside the lock. Whether the thread waits at it already or comes to it later, it goes on.
+
+        The gate is opened whatever fails here: no later step would find it, and the thread would wait for ever.
+        """
+        step = self._step
+        if not step.is_begun:
+            return  # what was due at its end has been done before
+        more = step.size or step.finishes or step.is_done or step.asks or step.calls
+        if step.patience and len(step.chunks) == 1 and not more:
+            step.patience -= 1
+            self._host.loop.call_soon_threadsafe(self.flush)  # wakes the loop, which may be about to wait
+            return
+        step.is_begun = False
+        gate = None
+        try:
+            with self._lock:
+                gate, self._gate = self._gate, None
+                if step.is_done:
+                    self._finished = self._done = True
+                elif step.finishes:
+                    self._finished = True
+                if step.asks:
+                    self._asked = True
+                if step.calls:
+                    self._calls.extend(step.calls)
+                    step.calls.clear()
+                if self._abort_error is None:
+                    self._chunks += step.chunks
+                    self._size += step.size
+                step.room = self._limit - self._size
+                step.chunks, step.size, step.asks = [], 0, False
+        finally:
+            if gate is not None:
+                gate.release()
+
+    async def wait_room(self) -> None:
+        """Wait until fewer than ``limit`` bytes are queued, or the stream is aborted. Any number of tasks may.
+
+        Cancellation: nothing changes.
+        """
+        while True:
+            if self._step.chunks:
+                self.flush()
+            # 1. A sender fills the queue. 2. The thread takes all. 3. The sender looks and leaves its waiter in one
+            # go, and only if there is no room: so the thread either came before, or finds the waiter.
+            with self._lock:
+                if not self._chunks or self._size < self._limit or self._abort_error is not None:
+                    self._step.room = self._limit - self._size
+                    return
+                waiter = self._runtime.create_waiter()
+                self._room_waiters.append(waiter)
+            await waiter
+
+    async def run(self, function: Callable[[], object]) -> None:
+        """Have the thread call ``function``, which may wait, and await that or the end of the stream by `abort`.
+
+        Raises:
+            Exception: What it raised.
+
+        Cancellation: it may be called all the same.
+        """
+        call = _Call(function)
+        step = self._step
+        step.calls.append(call)
+        if not step.is_begun:
+            step.is_begun = True
+            self._host.before_wait(self.flush)
+        while True:
+            # 1. The thread finds the call, and runs it. 2. It takes out who waits. 3. The sender looks and leaves its
+            # waiter in one go, and only if the call is not over: so 2 comes either before, or finds the waiter.
+            with self._lock:
+                if call.is_over or self._abort_error is not None:
+                    break
+                waiter = self._runtime.create_waiter()
+                self._room_waiters.append(waiter)
+            await waiter
+        error, call.error = call.error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # it holds this frame, by its traceback
+
+    def abort(self, error: Callable[[], BaseException]) -> None:
+        """End the stream at once: the thread gets ``error()`` from now on. Also wakes all senders that wait."""
+        super().abort(error)
+        waiters, self._room_waiters = self._room_waiters, []
+        wake_all(waiters)
+
+    # -- The server thread --------------------------------------------------------------------------------------------
+
+    def take(self) -> tuple[list[bytes], bool]:
+        """All that is queued, and whether that was the end; waits until there is something.
+
+        No chunks and no end mean that the loop asks for a part of the request's body. If the client hangs up while
+        nothing is queued, that is the end, too.
+
+        Raises:
+            BaseException: The error of `abort`, or why the loop does not run any more.
+        """
+        chunks: list[bytes] = []
+        ended = False
+        waiters: list[Waiter] = []
+        while True:
+            gate = None
+            with self._lock:
+                if self._abort_error is not None:
+                    raise self._abort_error()
+                if not self._calls:
+                    if self._chunks or self._finished:
+                        # Fast path: `Stream._take_all`, inlined, as every request comes here
+                        # (tests/test_call_counts.py).
+                        chunks, self._chunks = self._chunks, []
+                        self._size = 0
+                        ended = self._finished
+                        waiters, self._room_waiters = self._room_waiters, []
+                        self._released_writer = bool(waiters)
+                        break
+                    if self._released_writer:
+                        self._grow_limit()
+                    if self._asked:
+                        self._asked = False
+                        return [], False
+                    # 1. The client was found to have hung up. 2. The last step is handed over. 3. That comes first.
+                    if self.hung_up:
+                        return [], True
+                    gate = self._gate = self._host.gate()
+            if gate is None:
+                self._run_calls()
+            else:
+                self._wait_at(gate)
+        if waiters:
+            self._runtime.doorbell.ring(wake_all, waiters)
+        return chunks, ended
+
+    def wait_done(self, seconds: float | None) -> bool:
+        """Wait until the loop is done with the request, at most ``seconds``; None waits for ever.
+
+        Returns:
+            Whether it is.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        timeout = look_seconds = self._host.look_seconds
+        while True:
+            with self._lock:
+                if self._done:
+                    return True
+                gate = self._gate = self._host.gate()
+            if deadline is not None:
+                timeout = deadline - time.monotonic()
+                if timeout <= 0:
+                    break
+                timeout = min(timeout, look_seconds)
+            if not gate.acquire(timeout=timeout) and self._host.trouble() is not None:
+                break
+        # 1. The time is over. 2. The loop is done. 3. This look sees it, and takes back the gate in any case: the next
+        # step would open it for nobody.
+        with self._lock:
+            self._gate = None
+            return self._done
+
+    def _run_calls(self) -> None:
+        """Call what the loop wants called. The lock is not held: a function may wait for the client."""
+        with self._lock:
+            calls = self._calls.copy()
+            self._calls.clear()
+        for call in calls:
+            call.run()
+        with self._lock:
+            waiters, self._room_waiters = self._room_waiters, []
+        self._runtime.doorbell.ring(wake_all, waiters)
+
+    def _wait_at(self, gate: threading.Lock) -> None:
+        """Wait until the gate is opened, and now and then look after the loop and the client. The lock is not held."""
+        while not gate.acquire(timeout=self._host.look_seconds):
+            trouble = self._host.trouble()
+            if trouble is not None:
+                self._lose_loop(trouble)
+                return
+            if self.hang_up is not None and self.hang_up():
+                self.hung_up = True
+                with self._lock:
+                    self._gate = None
+                return
+
+    def _lose_loop(self, trouble: BaseException) -> None:
+        with self._lock:
+            # 1. The loop was found to have ended. 2. The stream is aborted. 3. The first word counts.
+            self._abort_error = self._abort_error or (lambda: trouble)
+            self._gate = None

@@ -1,0 +1,174 @@
+"""Finds the app that the command line names."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from a2wsgi._front.convert import to_asgi, to_wsgi
+
+from .errors import LoadError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from a2wsgi._interface import Interface
+
+__all__ = ["NAMES", "Target", "converted", "found", "load", "takes_nothing"]
+
+#: What an app is called in a module, if the user does not say. The last is of a factory.
+NAMES: Final = ("app", "application", "create_app")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where an app is.
+
+    Attributes:
+        module: The module that has it.
+        attribute: Its name in the module; may contain dots. Empty: one of `NAMES`.
+        directory: The first place to look for the module.
+        factory: Whether it returns the app.
+    """
+
+    module: str
+    attribute: str
+    directory: str
+    factory: bool = False
+
+    @classmethod
+    def parse(cls, text: str, *, factory: bool = False) -> Target:
+        """Read ``package.module:app`` or ``path/to/file.py:app``, each with or without ``:app``.
+
+        Raises:
+            ValueError: It is neither of the two.
+            LoadError: There is no such file.
+        """
+        place, colon, attribute = text.rpartition(":")
+        if not colon or (os.name == "nt" and set(attribute) & {"/", "\\"}):  # C:\\shop.py
+            place, colon, attribute = text, "", ""
+        named = all(part.isidentifier() for part in attribute.split(".")) if colon else True
+        is_file = place.endswith(".py") or bool({"/", os.sep} & set(place))
+        if not named or not (is_file or all(part.isidentifier() for part in place.split("."))):
+            called = attribute.endswith("()") and place
+            hint = f" Write {text[:-2]} --factory." if called else " Write module:app or path/to/file.py:app."
+            raise ValueError(f"{text!r} does not name an app.{hint}")
+        if not is_file:
+            return cls(place, attribute, str(Path.cwd()), factory)
+        file = Path(place).resolve()
+        if not file.exists() and not file.with_name(f"{file.name}.py").is_file():
+            raise LoadError(f"There is no file {file}.")
+        names, directory = [] if file.name == "__init__.py" else [file.stem], file.parent
+        while (directory / "__init__.py").is_file():  # the file belongs to a package, and may have relative imports
+            names.insert(0, directory.name)
+            directory = directory.parent
+        return cls(".".join(names), attribute, str(directory), factory)
+
+
+def found(target: Target) -> Target:
+    """The target with the app's name, if the user left it to us.
+
+    Raises:
+        LoadError: The module cannot be imported, or has no app under one of `NAMES`.
+    """
+    if target.attribute:
+        return target
+    module = _module(target)
+    names = NAMES if not target.factory else reversed(NAMES)
+    for name in names:
+        value = getattr(module, name, None)
+        if not callable(value) or isinstance(value, ModuleType):
+            continue
+        is_factory = name == NAMES[-1] and takes_nothing(value)
+        return replace(target, attribute=name, factory=target.factory or is_factory)
+    # In messages, since it may not be the file that the user means: site.py is also one of Python's own.
+    file = getattr(module, "__file__", None)
+    raise LoadError(
+        f"{target.module} has no {', '.join(NAMES[:-1])} or {NAMES[-1]}, in {file}. Name the app: {target.module}:NAME."
+    )
+
+
+def takes_nothing(function: object) -> bool:
+    """Whether a function can be called without arguments."""
+    try:
+        parameters = inspect.signature(function).parameters.values()  # type: ignore[arg-type]  # or else a TypeError
+    except (TypeError, ValueError):
+        return False
+    return all(each.default is not each.empty or each.kind is each.VAR_KEYWORD for each in parameters)
+
+
+def load(target: Target) -> Any:  # noqa: ANN401 - it may be anything
+    """Return the app at ``target``, or what the factory there returns.
+
+    Raises:
+        LoadError: There is no such app, or its module or factory raises an error.
+    """
+    place, app = target.module, _module(target)
+    file = getattr(app, "__file__", None)  # as in `found`
+    for name in target.attribute.split("."):
+        if not hasattr(app, name):
+            close = difflib.get_close_matches(name, [known for known in dir(app) if not known.startswith("_")], n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise LoadError(f"{place} has no attribute {name!r}, in {file}.{hint}")
+        place, app = f"{place}{'.' if ':' in place else ':'}{name}", getattr(app, name)
+    if not target.factory:
+        return app
+    if not callable(app):
+        raise LoadError(f"{place} is not a factory: it cannot be called. Leave out --factory.")
+    try:
+        return app()
+    except (Exception, SystemExit) as error:
+        raise LoadError(f"The factory {place}() failed: {_told(error)}") from error
+
+
+def _module(target: Target) -> Any:  # noqa: ANN401 - modules have attributes of any type
+    if sys.path[:1] != [target.directory]:
+        sys.path.insert(0, target.directory)
+    try:
+        return importlib.import_module(target.module)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{target.module}.".startswith(f"{error.name}."):
+            raise LoadError(
+                f"There is no module {error.name!r} in {target.directory}, nor where Python looks for modules. Go to "
+                "the directory that has it, or write path/to/file.py:app."
+            ) from error
+        raise LoadError(f"The module {target.module} cannot be imported: {_told(error)}") from error
+
+
+def _told(error: BaseException) -> str:
+    """What ``error`` is and where it was raised, in one line."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - the text is made by the app's own method
+        text = f"{type(error).__name__}: (its text raises)"
+    # Skips the frames of the import system, whose files are called "<frozen ...>".
+    places = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    if isinstance(error, SyntaxError) or not places:  # a SyntaxError itself says where it is
+        return text
+    return f"{text} ({places[-1].filename}, line {places[-1].lineno})"
+
+
+def converted(app: Any, interface: Interface, bridge: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any app
+    """Return the app with the interface that a server calls.
+
+    Args:
+        app: The app.
+        interface: What the server calls.
+        bridge: Options for the bridge, if one is needed.
+
+    Raises:
+        AppInterfaceError: It is not an app, or its interface cannot be detected.
+        LoadError: The environment variable ``A2WSGI_WORKERS`` is not a number.
+    """
+    try:
+        return to_wsgi(app, **bridge) if interface == "wsgi" else to_asgi(app, **bridge)
+    except ValueError as error:  # the options themselves were checked before
+        raise LoadError(str(error)) from error

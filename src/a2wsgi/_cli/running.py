@@ -1,0 +1,146 @@
+"""`run`: what ``a2wsgi serve`` does, from Python.
+
+A server runs in this process, as on the command line, or in a thread of it, from which it is stopped again: a notebook
+runs an event loop already, and has more cells to run. An app that is an object cannot be imported by other processes,
+so a server that starts such gets it by a fork, or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .command import Start
+from .configuration import options_from
+from .errors import UsageError
+from .loading import Target
+from .main import announced, checked_server, prepared
+from .options import OPTIONS, Options
+from .starting import run_here, runs_here
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .background import BackgroundServer
+
+__all__ = ["run"]
+
+#: These fork their processes from the one that has the app; hypercorn runs it in that one, if it is told to.
+_INHERIT = {"gunicorn", "gunicorn-asgi", "hypercorn"}
+
+
+def run(
+    app: Any,  # noqa: ANN401 - any app, or the name of one
+    *,
+    server: str | None = None,
+    host: str | None = None,
+    port: int | None = None,
+    background: bool | None = None,
+    bridge: Mapping[str, object] | None = None,
+    server_options: Sequence[str] = (),
+    **options: object,
+) -> BackgroundServer | None:
+    """Serve an app of either kind, as ``a2wsgi serve`` does, until Ctrl-C.
+
+    Args:
+        app: The app, or its name as in ``"package.module:app"``. A server with several processes, or one that reloads,
+            needs the name; gunicorn takes both.
+        server: The server's name, as on the command line; by default uvicorn if it is installed, else waitress.
+        host: The address to listen on; by default 127.0.0.1.
+        port: The port to listen on; by default 8000. 0 picks a free one.
+        background: Whether to serve in a thread and return at once. uvicorn, waitress, cheroot and Werkzeug can.
+            None: only if an event loop is running in this thread, as in a notebook.
+        bridge: Options of the bridge.
+        server_options: The server's own options, as on its command line.
+        options: The other options of ``a2wsgi serve``, with underscores: ``log_level="debug"``. What is not passed is
+            taken from the environment (``A2WSGI_*``) and from pyproject.toml, as on the command line.
+
+    Returns:
+        What runs in the background, to be stopped; None once a server in the foreground has ended.
+
+    Raises:
+        ValueError: An option is unknown, has a wrong value, or cannot be had with this server.
+        TypeError: As ValueError, for an unknown name.
+        ImportError: The app cannot be loaded.
+        RuntimeError: The server is not installed, or cannot listen there.
+        AppInterfaceError: It is not an app, or its interface cannot be detected.
+        SystemExit: The server has ended with an error.
+
+    Threading: the main thread, since servers set handlers of signals; with ``background`` any thread.
+    """
+    given = {**options, "server": server, "host": host, "port": port}
+    wanted = _options(app, {name: value for name, value in given.items() if value is not None}, bridge, server_options)
+    from .background import loop_runs, run_in_thread  # noqa: PLC0415 - the command line needs no threads
+
+    if isinstance(app, str):
+        start, loaded = prepared(wanted)
+    else:
+        wanted.app, loaded = type(app).__name__, app
+        target = Target("", "", str(Path.cwd()))
+        start = Start.of(checked_server(wanted), app, target, wanted)
+        announced(wanted, app, start)
+    if background if background is not None else loop_runs():
+        return run_in_thread(start, loaded, wanted)
+    if not isinstance(app, str):
+        _check_needs_no_name(start)
+    _run(start, loaded, is_object=not isinstance(app, str))
+    return None
+
+
+def _options(app: object, given: dict[str, Any], bridge: Mapping[str, object] | None, extra: Sequence[str]) -> Options:
+    """All options, as from a command line."""
+    readers = {option.name: option for option in OPTIONS if option.name not in {"app", "bridge", "traceback"}}
+    for name, value in given.items():
+        if name not in readers:
+            raise TypeError(f"run() has no option {name}. It has these: {', '.join(readers)}, bridge, server_options.")
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        try:
+            given[name] = readers[name].value_of(text)
+        except ValueError as error:
+            raise UsageError(f"run({name}={value!r}): {text!r} {error}.") from None
+    if isinstance(app, str):
+        given["app"] = app
+    options = options_from(given, [*extra])
+    options.bridge.update(bridge or {})
+    return options
+
+
+def _check_needs_no_name(start: Start) -> None:
+    """Raise an error if other processes would have to import an app that has no name."""
+    if runs_here(start) or (start.name in _INHERIT and "--reload" not in start.words):
+        return
+    raise UsageError(
+        f"{start.name} loads the app in other processes, by its name. Pass the name, as in run('module:app'), or leave "
+        "out workers and reload."
+    )
+
+
+def _run(start: Start, app: Any, *, is_object: bool) -> None:  # noqa: ANN401 - any app
+    """Run a server to its end, and leave no trace of it."""
+    if is_object or runs_here(start):
+        if start.name == "hypercorn":  # without this, it starts a process that imports the app
+            start.words.insert(0, "--workers=0")
+        arguments, environment = sys.argv, {**os.environ}
+        try:
+            run_here(start, app)
+        except SystemExit as error:
+            if error.code not in {0, None}:
+                raise
+        finally:
+            sys.argv = arguments
+            sys.modules.pop("a2wsgi._cli.served", None)
+            for name in start.environment:
+                os.environ.pop(name, None)
+                if name in environment:
+                    os.environ[name] = environment[name]
+        return
+    with subprocess.Popen(start.command, env={**os.environ, **start.environment}) as process:  # noqa: S603 - our words
+        try:
+            process.wait()
+        except KeyboardInterrupt:  # the terminal has sent it to the server as well, which ends in its own time
+            process.wait()
+    if process.returncode > 0:
+        raise SystemExit(process.returncode)

@@ -1,0 +1,136 @@
+"""Compression of messages: what to agree on with a client, compressing and decompressing (RFC 7692).
+
+*Facts*
+
+- The client offers ``permessage-deflate`` with parameters. The server accepts one offer and answers with the parameters
+  (RFC 7692 §5, §7.1). It skips an offer with parameters that it does not know or cannot accept.
+- Each direction has a window that is kept from message to message, unless ``..._no_context_takeover`` was agreed on
+  (RFC 7692 §7.1.1). The sender decides, message by message, whether to compress at all (RFC 7692 §6).
+
+Many sockets never send a message that is worth compressing, and an idle one should cost little. So the compressor and
+the decompressor are made when they are first needed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from .codec import websockets
+
+if TYPE_CHECKING:
+    from .codec import Extension, Frame
+
+_CONTINUATION, _CONTROL_BIT = 0x0, 0x08  # RFC 6455 §11.8, §5.5
+
+# The settings that websockets chose by measurement: its compressor takes 32 KiB instead of zlib's 256.
+_WINDOW_BITS = 12
+_MEMORY_LEVEL = 5
+# Arbitrary: clients send 24 to 100 bytes. The loop thread reads them, and servers let headers of megabytes pass.
+_MAX_OFFERS_BYTES = 4_096
+#: Arbitrary: compressing a shorter message gains little, and takes as long as for a longer one.
+MIN_DEFLATED_BYTES = 128
+
+
+class Agreement(NamedTuple):
+    """What client and server agreed on (RFC 7692 §7.1).
+
+    Attributes:
+        header: The value of our ``Sec-WebSocket-Extensions``.
+        keep_ours: Whether our window is kept from one message to the next.
+        keep_theirs: Whether the client's is.
+        our_bits: The size of our window, as zlib counts.
+        their_bits: The size of the client's.
+    """
+
+    header: str
+    keep_ours: bool
+    keep_theirs: bool
+    our_bits: int
+    their_bits: int
+
+
+def agree_on_deflate(offers: str) -> Agreement | None:
+    """Return what to agree on with a client; ``None`` if it offers nothing acceptable.
+
+    Args:
+        offers: The value of its ``Sec-WebSocket-Extensions``. One that is longer than any client sends is not read.
+
+    Raises:
+        MissingCapability: `websockets` is not installed.
+    """
+    codec = websockets()
+    if len(offers) > _MAX_OFFERS_BYTES:
+        return None
+    factory = codec.ServerPerMessageDeflateFactory(
+        server_max_window_bits=_WINDOW_BITS,
+        client_max_window_bits=_WINDOW_BITS,
+        compress_settings={"memLevel": _MEMORY_LEVEL},
+    )
+    try:
+        for name, parameters in codec.parse_extension(offers):
+            if name != "permessage-deflate":
+                continue
+            try:
+                agreed, chosen = factory.process_request_params(parameters, ())
+            except (
+                codec.InvalidHandshake,
+                ValueError,
+            ):  # websockets 16 asks zlib for a window of 8 bits, which it lacks
+                continue
+            return Agreement(
+                header=codec.build_extension([(name, agreed)]),
+                keep_ours=not chosen.local_no_context_takeover,
+                keep_theirs=not chosen.remote_no_context_takeover,
+                our_bits=chosen.local_max_window_bits,
+                their_bits=chosen.remote_max_window_bits,
+            )
+    except codec.InvalidHandshake:  # RFC 6455 §9.1: malformed, and refused by `check_handshake`
+        pass
+    return None
+
+
+class Deflater:
+    """Compresses the messages of one connection, as an extension of `websockets`.
+
+    An extension of `websockets` makes both zlib objects at once, except one that keeps no window, which it makes anew
+    for each message. So there are two extensions here, and each has only the object that it needs.
+    """
+
+    __slots__ = ("_agreed", "_deflating", "_inflating")
+
+    def __init__(self, agreed: Agreement) -> None:
+        self._agreed = agreed
+        self._deflating: Extension | None = None
+        self._inflating: Extension | None = None
+
+    def encode(self, frame: Frame) -> Frame:
+        if frame.opcode & _CONTROL_BIT or len(frame.data) < MIN_DEFLATED_BYTES:
+            return frame
+        if self._deflating is None:
+            ours = self._agreed
+            self._deflating = websockets().PerMessageDeflate(
+                remote_no_context_takeover=True,
+                local_no_context_takeover=not ours.keep_ours,
+                remote_max_window_bits=ours.their_bits,
+                local_max_window_bits=ours.our_bits,
+                compress_settings={"memLevel": _MEMORY_LEVEL},
+            )
+        return self._deflating.encode(frame)
+
+    def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
+        if frame.rsv1 and frame.opcode == _CONTINUATION:  # RFC 7692 §6.1; websockets 14 and 15 let it pass
+            raise websockets().ProtocolError("reserved bits must be 0")
+        if self._inflating is None:
+            if not frame.rsv1:
+                return frame
+            theirs = self._agreed
+            self._inflating = websockets().PerMessageDeflate(
+                remote_no_context_takeover=not theirs.keep_theirs,
+                local_no_context_takeover=True,
+                remote_max_window_bits=theirs.their_bits,
+                local_max_window_bits=theirs.our_bits,
+            )
+        inflated = self._inflating.decode(frame, max_size=max_size)
+        if max_size is not None and len(inflated.data) > max_size:  # zlib takes a limit of 0 for no limit
+            raise websockets().PayloadTooBig(len(inflated.data), max_size)
+        return inflated

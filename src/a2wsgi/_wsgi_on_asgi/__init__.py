@@ -1,0 +1,73 @@
+"""A WSGI app on an ASGI server: the wing of `WSGIMiddleware`.
+
+Threads
+    ::
+
+        loop thread      Request.answer: reads the body ahead → submits → sends what the app writes → one ending
+                         the receiver's task: the rest of the body, then the client's leaving
+                         the timer: visits each request in flight ten times a second
+        worker thread    Request.run: the app → its iterable → close()
+
+        loop thread      Session.answer: makes a socket pair → submits → carries what the app sends to the server
+                         its second task: what the server receives to the app
+        worker thread    AppRun.run, on a pool of its own: the app, with its end of the socket pair
+
+    The two meet in four places, and nowhere else: `ToThread` carries the body down, `ToLoop` the response up,
+    `Workers` the request down, and `Disconnected` tells the app that its client has left.
+
+Reading order
+    =================  ================================================================================================
+    ``request``        the story of one request, from top to bottom
+    ``failures``       what its app and its server raised, and who is told of it
+    ``overdue``        ``app_timeout``: an app that is late with its response
+    ``endings``        how a request can end, and how each of its waits can be ended; nothing of HTTP
+    ``response``       what the app says, and how it is sent
+    ``files``          ``wsgi.file_wrapper``, and which files the server sends by itself
+    ``receiver``       the one caller of ``receive()``; its states are in ``receiving``, what it gets in ``messages``
+    ``spool``          a body that is kept in a file before the app starts
+    ``input``          ``wsgi.input``
+    ``disconnected``   ``environ["a2wsgi.disconnected"]``, and which request a thread works for
+    ``in_loop``        `run_in_loop` and `async_to_sync`: async code on the server's loop
+    ``refusals``       400, 408, 413 and 503, in the app's place
+    ``faults``         what an app does wrong, in words
+    ``streams``        the two bounded streams between a thread and a loop
+    ``jobs``           what a worker thread is given to do
+    ``workers``        the worker threads
+    ``websocket``      the story of one WebSocket, from top to bottom
+    ``websocket_app``  the app of it, on its worker thread
+    ``denial``         how its handshake is refused
+    ``websocket_pool`` the threads of WebSockets, and how many may come in
+    ``link``           the loop's end of its socket pair, and what happens to it when the process ends
+    ``passages``       how messages pass between the two: as frames on the link, or as they are
+    ``app_socket``     the app's end, as an object of ours and as gevent-websocket's
+    ``loops``          the loops that a bridge is called on, with their timers
+    ``processes``      whether the server has several processes
+    ``lifespan``       startup and shutdown
+    ``bridge``         the public class, its statistics, and what its requests share
+    ``settings``       the options
+    ``deprecated``     what is left of a2wsgi 1.x
+    =================  ================================================================================================
+
+Glossary
+    *bridge*: one `WSGIMiddleware`, with its app. *Further in* is nearer to the app, *further out* nearer to the server.
+
+    *job*: a request, as the workers see it.
+
+    *call up*: to have one more worker come to the queue.
+
+    *to read ahead*: to receive a request's body before a worker is taken.
+
+    *to abort*: to end a request early, or one of its streams. *To finish*: to say that nothing more will be written.
+    *Done*: the worker thread touches nothing of the request any more.
+
+    *gate*: a lock at which a thread waits until another one opens it. *Waiter*: a future, in which a coroutine waits.
+
+    *doorbell*: has the loop call something, from any thread.
+
+    *link*: what a bridge with an ASGI app further in has to tell (``a2wsgi._nested``). *Link* of a WebSocket: the
+    socket pair between the loop and the app (``link``).
+
+    *overdue*: of an app, or its worker, that has exceeded ``app_timeout``. *To write off*: to count it no more.
+
+    *to fix the head*: from then on ``start_response()`` cannot replace it.
+"""

@@ -1,0 +1,205 @@
+"""Whether a request's client has left: ``environ["a2wsgi.disconnected"]``; and which request a thread works for.
+
+Strategy
+    There is no lock: hardly any app looks, and each request has one of these. A thread that waits first leaves its gate
+    in a list, and then looks whether the request is over. Whoever ends the request first says so, and then opens the
+    gates in the list. So one of the two always sees the other.
+
+    The context in which the app runs has the request's own one of these in `current`. A thread that the app starts with
+    a copy of that context works for the request, too.
+
+Guarantees
+    - Nobody goes on waiting when the response has ended, or the request is over.
+    - A callback given to `_join` is called at most once, and not after the request.
+    - A call that has entered by `_enter` is told to end at most once: when the request is aborted, or is over.
+    - An abort is raised in the app by at least one read, write or call. From then on calls may enter until the request
+      is over: they clean up.
+
+Assumes
+    `a2wsgi._threads` says what is one step without a lock, and why one of the two sees the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import threading
+from typing import TYPE_CHECKING
+
+from a2wsgi._errors import ClientDisconnected
+from a2wsgi._log import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from a2wsgi._nested import Link
+    from a2wsgi._threads.runtime import Runtime
+
+__all__ = ["AbortError", "Disconnected", "current"]
+
+#: The request that the app's code works for. It is this small object, and not the request, since a thread may keep its
+#: context for long.
+current: contextvars.ContextVar[Disconnected] = contextvars.ContextVar("a2wsgi_request")
+
+
+class AbortError:
+    """Makes the errors of one abort, a new one for each that is raised, and remembers whether the app has got one.
+
+    Args:
+        make: Makes one.
+    """
+
+    __slots__ = ("_make", "told")
+
+    def __init__(self, make: Callable[[], BaseException]) -> None:
+        self._make = make
+        self.told = False
+
+    def __call__(self) -> BaseException:
+        """Make one, which is about to be raised in the app."""
+        self.told = True
+        return self._make()
+
+
+class Disconnected:
+    """Whether the client has left. An app may look at it, or wait for it, between two reads or writes.
+
+    What is private here is for the bridges: `_join` for one further in, whose app waits elsewhere, `_enter` for
+    `run_in_loop`, and the rest for the request itself.
+
+    Threading: any thread may call anything.
+    """
+
+    __slots__ = ("_abort_error", "_gates", "_is_set", "_link", "_on_abort", "_over", "_runtime")
+
+    def __init__(self, runtime: Runtime | None = None) -> None:
+        self._runtime = runtime  # of the request's loop; None when the request is over
+        self._is_set = False
+        self._over = False
+        self._gates: list[threading.Lock] = []  # of the threads that wait
+        self._abort_error: AbortError | None = None  # as given to _abort()
+        #: What is called on an abort, and whether it is called at the end of the request as well.
+        self._on_abort: list[tuple[Callable[[BaseException], object], bool]] = []
+        #: What the bridge further in tells this one, if the app is an ASGI app in a bridge. Written by the worker
+        #: thread within the call of the app; read by it from then on, and by the loop thread once it has a chunk or the
+        #: end of the response.
+        self._link: Link | None = None
+
+    def is_set(self) -> bool:
+        """Whether the client has left, or the request was aborted for another reason."""
+        return self._is_set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the client has left, the response has ended, or ``timeout`` seconds have passed.
+
+        Returns:
+            Whether the client has left, or the request was aborted for another reason.
+        """
+        gate = threading.Lock()
+        gate.acquire()
+        # The race: 1. This thread is about to wait. 2. The request ends, and opens the gates that it finds. 3. This
+        # thread waits at one that nobody will open. So the gate is left before the look, see "Strategy".
+        self._gates.append(gate)
+        if not self._over:
+            gate.acquire(timeout=-1 if timeout is None else max(timeout, 0))
+        with contextlib.suppress(ValueError):  # whoever opened it has taken it out
+            self._gates.remove(gate)
+        return self._is_set
+
+    def __repr__(self) -> str:
+        """Say whether it is set."""
+        return f"<Disconnected {'set' if self._is_set else 'unset'}>"
+
+    def _join(self, link: Link, on_abort: Callable[[BaseException], object]) -> None:
+        """Take what a bridge further in has to tell. See `a2wsgi._nested.join`. Worker thread."""
+        self._link = link
+        # The race: 1. The request is aborted, and calls the callbacks that it finds. 2. This thread adds one more. So
+        # it looks after it has added it; whoever takes a callback out of the list is the one to call it.
+        self._on_abort.append((on_abort, False))
+        if self._abort_error is not None:
+            self._call_back(self._abort_error)
+
+    def _enter(self, end: Callable[[BaseException], object]) -> Callable[[], None] | None:
+        """Have ``end`` called with an error when the request is aborted or over. Any thread that works for the request.
+
+        Returns:
+            What the caller must call when it is through; None if the request is over.
+
+        Raises:
+            BaseException: The error of an abort that the app has not heard of yet.
+        """
+        entry = (end, True)
+        # The race is that of `_join`: whoever aborts or ends the request says so first, and looks for entries next.
+        self._on_abort.append(entry)
+        leave = functools.partial(self._leave, entry)
+        try:
+            self._check()
+        except BaseException:
+            leave()
+            raise
+        if self._runtime is None:
+            leave()
+            return None
+        return leave
+
+    def _check(self) -> None:
+        """Raise the error of an abort that the app has not heard of yet. Any thread that works for the request."""
+        error = self._abort_error
+        if error is not None and not error.told:
+            raise error()
+
+    def _leave(self, entry: tuple[Callable[[BaseException], object], bool]) -> None:
+        with contextlib.suppress(ValueError):  # whoever has called it has taken it out
+            self._on_abort.remove(entry)
+
+    def _note(self) -> None:
+        """Say that the client has left to an app that looks, but not yet to one that waits: `_abort` follows."""
+        self._is_set = True
+
+    def _set(self) -> None:
+        """Say that the client has left, though the request goes on."""
+        self._is_set = self._over = True
+        self._open_gates()
+
+    def _abort(self, error: AbortError) -> None:
+        """Say that the request is aborted. The app of a bridge further in gets ``error()``, and so do calls."""
+        self._abort_error = error
+        self._set()
+        self._call_back(error)
+
+    def _response_ended(self) -> None:
+        """Say that nobody waits any longer, though the worker thread is not done with the request."""
+        self._over = True
+        self._open_gates()
+
+    def _finish(self) -> None:
+        """Say that the request is over: nobody waits any longer, calls end, and no other callback is called."""
+        self._over = True
+        self._runtime = None
+        if self._gates:
+            self._open_gates()
+        if self._on_abort:  # they hold the environ, which holds this
+            self._call_back(_request_is_over, only_calls=True)
+
+    def _call_back(self, error: Callable[[], BaseException], *, only_calls: bool = False) -> None:
+        while self._on_abort:
+            try:
+                callback, is_call = self._on_abort.pop()
+            except IndexError:  # another thread was faster
+                return
+            if is_call or not only_calls:
+                try:
+                    callback(error())
+                except Exception:  # noqa: BLE001 - one that fails must neither keep the others from it nor stop an ending
+                    logger.exception("Somebody could not be told that a request was aborted")
+
+    def _open_gates(self) -> None:
+        # Not `while self._gates`: pop() takes the list's own lock, so that whoever leaves a gate afterwards sees _over.
+        with contextlib.suppress(IndexError):  # there is none, or none any more
+            while True:
+                self._gates.pop().release()
+
+
+def _request_is_over() -> ClientDisconnected:
+    return ClientDisconnected("its response is complete")

@@ -1,0 +1,196 @@
+"""The event loops that one bridge is called on, and the requests in flight on each.
+
+Strategy
+    A `BridgeLoop` belongs to one bridge and one loop. One *timer* serves all its requests, since one for each would
+    cost too much: it visits those in flight ten times a second, and is not set while there are none.
+
+Guarantees
+    - The timer holds no request: it never meets one that begins and ends between two ticks.
+    - A request that cannot be looked after does not keep the timer from the others.
+    - Counts are never lost: each is written on one loop thread, and the next loop takes over those of a dead one.
+    - A forked child makes new loops, whatever lock another thread of its parent held at the fork.
+
+Assumes
+    Everything but `BridgeLoops` is called on the loop thread. ``tick`` raises nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Protocol
+
+from a2wsgi._errors import MissingCapability
+from a2wsgi._log import logger
+from a2wsgi._threads.runtime import running_trio, runtime_of, wake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from a2wsgi._threads.runtime import Runtime, Waiter
+    from a2wsgi._threads.runtime_trio import TrioRun
+
+    from .endings import Ending
+
+__all__ = ["BridgeLoop", "BridgeLoops", "InFlight"]
+
+#: How often the timer visits the requests in flight. A client that left is to be noticed within a second, also by a
+#: request that sends nothing; arbitrary below that.
+TICK_SECONDS = 0.1
+
+
+class InFlight(Protocol):
+    """A request in flight, as the timer sees it."""
+
+    def tick(self, now: float) -> None:
+        """Look after the request. ``now`` is the loop's own clock, in seconds. Must not raise."""
+
+    def abort(self, ending: Ending, error: Callable[[], BaseException], detail: object = "") -> object:
+        """End the request, unless it has ended. See `Abortable.abort`."""
+
+
+class BridgeLoop:
+    """One loop that a bridge is called on.
+
+    Attributes:
+        runtime: The loop's verbs.
+        in_flight: The requests that run on this loop. Written on the loop thread only.
+        left: Requests that are over though their app still runs, and may yet exceed ``app_timeout``. Written likewise.
+        disconnected: How many requests lost their client here. Written on the loop thread only, so that none is lost
+            when a bridge serves several loops.
+        stalled: How many requests were aborted here because their client had stopped. Written likewise.
+        timed_out: How many requests exceeded ``app_timeout`` here. Written likewise.
+    """
+
+    __slots__ = ("_drained", "_pid", "_ticking", "disconnected", "in_flight", "left", "runtime", "stalled", "timed_out")
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.in_flight: set[InFlight] = set()
+        self.left: set[InFlight] = set()
+        self.disconnected = 0
+        self.stalled = 0
+        self.timed_out = 0
+        self._pid = os.getpid()
+        self._ticking = False
+        self._drained: Waiter | None = None
+
+    def is_live(self) -> bool:
+        """Whether the loop may run: it is not closed, and was not inherited by a fork."""
+        return self._pid == os.getpid() and not self.runtime.is_closed()
+
+    def enter(self, request: InFlight) -> None:
+        """Have the timer visit ``request`` from now on."""
+        self.in_flight.add(request)
+        if not self._ticking:
+            self._ticking = True
+            self.runtime.call_later(TICK_SECONDS, self._tick)
+
+    def leave(self, request: InFlight) -> None:
+        """Have the timer visit ``request`` no more."""
+        self.in_flight.discard(request)
+        if self._drained is not None and not self.in_flight:
+            wake(self._drained)
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until no request is in flight, at most ``seconds``."""
+        if self.in_flight:
+            if self._drained is None or self._drained.done():
+                self._drained = self.runtime.create_waiter()
+            await self.runtime.wait_for(self._drained, seconds)
+
+    def _tick(self) -> None:
+        if not self.in_flight and not self.left:
+            self._ticking = False  # the next enter() sets it again: an idle bridge costs its loop nothing
+            return
+        self.runtime.call_later(TICK_SECONDS, self._tick)
+        now = self.runtime.time()
+        for request in (*self.in_flight, *self.left):
+            try:
+                request.tick(now)
+            except Exception:  # noqa: BLE001 - users can replace some of that code: the other requests are visited too
+                logger.exception("A request could not be looked after")
+
+
+class BridgeLoops:
+    """The loops that one bridge has been called on: nearly always one.
+
+    Args:
+        meet: Called on each loop thread at its first call of the bridge.
+
+    Threading: any thread.
+    """
+
+    def __init__(self, meet: Callable[[], object]) -> None:
+        self.renew_lock()
+        self._meet = meet
+        self._known: list[BridgeLoop] = []  # replaced under _lock, never changed
+        self._last: BridgeLoop | None = None  # that of the last call, which is most likely that of the next
+        _all_loops.add(self)
+
+    def renew_lock(self) -> None:
+        """Make the lock: in the constructor, and in a forked child, where nobody would release the parent's."""
+        self._lock = threading.Lock()
+
+    def here(self) -> BridgeLoop:
+        """That of the running loop, or of the running trio. Loop thread.
+
+        Raises:
+            MissingCapability: Neither runs.
+        """
+        loop: asyncio.AbstractEventLoop | TrioRun | None
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = running_trio()
+            if loop is None:
+                raise MissingCapability(
+                    "The bridge was called where neither an event loop of asyncio's runs nor trio, one of which it "
+                    "needs. Serve it with an ASGI server that runs on asyncio, uvloop or trio."
+                ) from None
+        here = self._last
+        if here is None or here.runtime.loop is not loop:
+            here = self._last = self._find(loop)
+        return here
+
+    def _find(self, loop: asyncio.AbstractEventLoop | TrioRun) -> BridgeLoop:
+        """That of ``loop``, made if it is not known. Takes over the counts of the loops that have ended."""
+        if isinstance(loop, asyncio.AbstractEventLoop):
+            # In trio's guest mode its tasks run within callbacks of another loop.
+            loop = running_trio() or loop
+        with self._lock:
+            live = self.live()
+            here = next((known for known in live if known.runtime.loop is loop), None)
+            if here is None:
+                self._meet()
+                here = BridgeLoop(runtime_of(loop))
+                for known in self._known:
+                    if known not in live:
+                        here.disconnected += known.disconnected
+                        here.stalled += known.stalled
+                        here.timed_out += known.timed_out
+                self._known = [*live, here]
+        return here
+
+    def live(self) -> list[BridgeLoop]:
+        """Those whose loop may still run here."""
+        return [known for known in self._known if known.is_live()]
+
+    def known(self) -> list[BridgeLoop]:
+        """Those that have the counts: the live ones, and dead ones whose counts no other has taken over yet."""
+        return self._known
+
+
+#: Each bridge's, for a fork.
+_all_loops: weakref.WeakSet[BridgeLoops] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for loops in tuple(_all_loops):
+        loops.renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

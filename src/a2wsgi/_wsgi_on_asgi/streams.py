@@ -1,0 +1,295 @@
+"""The two bounded streams of a request: its response goes to the loop, its body goes to the worker thread.
+
+Strategy
+    Both are kinds of `Stream`, which says what they share. `ToLoop` is written by a thread and read by a coroutine;
+    `ToThread` is written on the loop and read by a thread.
+
+    `ToLoop.take` gives at most one message's worth, and lets a waiting writer go on once no more than half the limit is
+    queued: one message travels to the client while the next ones are made. `ToThread.put` wakes nobody by itself, so
+    that one `ToThread.flush` serves all that a step of the loop has queued.
+
+Guarantees
+    - Those of `Stream`. The last chunks, which `ToLoop.finish` is given, come on top of the limit.
+    - A writing thread waits for room before it adds a chunk, not after it: it makes the next one meanwhile.
+    - Once the thread is done with a request, it touches nothing of it.
+
+Assumes
+    What `Stream` assumes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from a2wsgi._errors import AppProtocolError
+from a2wsgi._threads.runtime import wake
+from a2wsgi._threads.stream import Stream
+
+if TYPE_CHECKING:
+    from a2wsgi._threads.runtime import Runtime
+
+__all__ = ["ToLoop", "ToThread"]
+
+#: How much of a response is joined into one message. Arbitrary: servers and sockets take as much in one go, and for
+#: larger chunks a copy costs more than a message.
+MESSAGE_BYTES = 65_536
+
+
+def _after_end() -> AppProtocolError:
+    return AppProtocolError(
+        "The WSGI app called write() when its response was complete. The client has all of it, and would take more for "
+        "the next response. Call write() before the iterable ends, and not in its close() or later in another thread."
+    )
+
+
+class ToLoop(Stream):
+    """Chunks from one thread to one coroutine.
+
+    Args:
+        runtime: The loop that reads.
+        limit: How many bytes may be queued before `put` waits.
+        limit_chunks: How many chunks may be queued before `put` waits; None sets no such bound.
+
+    Attributes:
+        done: The thread is done with the request. Read by any thread.
+    """
+
+    __slots__ = ("_left", "_limit_chunks", "_nudged", "done")
+
+    def __init__(self, runtime: Runtime, limit: int, limit_chunks: int | None = None) -> None:
+        super().__init__(runtime, limit)
+        self._limit_chunks = limit_chunks
+        # Written under _lock:
+        self.done = False
+        self._nudged = False  # `take` is to return, if need be with nothing
+        self._left = False  # nobody is to wait until the thread is done; the loop thread's
+
+    # -- The thread -----------------------------------------------------------------------------------------------
+
+    def put(self, chunk: bytes) -> None:
+        """Queue ``chunk`` as soon as there is room.
+
+        Raises:
+            BaseException: The error of `abort`. The chunk is not queued.
+            AppProtocolError: `finish` was called: nobody would take the chunk, or make room for it.
+        """
+        waiter = None
+        while True:
+            with self._lock:
+                # Asked anew after each wait: 1. A writer waits. 2. A take opens its gate. 3. The stream is aborted.
+                # 4. The writer comes back, and must not add to it.
+                if self._abort_error is not None:
+                    raise self._abort_error()
+                if self._finished:
+                    raise _after_end()
+                # Fast path: the first condition spares most chunks the call (tests/test_call_counts.py).
+                if (self._size < self._limit and self._limit_chunks is None) or self._has_room():
+                    self._chunks.append(chunk)
+                    self._size += len(chunk)
+                    waiter, self._waiter = self._waiter, None
+                    break
+                self._released_writer = False  # the writer has filled the stream before the reader ran out
+                gate = self._leave_gate()
+            self._wait_at(gate)
+        if waiter is not None:
+            self._runtime.doorbell.ring(self._runtime.resume, waiter)
+
+    def finish(self, chunks: list[bytes] | None = None, *, done: bool = False) -> None:
+        """Say that no chunk follows these last ones, which are queued without waiting for room.
+
+        Args:
+            chunks: The last chunks.
+            done: Say, too, that the thread is done with the request. The thread says so once, in its last call.
+        """
+        size = sum(map(len, chunks)) if chunks else 0
+        # Nothing is called under the lock. So if another thread raises an exception here, all of this was done or none.
+        with self._lock:
+            if chunks is not None and self._abort_error is None:
+                self._chunks += chunks
+                self._size += size
+            self._finished = True
+            self.done = done
+            waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            self._runtime.doorbell.ring(self._runtime.resume, waiter)
+
+    def nudge(self) -> None:
+        """Have `take` return, with nothing if nothing is queued. Never waits. Any thread, also beside the writer."""
+        with self._lock:
+            self._nudged = True
+            waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            self._runtime.doorbell.ring(self._runtime.resume, waiter)
+
+    def _has_room(self) -> bool:
+        """Whether a chunk may be queued. The lock is held."""
+        # An empty stream always has room: a limit of 0 means one chunk at a time.
+        return not self._chunks or (
+            self._size < self._limit and (self._limit_chunks is None or len(self._chunks) < self._limit_chunks)
+        )
+
+    # -- The loop thread ------------------------------------------------------------------------------------------
+
+    async def take(self) -> tuple[list[bytes], bool]:
+        """Take what is queued, at most `MESSAGE_BYTES` or one chunk. Wait until there is something.
+
+        Returns:
+            The chunks, and whether the stream has ended, also by `abort`; then there are no chunks. Neither means that
+            somebody has called `nudge`.
+
+        Cancellation: nothing is lost. What is queued stays queued.
+        """
+        chunks: list[bytes] = []
+        ended = False
+        gate = None
+        while True:
+            with self._lock:
+                if self._chunks or self._finished or self._nudged or self._abort_error is not None:
+                    self._nudged = False
+                    if self._size <= MESSAGE_BYTES:
+                        # Fast path: _take_all() without a call (tests/test_call_counts.py).
+                        chunks, self._chunks = self._chunks, []
+                        self._size = 0
+                    else:
+                        chunks = self._take_message()
+                    ended = not self._chunks and (self._finished or self._abort_error is not None)
+                    if self._gate is not None and self._is_half_empty():
+                        gate, self._gate = self._gate, None
+                        self._released_writer = True
+                    break
+                if self._released_writer:
+                    self._grow_limit()
+                waiter = self._waiter = self._last_waiter = self._runtime.create_prompt_waiter()
+            await waiter
+        if gate is not None:
+            gate.release()
+        return chunks, ended
+
+    def _take_message(self) -> list[bytes]:
+        """Take a message's worth of the chunks, or only the first if that is longer. The lock is held."""
+        count = size = 0
+        for chunk in self._chunks:
+            size += len(chunk)
+            if count and size > MESSAGE_BYTES:
+                size -= len(chunk)
+                break
+            count += 1
+        message = self._chunks[:count]
+        del self._chunks[:count]
+        self._size -= size
+        return message
+
+    def _is_half_empty(self) -> bool:
+        """Whether a waiting writer is to go on. The lock is held."""
+        return 2 * self._size <= self._limit and (
+            self._limit_chunks is None or 2 * len(self._chunks) <= self._limit_chunks
+        )
+
+    def reset_limit(self) -> None:
+        """Take back what the limit has grown by: the client is slow. Loop thread."""
+        with self._lock:
+            self._limit = self._base_limit
+
+    @property
+    def holds_some(self) -> bool:
+        """Whether anything is queued. Any thread."""
+        return bool(self._chunks)
+
+    def leave(self) -> None:
+        """End the wait of `wait_done`, though the thread is not done. Loop thread."""
+        self._left = True
+        with self._lock:
+            waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            wake(waiter)
+
+    async def wait_done(self) -> None:
+        """Wait until the thread is done with the request, or is left to itself.
+
+        Cancellation: nothing changes.
+        """
+        while True:
+            with self._lock:
+                if self.done or self._left:
+                    return
+                waiter = self._waiter = self._last_waiter = self._runtime.create_prompt_waiter()
+            await waiter
+
+
+class ToThread(Stream):
+    """Chunks from one loop to one thread.
+
+    Args:
+        runtime: The loop that writes.
+        limit: How many bytes may be queued before `wait_room` waits.
+    """
+
+    __slots__ = ()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the thread waits for a chunk. Any thread."""
+        return self._gate is not None
+
+    # -- The loop thread ------------------------------------------------------------------------------------------
+
+    def put(self, chunk: bytes) -> None:
+        """Queue ``chunk`` without waiting for room; `wait_room` does that. The thread learns of it at `flush`."""
+        with self._lock:
+            if self._abort_error is None:
+                self._chunks.append(chunk)
+                self._size += len(chunk)
+
+    def finish(self) -> None:
+        """Say that no chunk follows. The thread learns of it at `flush`."""
+        with self._lock:
+            self._finished = True
+
+    def flush(self) -> None:
+        """Wake the thread if it waits."""
+        with self._lock:
+            gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.release()
+
+    async def wait_room(self) -> None:
+        """Wait until fewer than ``limit`` bytes are queued, or the stream is aborted.
+
+        Cancellation: nothing changes.
+        """
+        while True:
+            with self._lock:
+                if not self._chunks or self._size < self._limit or self._abort_error is not None:
+                    return
+                waiter = self._waiter = self._last_waiter = self._runtime.create_waiter()
+            await waiter
+
+    # -- The thread -----------------------------------------------------------------------------------------------
+
+    def take(self) -> list[bytes]:
+        """Take all that is queued. Wait until there is something. An empty list is the end.
+
+        Raises:
+            BaseException: The error of `abort`.
+        """
+        chunks: list[bytes] = []
+        waiter = None
+        while True:
+            with self._lock:
+                if self._abort_error is not None:
+                    raise self._abort_error()
+                if self._chunks or self._finished:
+                    chunks = self._take_all()
+                    waiter, self._waiter = self._waiter, None
+                    self._released_writer = waiter is not None
+                    break
+                if self._released_writer:
+                    self._grow_limit()
+                gate = self._leave_gate()
+            try:
+                self._wait_at(gate)
+            finally:
+                self._gate = None  # taken out, unless another thread has raised an exception into this one
+        if waiter is not None:
+            self._runtime.doorbell.ring(wake, waiter)
+        return chunks

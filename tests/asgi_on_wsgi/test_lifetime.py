@@ -1,0 +1,361 @@
+"""The loop and the startup of one bridge: who waits, who is told, and what a dropped bridge leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from a2wsgi import ASGIMiddleware, BridgeClosed, BridgeError, LifespanFailed, WSGIMiddleware
+from a2wsgi._asgi_on_wsgi import exit_and_fork as _exit_and_fork
+from a2wsgi._asgi_on_wsgi import lifetime as _lifetime
+from a2wsgi._asgi_on_wsgi import loops as _loops
+from a2wsgi._asgi_on_wsgi import shared_loop as _shared_loop
+from support.lockstep import Signal
+from support.threads import in_thread
+from support.wsgi_driver import Exchange, InThread, call, environ_of
+
+
+async def thread_name(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with the name of the thread."""
+    if scope["type"] != "http":
+        raise ValueError
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": threading.current_thread().name.encode()})
+
+
+def test_bridge_in_a_cycle_is_collected() -> None:
+    """PAINS B4: a finalizer that runs in the garbage collector ends the thread too."""
+
+    class App:
+        bridge: ASGIMiddleware
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await thread_name(scope, receive, send)
+
+    app = App()
+    app.bridge = ASGIMiddleware(app)
+    call(app.bridge)
+    del app
+    gc.collect()
+
+
+def test_finalizer_takes_no_lock() -> None:
+    """The garbage collector may run in a thread that holds any lock of ours: dropping a bridge waits for none."""
+    keeper, dropped = ASGIMiddleware(thread_name), ASGIMiddleware(thread_name)
+    call(keeper)
+    call(dropped)
+    lifetime, host = dropped._lifetime, dropped._lifetime.host
+    assert host is not None
+
+    with _shared_loop._lock, lifetime._lock, host.doorbell._lock:
+        del dropped
+    assert call(keeper).body == b"a2wsgi-loop"
+    del keeper
+
+
+def test_response_keeps_its_loop() -> None:
+    """PAINS B5: a bridge that is dropped while a response is read goes on until its end."""
+    go = Signal("go")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise ValueError
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await go.wait_in_task()
+        await send({"type": "http.response.body", "body": b"end"})
+
+    exchange = Exchange(ASGIMiddleware(app)).begin()
+    del exchange.app
+    gc.collect()
+    assert exchange.next() == b""
+    go.set()
+    assert exchange.next() == b"end"
+    exchange.close()
+
+
+def test_uwsgi_without_threads_is_warned_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """PAINS A2: one warning, which names both ways out."""
+    import types
+
+    uwsgi = types.ModuleType("uwsgi")
+    uwsgi.opt = {"http-socket": b":8000"}  # type: ignore[attr-defined]  # as in uWSGI's process
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+    monkeypatch.setattr(_loops, "_uwsgi_is_checked", False)
+    for _ in range(2):
+        call(ASGIMiddleware(thread_name))
+    (record,) = caplog.records
+    assert "enable-threads" in record.getMessage()
+    assert "inline=True" in record.getMessage()
+
+
+def test_bridge_that_is_dropped_after_its_loop_leaves_nothing_behind() -> None:
+    """A ``loop=`` that has ended before: nobody runs it, and the end of the process waits for nothing."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    bridge = ASGIMiddleware(thread_name, loop=loop, lifespan=False)
+    assert call(bridge).status == "200 OK"
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+    before = len(_exit_and_fork._departures)
+    del bridge
+    gc.collect()
+    assert len(_exit_and_fork._departures) == before
+
+
+async def hello(scope: Any, receive: Any, send: Any) -> None:
+    """Answer in one go."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+def bridge_of(app: Any, **options: Any) -> ASGIMiddleware:
+    """A bridge without lifespan."""
+    options.setdefault("lifespan", False)
+    bridge: ASGIMiddleware = ASGIMiddleware(app, **options)
+    return bridge
+
+
+class UnspeakableEnd(BaseException):
+    """The same, which would end a thread."""
+
+    def __repr__(self) -> str:
+        raise ValueError("in __repr__")
+
+    __str__ = __repr__
+
+
+def test_startup_that_is_interrupted_names_the_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for another request's startup is told what that ended in, by its type."""
+    waits = Signal("the other request waits")
+    wait = _lifetime._Startup.wait
+
+    def waiting(self: Any, seconds: float) -> bool:
+        waits.set()
+        return wait(self, seconds)
+
+    def find_place(self: Any) -> Any:
+        waits.wait()
+        raise UnspeakableEnd
+
+    monkeypatch.setattr(_lifetime._Startup, "wait", waiting)
+    bridge = bridge_of(hello)
+    with monkeypatch.context() as patch:
+        patch.setattr(_lifetime.Lifetime, "_find_host", find_place)
+        first = in_thread(bridge.start)
+        while bridge._lifetime._startup is None:  # which it sets before it looks for a place
+            pass
+        with pytest.raises(BridgeError, match="interrupted by UnspeakableEnd") as told:
+            bridge.start()
+        assert not isinstance(told.value, LifespanFailed)
+        with pytest.raises(UnspeakableEnd):
+            first.result()
+    assert call(bridge).body == b"hello"
+
+
+class PickyError(Exception):
+    """An error that cannot be copied."""
+
+    def __init__(self, number: int, *, text: str) -> None:
+        super().__init__(f"{text} {number}")
+
+
+def test_startup_error_that_cannot_be_copied_is_told_by_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for another request's startup gets an error all the same, and not the other request's."""
+    waits = Signal("the other request waits")
+    wait = _lifetime._Startup.wait
+
+    def waiting(self: Any, seconds: float) -> bool:
+        waits.set()
+        return wait(self, seconds)
+
+    def find_host(self: Any) -> Any:
+        waits.wait()
+        raise PickyError(1, text="number")
+
+    monkeypatch.setattr(_lifetime._Startup, "wait", waiting)
+    monkeypatch.setattr(_lifetime.Lifetime, "_find_host", find_host)
+    bridge = bridge_of(hello)
+    first = in_thread(bridge.start)
+    while bridge._lifetime._startup is None:  # which it sets before it looks for a loop
+        pass
+    with pytest.raises(BridgeError, match="failed with PickyError"):
+        bridge.start()
+    with pytest.raises(PickyError):
+        first.result()
+
+
+def test_dropped_bridge_whose_loop_makes_no_task_keeps_nobody_waiting() -> None:
+    """The end of the process waits for bridges that were dropped: this one is gone at once."""
+    asked = Signal("the task was asked for")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await hello(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+
+    def factory(loop: Any, coroutine: Any, **options: Any) -> Any:
+        loop.set_task_factory(None)
+        loop.call_soon(asked.set)
+        raise ValueError
+
+    keeper = bridge_of(hello)
+    assert call(keeper).body == b"hello"
+    host = keeper._lifetime.host
+    assert host is not None
+    dropped = ASGIMiddleware(app)
+    assert call(dropped).body == b"hello"
+    host.loop.set_task_factory(factory)
+    del dropped
+    gc.collect()
+    asked.wait()
+    assert not _exit_and_fork._departures
+
+
+class RaisingHandler(logging.Handler):
+    """A log handler of a user's that is broken."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise ValueError("in a log handler")
+
+
+@pytest.fixture
+def broken_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """The root logger has a handler that raises, at every level."""
+    caplog.set_level(logging.DEBUG, "a2wsgi")
+    handler, root = RaisingHandler(), logging.getLogger()
+    root.handlers.insert(0, handler)
+    yield
+    root.removeHandler(handler)
+
+
+@pytest.mark.usefixtures("broken_log")
+def test_warning_of_uwsgi_that_cannot_be_logged_fails_no_startup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app starts up although the log handler raises, and no request waits for a startup that nobody is at."""
+    uwsgi = types.ModuleType("uwsgi")
+    uwsgi.opt = {}  # type: ignore[attr-defined]  # as in uWSGI's process
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+    monkeypatch.setattr(_loops, "_uwsgi_is_checked", False)
+    bridge = bridge_of(hello)
+    assert call(bridge).body == b"hello"
+
+
+def test_app_that_blocks_its_loop_keeps_close_waiting_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blocking call in an app holds up the loop for good; close(), and with it the end of the process, goes on."""
+    monkeypatch.setattr(_lifetime, "CANCEL_SECONDS", 0.01)
+    blocks, go = Signal("the app blocks"), Signal("go")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        blocks.set()
+        go.wait()
+        await hello(scope, receive, send)
+
+    bridge = bridge_of(app, shutdown_timeout=0.01)
+    calling = InThread(lambda: call(bridge))
+    blocks.wait()
+    with pytest.raises(BridgeError, match="code that blocks holds up the thread"):
+        bridge.close()
+    go.set()
+    assert calling.result().body == b"hello"
+
+
+def test_app_that_blocks_its_loop_keeps_another_startup_waiting_for_a_limited_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Bridges share a loop: the first request of one does not wait for ever for what holds up the other."""
+    monkeypatch.setattr(_lifetime, "CANCEL_SECONDS", 0.01)
+    blocks, go = Signal("the app blocks"), Signal("go")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        blocks.set()
+        go.wait()
+        await hello(scope, receive, send)
+
+    calling = InThread(lambda: call(bridge_of(app)))
+    blocks.wait()
+    other = bridge_of(hello, lifespan=True, startup_timeout=0.01)
+    starting = InThread(lambda: call(other, fails=BridgeError))
+    assert "code that blocks holds up the thread" in str(starting.result().raised)
+    go.set()
+    assert calling.result().body == b"hello"
+    assert call(other).body == b"hello"
+
+
+def test_app_that_ignores_the_end_fails_no_shutdown_around_it() -> None:
+    """The bridge inside gives its requests as long as the one around it gives its whole app."""
+    runs, over = Signal("the app runs"), Signal("the app is over")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for kind in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{kind}.complete"})
+            return
+        runs.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            over.set()
+
+    options = {"lifespan": True, "shutdown_timeout": 0.1}
+    inner = bridge_of(app, **options)
+    outer = bridge_of(WSGIMiddleware(inner), **options)  # type: ignore[arg-type, unused-ignore]
+    calling = InThread(lambda: call(outer, fails=BridgeClosed))
+    runs.wait()
+    outer.close()
+    assert over.is_set()
+    assert isinstance(calling.result().raised, BridgeClosed)
+
+
+def test_departure_of_a_bridge_whose_loop_is_held_up_ends() -> None:
+    """The end of the process waits for a dropped bridge as long as for another, and no longer."""
+    host: Any = types.SimpleNamespace(trouble=lambda: None, join=lambda _: None)
+    waiting = in_thread(_exit_and_fork.Departure(host, 0.01).wait)
+    waiting.result()
+
+
+@pytest.mark.parametrize("end", ["close", "stop"])
+def test_inline_bridge_is_closed_while_another_thread_waits_for_its_app(end: str) -> None:
+    """That thread runs the loop, and holds its lock until the response begins. The request is aborted first."""
+    waits = Signal("the app waits")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        asyncio.get_running_loop().call_later(0, waits.set)
+        assert await receive() == {"type": "http.disconnect"}
+
+    bridge = bridge_of(app, inline=True)
+    calling = InThread(lambda: call(bridge, environ_of(), fails=BridgeClosed))
+    waits.wait()
+    InThread(getattr(bridge, end)).result()
+    assert isinstance(calling.result().raised, BridgeClosed)
+
+
+def test_inline_bridge_that_is_dropped_and_fails_to_shut_down_closes_its_loop() -> None:
+    """An error of the app's shutdown does not leave a loop open, which would keep three descriptors."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.failed"})
+
+    bridge = ASGIMiddleware(app, inline=True)
+    bridge.start()
+    host = bridge._lifetime.host
+    assert host is not None
+    del bridge
+    gc.collect()
+    assert host.loop.is_closed()

@@ -1,0 +1,70 @@
+"""What an app sends: when it waits, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from a2wsgi import AppProtocolError
+from support.asgi_bridges import HELLO, START, Bridge, body, hello, threaded
+from support.lockstep import Signal
+from support.wsgi_driver import Exchange, call
+
+
+def test_send_waits_while_the_buffer_is_full() -> None:
+    """PAINS D3: no more than response_buffer_bytes and one chunk are queued for a server that does not take them."""
+    sent: list[int] = []
+    full = Signal("full")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        for number in range(100):
+            if len(sent) >= 10:
+                full.set()
+            await send(body(b"x" * 100, more=True))
+            sent.append(number)
+        await send(body())
+
+    exchange = Exchange(threaded(response_buffer_bytes=1000)(app)).begin()
+    total = len(exchange.next())
+    # The queue is refilled while the server has the first part, up to its bound.
+    full.wait()
+    while True:
+        try:
+            assert len(sent) * 100 <= total + 1000
+            total += len(exchange.next())
+        except StopIteration:
+            break
+    exchange.close()
+    assert total == 10_000
+
+
+def test_several_tasks_may_wait_in_send(bridge: Bridge) -> None:
+    """DESIGN 5.2: no sender is forgotten when several wait for room."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        async with anyio.create_task_group() as group:
+            for number in range(50):
+                group.start_soon(send, body(b"%03d" % number * 100, more=True))
+        await send(body())
+
+    assert len(call(bridge(app, response_buffer_bytes=1000)).body) == 50 * 300
+
+
+@pytest.mark.parametrize("message", [None, "x", {}])
+def test_message_that_is_none_is_an_error_of_the_app(bridge: Bridge, message: Any) -> None:
+    """DESIGN 5.3: it is raised inside the app's own send(), which may go on."""
+    errors: list[type[BaseException]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await send(message)
+        except AppProtocolError as error:
+            errors.append(type(error))
+        await hello(scope, receive, send)
+
+    assert call(bridge(app)) == HELLO
+    assert errors == [AppProtocolError]

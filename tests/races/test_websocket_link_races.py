@@ -1,0 +1,214 @@
+"""Races of a WSGI app's WebSocket: between the loop, the worker thread, and the ends of the link."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+import pytest
+
+from a2wsgi import WebSocketClosed, WSGIMiddleware
+from a2wsgi._protocol import frames
+from a2wsgi._wsgi_on_asgi import link as _link
+from a2wsgi._wsgi_on_asgi.link import Link
+from support.asgi_driver import Message, run, until
+from support.lockstep import Lockstep, Signal
+from support.runtimes import for_ever, verbs
+from support.threads import in_thread
+from support.websocket_driver import WebSocketClient, answer, talk
+
+pytestmark = [
+    pytest.mark.skipif(not frames.available(), reason="needs websockets"),
+    pytest.mark.usefixtures("runtime"),
+]
+
+
+async def opened(high_water: int = 65_536) -> tuple[Link, socket.socket]:
+    """A link on the running loop."""
+    return await Link.open(verbs(), high_water)
+
+
+def test_link_is_aborted_after_its_last_word_was_read() -> None:
+    """The race: 1. `finish` leaves something unwritten; 2. the app reads it, and asyncio closes; 3. `abort` comes."""
+
+    async def main() -> None:
+        link, theirs = await opened()
+        link.finish(bytes(3_000_000))
+        reader = in_thread(lambda: sum(iter(lambda: len(theirs.recv(65_536)), 0)))
+        assert await reader.result_in_task() == 3_000_000
+        await link.wait_lost()
+        link.abort()
+        theirs.close()
+
+    run(main())
+
+
+def test_link_reads_what_was_written_before_a_write_to_it_failed() -> None:
+    """The race: 1. the app writes and closes; 2. a write fails before the loop has read that; 3. it is read anyway."""
+
+    async def main() -> None:
+        link, theirs = await opened()
+        theirs.sendall(b"last words")
+        theirs.close()
+        link.write(b"crossing")  # at once, before the loop looks at what can be read
+        data = b""
+        while part := await link.read():
+            data += part
+        assert data == b"last words"
+        link.abort()
+        await link.wait_lost()
+
+    run(main())
+
+
+def test_blocked_writer_and_reader_wake_when_the_link_is_finished() -> None:
+    """The race: 1. one thread of the app is blocked in sendall(), another in recv(); 2. `finish`. Both go on."""
+
+    async def main() -> None:
+        link, theirs = await opened()
+        blocked = Signal("a write")
+
+        def write() -> None:
+            blocked.set()
+            theirs.sendall(bytes(10_000_000))
+
+        writer, reader = in_thread(write), in_thread(lambda: (theirs.recv(10), theirs.recv(10)))
+        await blocked.wait_in_task()
+        await until(lambda: len(link._unread) >= _link.READ_BYTES)
+        link.finish(b"why")
+        with pytest.raises(OSError, match=r".+"):
+            await writer.result_in_task()
+        assert (await reader.result_in_task())[0] == b"why"
+        await link.wait_lost()
+        theirs.close()
+
+    run(main())
+
+
+def test_link_is_not_kept_by_an_app_that_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The race: 1. the last word does not fit; 2. nobody reads; 3. the timer ends it."""
+    monkeypatch.setattr(_link, "CLOSE_SECONDS", 0.01)
+
+    async def main() -> None:
+        link, theirs = await opened()
+        link.finish(bytes(3_000_000))
+        await link.wait_lost()
+        assert link not in _link._open_links
+        theirs.close()
+
+    run(main())
+
+
+def test_client_that_leaves_while_the_acceptance_is_sent() -> None:
+    """The race: 1. send() of the acceptance waits; 2. the disconnect comes; 3. send() never returns."""
+    steps = Lockstep()
+
+    async def on_send(number: int, message: Message) -> None:
+        async with steps(1):
+            pass
+        await for_ever()
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        ws = environ["a2wsgi.websocket"]
+        ws.accept()
+        with pytest.raises(WebSocketClosed) as caught:
+            ws.receive()
+        assert caught.value.code == 4000
+        return []
+
+    async def play(client: WebSocketClient) -> None:
+        async with steps(2):
+            client.leaves(4000)
+
+    client, _ = talk(WSGIMiddleware(app), play, WebSocketClient(on_send))
+    assert client.sent == []
+
+
+def test_app_and_client_close_at_once() -> None:
+    """The race: 1. the app's Close is sent; 2. the client's disconnect comes while that send() waits for ever."""
+    steps = Lockstep()
+
+    async def on_send(number: int, message: Message) -> None:
+        if message["type"] == "websocket.close":
+            async with steps(1):
+                pass
+            await for_ever()
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        environ["a2wsgi.websocket"].send("x")
+        environ["a2wsgi.websocket"].close(4001)
+        return []
+
+    async def play(client: WebSocketClient) -> None:
+        async with steps(2):
+            client.leaves(1000)
+
+    bridge = WSGIMiddleware(app)
+    client, _ = talk(bridge, play, WebSocketClient(on_send))
+    assert client.data == ["x"]
+    assert bridge.statistics().websockets == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_child_of_a_fork_leaves_the_links_of_its_parent_alone() -> None:
+    """The race: 1. an app with an open WebSocket forks; 2. the child ends, with its hooks; 3. the parent's goes on."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        ws = environ["a2wsgi.websocket"]
+        ws.accept()
+        child = os.fork()
+        if not child:
+            _link._shut_all_down()
+            os._exit(0)
+        os.waitpid(child, 0)
+        ws.send(ws.receive())
+        return []
+
+    async def main() -> None:
+        client = WebSocketClient()
+        client.says("still here")
+        await answer(WSGIMiddleware(app), client)
+        assert client.data == ["still here"]
+
+    run(main())
+
+
+def test_link_that_cannot_be_connected_leaves_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ends are closed, and whoever wanted it gets the error."""
+    made: list[socket.socket] = []
+    pair = socket.socketpair
+
+    def socketpair() -> tuple[socket.socket, socket.socket]:
+        made.extend(pair())
+        return made[0], made[1]
+
+    async def main() -> None:
+        runtime = verbs()
+
+        async def connect(*_: object) -> Any:
+            raise OSError(24, "Too many open files")
+
+        monkeypatch.setattr(type(runtime), "connect", connect)
+        monkeypatch.setattr(socket, "socketpair", socketpair)  # now: a loop makes one of its own
+        with pytest.raises(OSError, match="Too many open files"):
+            await Link.open(runtime, 65_536)
+
+    run(main())
+    assert [end.fileno() for end in made] == [-1, -1]
+
+
+def test_link_shows_its_state_and_takes_nothing_after_its_end() -> None:
+    """What the app still writes is dropped."""
+
+    async def main() -> None:
+        link, theirs = await opened()
+        link.data_received(b"one")
+        assert repr(link) == "<Link unread=3 ended=False finished=False>"
+        link.finish()
+        link.data_received(b"two")
+        assert repr(link) == "<Link unread=0 ended=True finished=True>"
+        theirs.close()
+
+    run(main())

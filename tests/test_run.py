@@ -1,0 +1,245 @@
+"""`a2wsgi.run`: the command from Python, in the foreground as a process, in the background as in a notebook."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import a2wsgi
+from a2wsgi._cli.background import BackgroundServer
+from a2wsgi._cli.servers import SERVERS
+from support.lockstep import Signal
+from support.servers import START_SECONDS, Server, free_port, until
+from support.threads import in_thread
+
+with contextlib.suppress(ImportError):
+    import uvloop
+
+    uvloop.new_event_loop().close()  # the first one of a process opens a pipe for signals, which stays
+
+IN_BACKGROUND = ["uvicorn", "waitress", "cheroot", "werkzeug"]
+
+
+def wsgi_app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Tells its prefix and whether it may run on several threads."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"wsgi at {environ['SCRIPT_NAME']}, {environ['wsgi.multithread']}".encode()]
+
+
+async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
+    """Tells its prefix."""
+    if scope["type"] == "lifespan":
+        raise ValueError(scope["type"])
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": b"asgi at " + scope["root_path"].encode()})
+
+
+def get(url: str) -> str:
+    """The body of the answer."""
+    with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310 - our own server
+        return str(response.read().decode())
+
+
+def installed(server: str) -> str:
+    """The server, or a skip."""
+    if SERVERS[server].version() is None:
+        pytest.skip(f"{server} is not installed")
+    return server
+
+
+def run(app: Any, **options: Any) -> Any:
+    """A server in the background, on a free port."""
+    running = a2wsgi.run(app, port=free_port(), background=True, **options)
+    assert running is not None
+    return running
+
+
+@pytest.mark.parametrize("server", IN_BACKGROUND)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # uvicorn imports what `websockets` has deprecated
+def test_run_serves_any_app_in_the_background(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It answers when `run` has returned, and is gone after the block."""
+    for app, kind in ((wsgi_app, "wsgi"), (asgi_app, "asgi")):
+        with run(app, server=installed(server), log_level="error" if server == "uvicorn" else None) as running:
+            assert get(running.url).startswith(f"{kind} at ")
+            assert f"<a2wsgi server at {running.url}, running>" == repr(running)
+        assert f"<a2wsgi server at {running.url}, stopped>" == repr(running)
+        assert f"serving the {kind.upper()} app " in capsys.readouterr().err
+        with pytest.raises(OSError, match="refused"):
+            get(running.url)
+
+
+@pytest.mark.parametrize("server", IN_BACKGROUND)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # as above
+def test_server_in_the_background_waits_for_requests_and_for_nothing_else(server: str) -> None:
+    """One that runs is answered in full; a client that just keeps its connection, as browsers do, is not waited for."""
+    runs, go = Signal("the request runs"), Signal("go")
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/late":
+            runs.set()
+            go.wait()
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+        return [b"hello"]
+
+    running = run(app, server=installed(server), log_level="error" if server == "uvicorn" else None)
+    address = running.url.removeprefix("http://")
+    with contextlib.closing(http.client.HTTPConnection(address, timeout=30)) as idle:
+        idle.request("GET", "/")
+        assert idle.getresponse().read() == b"hello"
+        late = in_thread(lambda: get(f"{running.url}/late"))
+        runs.wait()
+        stopping = in_thread(running.stop)
+        until(lambda: is_refused(running.url), "the server takes no more connections")
+        go.set()
+        assert late.result() == "hello"
+        stopping.result()
+        assert "stopped" in repr(running)
+
+
+def test_stop_closes_the_bridge_of_a_server_that_has_ended_by_itself() -> None:
+    """Else its app would shut down at the end of the process only."""
+    closed = Signal("the bridge is closed")
+    running = BackgroundServer("http://127.0.0.1:1", lambda: None, lambda: None, closed.set)
+    until(lambda: "stopped" in repr(running), "the server has ended")
+    running.stop()
+    assert closed.is_set()
+
+
+def is_refused(url: str) -> bool:
+    """Whether nobody listens there."""
+    try:
+        get(url)
+    except OSError:
+        return True
+    return False
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # as above
+def test_run_passes_options_to_the_bridge() -> None:
+    """Those of the command line, with underscores."""
+    with run(
+        wsgi_app, server=installed("uvicorn"), bridge={"workers": 1}, root_path="/x", log_level="error"
+    ) as running:
+        assert get(running.url) == "wsgi at /x, False"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # as above
+def test_run_returns_at_once_where_a_loop_runs() -> None:
+    """As in a notebook, whose cells run on one."""
+
+    async def cell() -> Any:
+        return a2wsgi.run(asgi_app, server=installed("uvicorn"), port=free_port(), log_level="error")
+
+    with asyncio.run(cell()) as running:
+        assert get(running.url) == "asgi at "
+
+
+@pytest.mark.parametrize(
+    ("app", "options", "error", "message"),
+    [
+        (
+            wsgi_app,
+            {"port": 70_000},
+            ValueError,
+            "run(port=70000): '70000' is not a port: pass a number from 0 to 65535.",
+        ),
+        (wsgi_app, {"prot": 1}, TypeError, "run() has no option prot. It has these: server, host, port, "),
+        (wsgi_app, {"server": "apache"}, ValueError, "run(server='apache'): 'apache' is not one of uvicorn, "),
+        (wsgi_app, {"server": "waitress", "workers": 2}, ValueError, "waitress runs one process and has no --workers."),
+        (
+            wsgi_app,
+            {"server": "uvicorn", "workers": 2},
+            ValueError,
+            "uvicorn loads the app in other processes, by its ",
+        ),
+        (wsgi_app, {"server": "uwsgi"}, ValueError, "uwsgi loads the app in other processes, by its name."),
+        (
+            wsgi_app,
+            {"bridge": {"worker": 1}},
+            ValueError,
+            "--bridge: WSGIMiddleware has no option worker. Did you",
+        ),
+        (wsgi_app, {"server": "gunicorn", "background": True}, ValueError, "gunicorn cannot run in the background. "),
+        (
+            wsgi_app,
+            {"access_log": True, "background": True},
+            ValueError,
+            "A server in the background takes no ",
+        ),
+        (5, {}, a2wsgi.AppInterfaceError, "is not callable, and servers call an app."),
+        ("nothing_here:app", {}, ImportError, "There is no module 'nothing_here' in "),
+    ],
+)
+def test_run_refuses_what_it_cannot_do(
+    app: Any, options: dict[str, Any], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an error of Python's, with the text of the command line."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for server in {options.get("server", "uvicorn")} & set(SERVERS):
+        installed(server)
+    with pytest.raises(error) as raised:
+        a2wsgi.run(app, **{"port": 0, **options})
+    assert message in str(raised.value)
+
+
+SCRIPT = """\
+import sys
+import a2wsgi
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"hello"]
+
+if __name__ == "__main__":
+    a2wsgi.run({app}, server=sys.argv[1], port=int(sys.argv[2]), server_options=sys.argv[3:])
+    print("ended", sys.argv[1], flush=True)
+"""
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize(
+    ("server", "app"),
+    [
+        *((name, "app") for name in ("uvicorn", "hypercorn", "waitress", "gunicorn", "cheroot", "werkzeug", "daphne")),
+        *((name, "'script:app'") for name in ("uvicorn", "granian", "gunicorn", "uwsgi", "gevent")),
+    ],
+)
+def test_run_serves_until_ctrl_c(server: str, app: str, tmp_path: Path) -> None:
+    """Then it returns, and the script goes on."""
+    installed(server)
+    (tmp_path / "script.py").write_text(SCRIPT.format(app=app))
+    port, output_path = free_port(), tmp_path / "output"
+    extra = ["--no-control-socket"] if server == "gunicorn" else []
+    with output_path.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "script.py", server, str(port), *extra],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+    running = Server(port, process, output_path)
+    try:
+        until(running.listens, f"{server} listens", START_SECONDS)
+        assert get(f"http://127.0.0.1:{port}/") == "hello"
+        running.signal_group(signal.SIGINT)
+        assert running.wait(30) == 0, running.output()
+        # If the signal comes while gunicorn's worker closes the response, it logs a traceback, whatever the app is.
+        told = running.output()
+        assert told.count("Traceback") == (told.count("Error handling request") if server == "gunicorn" else 0), told
+        assert f"ended {server}\n" in told
+    finally:
+        running.stop()

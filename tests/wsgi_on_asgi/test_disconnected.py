@@ -1,0 +1,130 @@
+"""``environ["a2wsgi.disconnected"]``, by itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from a2wsgi import ClientDisconnected
+from a2wsgi._wsgi_on_asgi.disconnected import AbortError, Disconnected
+from support.lockstep import BOUND_SECONDS, Signal
+from support.threads import in_thread
+
+
+def test_disconnected_shows_an_app_two_methods() -> None:
+    """What the bridges say to it is not for the app, which could end its own request by it."""
+    assert [name for name in dir(Disconnected()) if not name.startswith("_")] == ["is_set", "wait"]
+
+
+def test_disconnected_is_set_and_shows_it() -> None:
+    """It says whether the client has left, to `is_set`, to `wait` and to whoever prints it."""
+    disconnected = Disconnected()
+    assert not disconnected.is_set()
+    assert repr(disconnected) == "<Disconnected unset>"
+    assert disconnected.wait(0) is False
+    assert disconnected.wait(-1) is False
+    disconnected._set()
+    assert disconnected.is_set()
+    assert disconnected.wait() is True
+    assert repr(disconnected) == "<Disconnected set>"
+
+
+@pytest.mark.parametrize(("ending", "happened"), [(Disconnected._set, True), (Disconnected._finish, False)])
+@pytest.mark.parametrize("timeout", [None, 10 * BOUND_SECONDS])
+def test_disconnected_wakes_every_waiting_thread(
+    ending: Callable[[Disconnected], None], happened: bool, timeout: float | None
+) -> None:
+    """Several threads wait; a client that leaves, or the end of the request, ends each wait with the truth."""
+    all_wait = Signal("three threads wait")
+
+    class Gates(list[threading.Lock]):
+        def append(self, gate: threading.Lock) -> None:
+            super().append(gate)
+            if len(self) == 3:
+                all_wait.set()
+
+    disconnected = Disconnected()
+    disconnected._gates = Gates()
+    threads = [in_thread(disconnected.wait, timeout) for _ in range(3)]
+    all_wait.wait()
+    ending(disconnected)
+    assert [thread.result() for thread in threads] == [happened] * 3
+    assert disconnected.wait() is happened
+
+
+def test_disconnected_after_the_request_waits_for_nothing() -> None:
+    """A thread that outlives its request is not held; a client that leaves then has still left."""
+    disconnected = Disconnected()
+    disconnected._finish()
+    disconnected._finish()
+    assert disconnected.wait() is False
+    disconnected._set()
+    assert disconnected.wait() is True
+
+
+def test_disconnected_keeps_nothing_of_waits_that_timed_out() -> None:
+    """An app that polls for the whole of a long request grows no list."""
+    disconnected = Disconnected()
+    for _ in range(100):
+        assert disconnected.wait(0) is False
+    assert disconnected._gates == []
+
+
+# -- Whoever is to be told of an abort --------------------------------------------------------------------------------
+
+
+def gone() -> AbortError:
+    """An abort."""
+    return AbortError(lambda: ClientDisconnected("it left"))
+
+
+def entered(end: Callable[[BaseException], object]) -> Disconnected:
+    """A request in which ``end`` has been entered."""
+    disconnected = Disconnected()
+    disconnected._runtime = cast("Any", object())
+    assert disconnected._enter(end) is not None
+    return disconnected
+
+
+def test_nothing_can_be_entered_into_a_request_that_is_over() -> None:
+    """It would never be told, and would keep the request."""
+    disconnected = Disconnected()
+    disconnected._finish()
+    assert disconnected._enter(print) is None
+    assert disconnected._on_abort == []
+
+
+def test_callback_that_fails_keeps_no_other_from_the_abort(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged; each gets an error of its own."""
+
+    def fails(error: BaseException) -> None:
+        raise LookupError("of a callback")
+
+    told: list[BaseException] = []
+    disconnected = entered(told.append)
+    disconnected._enter(fails)
+    disconnected._enter(told.append)
+    disconnected._abort(gone())
+    assert [str(error) for error in told] == [str(ClientDisconnected("it left"))] * 2
+    assert told[0] is not told[1]
+    (record,) = caplog.records
+    assert record.getMessage() == "Somebody could not be told that a request was aborted"
+
+
+def test_callback_that_another_thread_has_taken_is_called_once() -> None:
+    """1. There is one. 2. Another thread takes it. 3. So there is none to take."""
+
+    class Raced(list[Any]):
+        def pop(self, *_: Any) -> Any:
+            self.clear()
+            raise IndexError("pop from empty list")
+
+    told: list[BaseException] = []
+    disconnected = entered(told.append)
+    disconnected._on_abort = Raced(disconnected._on_abort)
+    disconnected._abort(gone())
+    assert told == []
+    assert disconnected._on_abort == []
