@@ -291,7 +291,7 @@ PARTS: dict[str, Part] = {
     "environ, with that of the process": process,
     # What it says of TLS. The client chooses its certificate, which some servers take unverified.
     "certificate, long number": certificate(lambda size: name_part(b"\x2a" + b"\xff" * 100 * size + b"\x01", b"x")),
-    "certificate, many numbers": certificate(lambda size: name_part(b"\x2a" + b"\x01" * 10 * size, b"x")),
+    "certificate, many numbers": certificate(lambda size: name_part(b"\x2a" + b"\x01" * size, b"x")),
     "certificate, long value": certificate(lambda size: name_part(b"\x55\x04\x03", b",\x01" * 50 * size)),
     "certificate, many parts": certificate(lambda size: name_part(b"\x55\x04\x03", b"x") * size),
     "certificate, many members": certificate(lambda size: b"\x30\x00" * size),
