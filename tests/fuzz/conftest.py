@@ -12,4 +12,5 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
     max_examples=int(os.environ.get("FUZZ_EXAMPLES") or 100),
     print_blob=True,
+    derandomize=False,
 )
