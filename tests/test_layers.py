@@ -260,7 +260,7 @@ def imports_form_no_circle(sources: Sources) -> Iterator[Complaint]:
 def hooks_for_pairs_are_few_and_short(sources: Sources) -> Iterator[Complaint]:
     """What the wings do for pairs of bridges is at most eight hooks, each of one statement.
 
-    A hook is an ``if`` in a ``request.py`` whose condition names a ``link`` or ``nested``, as in ``if link is not
+    A hook is an ``if`` in a ``request.py`` whose condition names a ``pair`` or ``nested``, as in ``if pair is not
     None:``, with what is under it; and each other statement of a wing that uses ``_nested`` or a name imported from it.
     """
     hooks = [
@@ -279,7 +279,7 @@ def _hooks(path: str, sources: Sources) -> Iterator[ast.stmt]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").endswith("_nested"):
             room |= {alias.asname or alias.name for alias in node.names}
-    conditions = {"link", "_link", "nested", "_nested"} if PurePosixPath(path).name == "request.py" else set[str]()
+    conditions = {"pair", "_pair", "nested", "_nested"} if PurePosixPath(path).name == "request.py" else set[str]()
     return _hooks_under(tree, room, conditions | room)
 
 
@@ -481,7 +481,7 @@ EMPTY = dict.fromkeys(
     ],
     "",
 )
-HOOK = "if self._link is not None:\n    self._link.x()\n"
+HOOK = "if self._pair is not None:\n    self._pair.x()\n"
 LONG = "    x = 1\n" * 40
 
 
@@ -649,7 +649,7 @@ def test_rule_names_what_breaks_it(name: str, sources: Sources, complaint: str) 
         {"_threads/x.py": "from .y import b", "_threads/y.py": "def f():\n from .x import a"},
         {"_threads/x.py": "from .y import b", "_threads/y.py": "if TYPE_CHECKING:\n from .x import a"},
         {"_wsgi_on_asgi/request.py": HOOK * 8},
-        {"_wsgi_on_asgi/websocket.py": HOOK * 9},  # the link of a WebSocket is another thing
+        {"_wsgi_on_asgi/websocket.py": HOOK * 9},  # a WebSocket is not read for plain requests
         {"_interface.py": "\n" * 401, "_front.py": "\n" * 400},
         {"_front.py": f'def f():\n    """\n{"d" * 9}\n    """\n{LONG[10:]}'},
         {"_front.py": f"def f():\n    # Fast path: a split costs a call (benchmarks/x.py).\n{LONG}"},

@@ -6,7 +6,7 @@ It goes through this module, so that the request's own files know nothing of pai
 
 Strategy
     *An ASGI app inside, an ASGI server outside* (``WSGIMiddleware(ASGIMiddleware(app))``): the outer bridge puts its
-    ``a2wsgi.disconnected`` into the environ. The inner one finds it there and leaves a `Link` in it, by `join`:
+    ``a2wsgi.disconnected`` into the environ. The inner one finds it there and leaves a `Pair` in it, by `join`:
     disconnects come in, extension messages, trailers and late errors go out. `take_back_scope` restores what the scope
     had and the environ cannot hold.
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PASSED_ON",
-    "Link",
+    "Pair",
     "give_back",
     "is_of_server",
     "join",
@@ -54,8 +54,8 @@ __all__ = [
 # -- An ASGI app under two bridges: what its bridge tells the one around it -------------------------------------------
 
 
-class Link:
-    """What an ASGI app's bridge tells the bridge around it, which has an ASGI server or another bridge above it.
+class Pair:
+    """What an ASGI app's bridge tells the bridge around it, for one request.
 
     Attributes:
         late_failure: What the app raised after its response was complete, or on an open WebSocket. Written by the
@@ -80,14 +80,14 @@ class Link:
     def take_failure(self, failure: BaseException | None) -> BaseException | None:
         """What the app failed with: ``failure``, or else what it raised after its response. Outer loop thread; once.
 
-        The error is kept no longer, since its traceback leads to whoever holds this link.
+        The error is kept no longer, since its traceback leads to whoever holds this object.
         """
         late, self.late_failure = self.late_failure, None
         return late if failure is None else failure
 
 
-def join(environ: Environ, on_abort: Callable[[BaseException], object]) -> Link | None:
-    """Link the request of ``environ`` to that of the bridge around it; None if there is none. Worker thread.
+def join(environ: Environ, on_abort: Callable[[BaseException], object]) -> Pair | None:
+    """Join the request of ``environ`` with that of the bridge around it; None if there is none. Worker thread.
 
     Args:
         environ: The environ with which the inner bridge was called.
@@ -97,14 +97,14 @@ def join(environ: Environ, on_abort: Callable[[BaseException], object]) -> Link 
     join_outer: Any = getattr(environ.get("a2wsgi.disconnected"), "_join", None)
     if join_outer is None:
         return None
-    link = Link(under_asgi_server="wsgi_environ" not in environ.get("asgi.scope", ()))
-    join_outer(link, on_abort)
-    return link
+    pair = Pair(under_asgi_server="wsgi_environ" not in environ.get("asgi.scope", ()))
+    join_outer(pair, on_abort)
+    return pair
 
 
 # Extensions that let the app send messages of their own, which WSGI has no way to pass on.
 _MESSAGE_EXTENSIONS = ("http.response.", "websocket.")
-#: The exceptions: their messages are part of neither head nor body, and go from bridge to bridge by `Link.messages`.
+#: The exceptions: their messages are part of neither head nor body, and go from bridge to bridge by `Pair.messages`.
 #: Early hints are no exception, since WSGI has a word for them.
 PASSED_ON = frozenset({f"http.response.{name}" for name in ("debug", "push", "trailers")})
 

@@ -69,5 +69,5 @@ and for WebSockets:
 - **Detached**: of a response that the server has left while its app still runs; its failure is logged, not raised.
 - **Sink**: what a server has in place of a client's socket that was taken over; its other end is the *drain*.
 - **Held**: of a server thread that carries a WebSocket's bytes until it is over.
-- **Link**: what a bridge around this one takes that WSGI has no word for (see `a2wsgi._nested`).
+- **Pair**: two bridges of one request, and what the inner one tells the outer (see `a2wsgi._nested`).
 """

@@ -52,7 +52,7 @@ __all__ = ["Request"]
 class Request(Interruptible):
     """One request.
 
-    The loop thread writes all that changes, with two exceptions: `_link` and `_failure`. The server thread looks at it
+    The loop thread writes all that changes, with two exceptions: `_pair` and `_failure`. The server thread looks at it
     without a lock. Once the stream has told it of a head or of the end, it sees what the loop wrote before that; at any
     other time, it sees what held a moment ago. So it then decides nothing alone: it rings the loop, which looks again.
     """
@@ -69,7 +69,7 @@ class Request(Interruptible):
         self._context = contextvars.copy_context()
         self._stream = ToServer(host, shared.settings.response_buffer_bytes)
         self._inbox = Inbox(host, self._stream, body)
-        self._link = None
+        self._pair = None
         self.task: asyncio.Task[None] | None = None
         #: Closed by whoever is first: the loop thread, which starts the app, or the server thread, which waits no more.
         self._decided = threading.Lock()
@@ -89,7 +89,7 @@ class Request(Interruptible):
 
     def answer(self, start_response: StartResponse) -> Iterable[bytes]:
         """Run the app until its response begins, and give that to the server."""
-        # Before the loop is rung, so that it finds the link. Fast path: hardly any request is worth the call.
+        # Before the loop is rung, so that it finds the pair. Fast path: hardly any request is worth the call.
         if "a2wsgi.disconnected" in self._environ:
             self._join(self._environ, self._outer_aborted)
         if not self._host.doorbell.ring(Request._begin, self):
@@ -369,13 +369,13 @@ class Request(Interruptible):
             self._host.doorbell.ring(Request._background_ran_out_of_time, self)
             self._host.let_finish(self._stream, 0)
         elif self._failure is not None:
-            if self._link is not None:
-                self._link.late_failure = self._failure.error
+            if self._pair is not None:
+                self._pair.late_failure = self._failure.error
             self.raise_failure()
 
     def _is_under_asgi(self) -> bool:
         """Whether the bridge around this one is called by an ASGI server."""
-        return self._link is not None and self._link.under_asgi_server
+        return self._pair is not None and self._pair.under_asgi_server
 
     def tell_server_left(self, reason: str) -> None:
         """Tell the loop that the server takes nothing more."""

@@ -56,9 +56,9 @@ class Sender:
         "_hidden_bytes",
         "_host",
         "_inbox",
-        "_link",
         "_lost",
         "_method",
+        "_pair",
         "_said",
         "_scope",
         "_shared",
@@ -94,12 +94,12 @@ class Sender:
 
     def _join(self, environ: Environ, on_abort: Callable[[BaseException], object]) -> None:
         """Find out who takes what WSGI has no word for. Server thread, before it rings the loop."""
-        self._link = _nested.join(environ, on_abort)
+        self._pair = _nested.join(environ, on_abort)
 
     @property
-    def outer(self) -> _nested.Link | None:
+    def outer(self) -> _nested.Pair | None:
         """What takes what WSGI has no word for: the bridge around this one."""
-        return self._link
+        return self._pair
 
     async def send(self, message: Message) -> None:
         """ASGI's ``send()``. Waits while ``response_buffer_bytes`` are queued.
@@ -180,8 +180,8 @@ class Sender:
         if framing.bodiless:
             # A stream without end does not notice that nobody reads it, and would hold the server thread for ever.
             self._set_timer(self._shared.settings.grace_timeout, self._cut)
-        if self._link is not None and message.get("trailers") and "http.response.trailers" in self._scope["extensions"]:
-            self._link.trailers = []
+        if self._pair is not None and message.get("trailers") and "http.response.trailers" in self._scope["extensions"]:
+            self._pair.trailers = []
         self._head, self._framing = head, framing
         self._said = OPEN_ENDED if framing.remaining is None else COUNTED
         # Wakes the server thread, which gives it to the server, to flush the head with.
@@ -192,7 +192,7 @@ class Sender:
         framing, path = self._framing, message.get("path")
         if framing is None:
             raise faults.body_before_head(PATHSEND)
-        with_trailers = self._link is not None and self._link.trailers is not None
+        with_trailers = self._pair is not None and self._pair.trailers is not None
         if with_trailers or self._said is OPENING:
             raise faults.file_and_more()
         if not isinstance(path, str):
@@ -240,7 +240,7 @@ class Sender:
             body = framing.cut(body)
         if not last:
             return bool(body) and self._stream.give(body)
-        if self._link is not None and self._link.trailers is not None:
+        if self._pair is not None and self._pair.trailers is not None:
             self._said = TRAILERS
             return bool(body) and self._stream.give(body)
         # Fast path: `_complete`, inlined, as nearly every request comes here (tests/test_call_counts.py).
@@ -256,16 +256,16 @@ class Sender:
         """Give an outer bridge a message that WSGI has no word for, if its ASGI server offers to take it."""
         if not isinstance(kind, str):
             raise faults.unknown(kind)
-        link = self._link
+        pair = self._pair
         # Of the extensions by whose name messages begin, `_nested` has left those that the outer bridge can take.
-        if link is None or not kind.startswith("http.response.") or kind not in self._scope["extensions"]:
+        if pair is None or not kind.startswith("http.response.") or kind not in self._scope["extensions"]:
             raise faults.unknown(kind)
         if kind != "http.response.trailers":
-            link.messages.append(message)
+            pair.messages.append(message)
             return
-        if self._said is not TRAILERS or link.trailers is None:  # the body is not over, or its head announced none
+        if self._said is not TRAILERS or pair.trailers is None:  # the body is not over, or its head announced none
             raise faults.unknown(kind)
-        link.trailers.append(message)
+        pair.trailers.append(message)
         if not message.get("more_trailers", False):
             self._complete(b"")
 

@@ -64,8 +64,8 @@ Glossary
 
     *doorbell*: has the loop call something, from any thread.
 
-    *link*: what a bridge with an ASGI app further in has to tell (``a2wsgi._nested``). *Link* of a WebSocket: the
-    socket pair between the loop and the app (``link``).
+    *pair*: two bridges of one request, and what the inner one has to tell the outer (``a2wsgi._nested``). *Link*: the
+    two connected sockets between the loop and a WebSocket's app.
 
     *overdue*: of an app, or its worker, that has exceeded ``app_timeout``. *To write off*: to count it no more.
 

@@ -33,7 +33,7 @@ from a2wsgi._log import logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from a2wsgi._nested import Link
+    from a2wsgi._nested import Pair
     from a2wsgi._threads.runtime import Runtime
 
 __all__ = ["AbortError", "Disconnected", "current"]
@@ -71,7 +71,7 @@ class Disconnected:
     Threading: any thread may call anything.
     """
 
-    __slots__ = ("_abort_error", "_gates", "_is_set", "_link", "_on_abort", "_over", "_runtime")
+    __slots__ = ("_abort_error", "_gates", "_is_set", "_on_abort", "_over", "_pair", "_runtime")
 
     def __init__(self, runtime: Runtime | None = None) -> None:
         self._runtime = runtime  # of the request's loop; None when the request is over
@@ -84,7 +84,7 @@ class Disconnected:
         #: What the bridge further in tells this one, if the app is an ASGI app in a bridge. Written by the worker
         #: thread within the call of the app; read by it from then on, and by the loop thread once it has a chunk or the
         #: end of the response.
-        self._link: Link | None = None
+        self._pair: Pair | None = None
 
     def is_set(self) -> bool:
         """Whether the client has left, or the request was aborted for another reason."""
@@ -111,9 +111,9 @@ class Disconnected:
         """Say whether it is set."""
         return f"<Disconnected {'set' if self._is_set else 'unset'}>"
 
-    def _join(self, link: Link, on_abort: Callable[[BaseException], object]) -> None:
+    def _join(self, pair: Pair, on_abort: Callable[[BaseException], object]) -> None:
         """Take what a bridge further in has to tell. See `a2wsgi._nested.join`. Worker thread."""
-        self._link = link
+        self._pair = pair
         # The race: 1. The request is aborted, and calls the callbacks that it finds. 2. This thread adds one more. So
         # it looks after it has added it; whoever takes a callback out of the list is the one to call it.
         self._on_abort.append((on_abort, False))

@@ -125,8 +125,8 @@ class Request(Timed):
         try:
             if await self._request_in():
                 await self._response_out()
-                if (link := self._disconnected._link) is not None:
-                    self._failure = link.take_failure(self._failure)
+                if (pair := self._disconnected._pair) is not None:
+                    self._failure = pair.take_failure(self._failure)
                 if self._failure is not None or self._server_error is not None:
                     self._raise_failure()
             may_wait = True

@@ -197,8 +197,8 @@ class Response:
         Returns:
             What is to be written after all, and what is to be closed after that.
         """
-        head, link = self.head, self._disconnected._link
-        if self.framing is not None or head is None or (link is not None and link.trailers is not None):
+        head, pair = self.head, self._disconnected._pair
+        if self.framing is not None or head is None or (pair is not None and pair.trailers is not None):
             return wrapper, wrapper.close
         if no_body(self.method, head.status):
             self._fix_head()
@@ -208,7 +208,7 @@ class Response:
         if file is None:
             return wrapper, wrapper.close
         closes: Callable[[], object] | None = wrapper.close
-        if file.path is not None and link is None:
+        if file.path is not None and pair is None:
             # The server opens the path later, and close() may delete the file. So it comes first, and then a last look.
             # Not that of a bridge further in: it waits for what its app does after the response.
             close(wrapper.close)
@@ -234,7 +234,7 @@ class Response:
         """
         output = self._output
         output.check()
-        if self._disconnected._link is not None:
+        if self._disconnected._pair is not None:
             self._write_all(iterable)
             return None
         # PEP 3333, "Handling the Content-Length Header": one chunk is the whole body, and its length the body's.
@@ -319,8 +319,8 @@ class Response:
         head, framing = self.head, self.framing
         if not (chunks or ended) or head is None or framing is None or (begins and failed and not chunks):
             return  # the app failed before it had anything to say: the server answers
-        link = self._disconnected._link
-        if link is not None and not await _send_all(request, link.messages):
+        pair = self._disconnected._pair
+        if pair is not None and not await _send_all(request, pair.messages):
             return
         if begins:
             self.begun = True
@@ -339,8 +339,8 @@ class Response:
                 for message in self.file.messages():
                     if not await request.send_message(message):
                         break
-            if link is not None and link.trailers:
-                await _send_all(request, link.trailers)
+            if pair is not None and pair.trailers:
+                await _send_all(request, pair.trailers)
             request.ending = request.ending or Ending.FINISHED
         elif body or (begins and not failed and framing.content_length != 0 and not framing.bodiless):
             # granian and daphne keep a head until a part of the body follows, be it empty.
@@ -356,9 +356,9 @@ class Response:
             whole: They are all of it.
         """
         headers = head.headers
-        link = self._disconnected._link
+        pair = self._disconnected._pair
         # Between two bridges a Content-Length is left to the outermost server, as it is without bridges.
-        if self._adds_length and link is None:
+        if self._adds_length and pair is None:
             length = self._whole_length
             if length is None and whole:
                 length = sum(map(len, chunks))
@@ -366,14 +366,14 @@ class Response:
             if length is not None:
                 headers = [*headers, (b"content-length", b"%d" % length)]
         start: Message = {"type": "http.response.start", "status": head.status, "headers": headers}
-        if link is not None and link.trailers is not None:
+        if pair is not None and pair.trailers is not None:
             start["trailers"] = True
         return start
 
     def is_told_late(self, error: BaseException) -> bool:
         """Whether an ASGI app further in raised ``error`` after its response: then its server gets it. Any thread."""
-        link = self._disconnected._link
-        return link is not None and error is link.late_failure
+        pair = self._disconnected._pair
+        return pair is not None and error is pair.late_failure
 
 
 async def _send_all(request: Abortable, messages: list[Message]) -> bool:

@@ -364,7 +364,7 @@ class Session(Deniable):
         self._raise_failure(run)
 
     def _raise_failure(self, run: AppRun) -> None:
-        failure, context = run.take_failure(self._disconnected._link)
+        failure, context = run.take_failure(self._disconnected._pair)
         error, self._receive_error = self._receive_error, None
         try:
             if error is not None:

@@ -25,7 +25,7 @@ from .streams import ToLoop
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from a2wsgi._nested import Link
+    from a2wsgi._nested import Pair
     from a2wsgi._protocol.headers import ASGIResponseHead
     from a2wsgi._threads.runtime import Runtime
     from a2wsgi._types import Environ, ExceptionInfo, WSGIApp
@@ -80,15 +80,15 @@ class AppRun:
                 self.failure = error
         self._ran = True
 
-    def take_failure(self, inner: Link | None) -> tuple[BaseException | None, contextvars.Context]:
+    def take_failure(self, pair: Pair | None) -> tuple[BaseException | None, contextvars.Context]:
         """What the app failed with, and the context that it was raised in. Loop thread, once the worker is through.
 
         Args:
-            inner: What a bridge further in has told, whose app runs on when the worker is through.
+            pair: What a bridge further in has told, whose app runs on when the worker is through.
         """
         failure, self.failure = self.failure, None
-        if inner is not None and inner.late_context is not None:
-            return inner.take_failure(failure), inner.late_context
+        if pair is not None and pair.late_context is not None:
+            return pair.take_failure(failure), pair.late_context
         return failure, self.context
 
     def done(self) -> None:
