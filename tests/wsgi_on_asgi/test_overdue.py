@@ -65,17 +65,19 @@ def test_late_app_is_answered_504(bridged: Bridged, caplog: pytest.LogCaptureFix
     async def main() -> None:
         bridge = bridged(app, app_timeout=0.01)
         assert (await answer(bridge, scope=http_scope("GET", "/late?secret=1"))).messages == TIMED_OUT
-        assert bridge.statistics().timed_out == 1
+        timed_out.append(bridge.statistics().timed_out)
         assert bridge.statistics().in_flight == 0
         app.let.set()
         await until(lambda: bridge.statistics().overdue == 0)
 
+    timed_out: list[int] = []
     run(main())
-    outermost, *_ = records = of_timeouts(caplog)
+    first, *_ = records = of_timeouts(caplog)
     assert len(records) <= 2  # of three bridges, two have the option
-    assert outermost.startswith("504 to a request: GET '/late' has not begun its response within app_timeout=0.01 s.")
-    assert "secret" not in outermost
-    assert "a2wsgi-worker-" in outermost
+    assert timed_out == [1] or len(records) == timed_out[0] + 1  # the innermost was the first, or the only one
+    assert first.startswith("504 to a request: GET '/late' has not begun its response within app_timeout=0.01 s.")
+    assert "secret" not in first
+    assert "a2wsgi-worker-" in first
     assert {record.levelno for record in caplog.records if "app_timeout" in record.getMessage()} == {logging.ERROR}
 
 
