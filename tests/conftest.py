@@ -139,7 +139,7 @@ def pytest_runtest_makereport(
 
 #: With `--reruns`, so many tests of a run may fail once and then pass: a busy machine is late now and then. More than
 #: that is a fault of ours.
-MOST_RERUNS = 4
+MOST_RERUNS = 8
 
 
 @pytest.hookimpl(trylast=True)

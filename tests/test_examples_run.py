@@ -110,7 +110,11 @@ def served(
     command: Callable[[int], Sequence[str]] | None = None,
     ready: str = "/",
 ) -> Iterator[Server]:
-    """An example, from its first answer to its end by Ctrl-C, when it must have shown no traceback.
+    """An example, from its first answer to its end, when it must have shown no traceback.
+
+    It ends by SIGINT, as on Ctrl-C; on gunicorn by SIGTERM. For SIGINT makes a gthread worker take the lock of its
+    ThreadPoolExecutor in a signal handler, which waits for ever if the worker was submitting a request: the end of a
+    client's connection is one to it.
 
     Args:
         example: The name of its file.
@@ -125,7 +129,7 @@ def served(
     command = command or (lambda port: command_of(example, port))
     with running(command, directory, environment=environment, ready=ready) as server:
         yield server
-        server.signal(signal.SIGINT)
+        server.signal(signal.SIGTERM if "gunicorn" in command(server.port) else signal.SIGINT)
         server.wait()
         assert "Traceback" not in server.output()
 
