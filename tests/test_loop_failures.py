@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from a2wsgi._asgi_on_wsgi import faults as _faults
 from a2wsgi._asgi_on_wsgi.loops import LoopHost
 from a2wsgi._asgi_on_wsgi.to_server import ToServer
 from support.asgi_bridges import THREAD_INLINE_TRIO
+from support.errors import Twofaced
 from support.lockstep import BOUND_SECONDS, Signal
 from support.threads import in_thread
 from support.wsgi_driver import Exchange, InThread, call, environ_of
@@ -47,17 +49,6 @@ class UnspeakableEnd(BaseException):
         raise ValueError("in __repr__")
 
     __str__ = __repr__
-
-
-def looked_at(_: object) -> None:
-    """What a property does that nobody must look at."""
-    raise ValueError
-
-
-#: An error that raises when it is looked at more closely.
-Twofaced: type[Exception] = type(
-    "Twofaced", (Exception,), {"__cause__": property(looked_at), "__class__": property(looked_at)}
-)
 
 
 def raising(error: Callable[[], BaseException], moment: str) -> Any:
@@ -99,9 +90,16 @@ def failure_of(bridge: ASGIMiddleware) -> BaseException | None:
 )
 @THREAD_INLINE_TRIO
 def test_error_that_cannot_be_looked_at_reaches_the_server(
-    options: dict[str, Any], error: type[BaseException], raised: type[BaseException], moment: str
+    options: dict[str, Any],
+    error: type[BaseException],
+    raised: type[BaseException],
+    moment: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The server thread gets it, or an AppError with the name of its type: it never waits for ever."""
+    """The server thread gets it, or an AppError with the name of its type: it never waits for ever.
+
+    The task of the app ends without an error, so that asyncio has nothing to say of it when it is collected.
+    """
     with bridge_of(raising(error, moment), **options) as bridge:
         got = InThread(functools.partial(failure_of, bridge)).result()
         kind = error if "inline" in options else raised
@@ -109,6 +107,8 @@ def test_error_that_cannot_be_looked_at_reaches_the_server(
         if kind is AppError:
             assert error.__name__ in str(got)
             assert got.__cause__ is not None
+    gc.collect()
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
 def test_no_error_is_shown_on_the_loop() -> None:

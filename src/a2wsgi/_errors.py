@@ -24,6 +24,7 @@ a cookie or credentials.
 from __future__ import annotations
 
 import errno
+from typing import cast
 
 __all__ = [
     "AppError",
@@ -40,6 +41,7 @@ __all__ = [
     "ServerError",
     "ServerProtocolError",
     "WebSocketClosed",
+    "members_of",
 ]
 
 
@@ -151,3 +153,12 @@ class RequestTooLarge(BridgeError):
 
 class BridgeClosed(BridgeError):
     """The bridge was called after it was closed."""
+
+
+def members_of(error: BaseException) -> tuple[BaseException, ...]:
+    """The members of an exception group, of Python's or of a library's; none of any other error."""
+    try:
+        members: object = getattr(error, "exceptions", None)
+    except Exception:  # noqa: BLE001 - a property of the app's
+        return ()
+    return cast("tuple[BaseException, ...]", members) if isinstance(members, tuple) else ()

@@ -146,11 +146,15 @@ def an(interface: str) -> str:
     return f"an {interface}" if interface == "ASGI" else f"a {interface}"
 
 
-class _Refusal(NamedTuple):
+# This and `_Shape` are no NamedTuples: making one takes 0.3 ms of the import's 11 (benchmarks/start_up.py).
+class _Refusal:
     """Why something is not an app, and how to fix it."""
 
-    what: str
-    fix: str
+    __slots__ = ("fix", "what")
+
+    def __init__(self, what: str, fix: str) -> None:
+        self.what = what
+        self.fix = fix
 
 
 _App = Callable[..., object]
@@ -362,13 +366,23 @@ def _detect_by_shape(name: str, shape: _Shape, *, is_async: bool) -> Verdict | _
     return _Refusal(f"{told}, {_WHY}", _FIX_SYNC.get(shape.required, _FIX))
 
 
-class _Shape(NamedTuple):
-    """Which arguments a callable takes."""
+class _Shape:
+    """Which arguments a callable takes.
 
-    names: tuple[str, ...]  # of the positional parameters
-    required: int  # how many of them have no default
-    variadic: bool  # whether there is a *args
-    keywords: tuple[str, ...]  # the keyword-only parameters that have no default
+    Args:
+        names: Of the positional parameters.
+        required: How many of them have no default.
+        variadic: Whether there is a ``*args``.
+        keywords: The keyword-only parameters that have no default.
+    """
+
+    __slots__ = ("keywords", "names", "required", "variadic")
+
+    def __init__(self, names: tuple[str, ...], required: int, keywords: tuple[str, ...], *, variadic: bool) -> None:
+        self.names = names
+        self.required = required
+        self.variadic = variadic
+        self.keywords = keywords
 
     def takes(self, count: int) -> bool:
         enough = self.variadic or count <= len(self.names)

@@ -14,6 +14,7 @@ from a2wsgi._asgi_on_wsgi.lifespan import Lifespan
 from a2wsgi._asgi_on_wsgi.loops import LoopHost
 from a2wsgi._front.asgi_middleware import ASGIMiddleware
 from support.asgi_bridges import THREAD_INLINE_TRIO
+from support.errors import Twofaced
 from support.lockstep import Signal
 from support.wsgi_driver import InThread, call, environ_of
 
@@ -228,20 +229,23 @@ def raise_in_logging(record: logging.LogRecord) -> bool:
 
 
 @THREAD_INLINE_TRIO
+@pytest.mark.parametrize("error", [UnspeakableError, Twofaced])
 @pytest.mark.parametrize("when", ["startup", "serving", "shutdown"])
-def test_lifespan_ends_whatever_the_error_and_the_logging_do(when: str, options: dict[str, Any]) -> None:
+def test_lifespan_ends_whatever_the_error_and_the_logging_do(
+    when: str, error: type[Exception], options: dict[str, Any]
+) -> None:
     """An error whose text raises, told to a logger whose filter raises, holds up neither requests nor `close`."""
 
     class Raising(App):
         async def startup(self, send: Any) -> None:
             if when == "startup":
-                raise UnspeakableError
+                raise error
             await super().startup(send)
             if when == "serving":
-                raise UnspeakableError
+                raise error
 
         async def shutdown(self, send: Any) -> None:
-            raise UnspeakableError
+            raise error
 
     logger = logging.getLogger("a2wsgi")
     logger.addFilter(raise_in_logging)
@@ -249,7 +253,7 @@ def test_lifespan_ends_whatever_the_error_and_the_logging_do(when: str, options:
         one = ASGIMiddleware(Raising(), **options)
         assert call(one).body == b"hello"
         if when == "shutdown":
-            with pytest.raises(LifespanFailed, match="shutdown raised UnspeakableError"):
+            with pytest.raises(LifespanFailed, match=f"shutdown raised {error.__name__}"):
                 one.close()
         one.close()
     finally:

@@ -27,6 +27,7 @@ import anyio.lowlevel
 from a2wsgi import AppProtocolError, ASGIMiddleware, BridgeError, ClientDisconnected, InvalidHeader
 from a2wsgi._asgi_on_wsgi import carrier, endpoint, handshake, our_sockets, takeover, websocket
 from a2wsgi._protocol.frames import Ping, Pong
+from support.errors import Twofaced
 from support.lockstep import Signal
 from support.websocket_client import Client, opened
 from support.wsgi_driver import InThread, call, environ_of
@@ -466,9 +467,12 @@ def test_app_that_fails_closes_with_1011(caplog: pytest.LogCaptureFixture) -> No
     assert isinstance(record.exc_info[1], LookupError)
 
 
+@pytest.mark.parametrize("error", [LookupError, Twofaced])
 @pytest.mark.parametrize("closes", ["app", "client"])
-def test_app_that_fails_after_the_end_is_logged(closes: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A fault in what cleans up is one like any other. The close is what it was."""
+def test_app_that_fails_after_the_end_is_logged(
+    closes: str, error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault in what cleans up is one like any other, even one that cannot be looked at. The close is what it was."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await accept(receive, send)
@@ -476,7 +480,7 @@ def test_app_that_fails_after_the_end_is_logged(closes: str, caplog: pytest.LogC
             await send({"type": "websocket.close", "code": 4001})
         else:
             await receive()
-        raise LookupError("on purpose")
+        raise error("on purpose")
 
     with caplog.at_level(logging.INFO), bridge_of(app) as bridge, opened(bridge) as client:
         if closes == "client":

@@ -35,6 +35,7 @@ from a2wsgi._wsgi_on_asgi import loops as _loops
 from a2wsgi.wsgi_typing import Environ, StartResponse
 from support.asgi_driver import Client, answer, call, http_scope, run
 from support.bridges import Bridged
+from support.errors import Twofaced
 from support.forks import forks_with_threads, in_child, needs_fork
 from support.lockstep import BOUND_SECONDS, Signal
 from support.runtimes import (
@@ -214,6 +215,23 @@ def test_stop_iteration_comes_as_python_has_it(bridged: Bridged) -> None:
         return type(raised.value.__cause__)
 
     assert in_request(bridged, view) is StopIteration
+
+
+def test_error_that_cannot_be_looked_at_comes_through(bridged: Bridged) -> None:
+    """Nothing asks it for its class, its cause or its members."""
+
+    async def fail() -> None:
+        await rest()
+        raise Twofaced
+
+    def view() -> str:
+        try:
+            run_in_loop(fail())
+        except BaseException as error:  # noqa: BLE001 - it is what is asked for
+            return type(error).__name__
+        return "nothing"
+
+    assert in_request(bridged, view) == "Twofaced"
 
 
 def test_error_whose_repr_raises_comes_through(bridged: Bridged) -> None:

@@ -8,7 +8,6 @@ exception out of the send awaitable back to the application". ASGI HTTP 2.5, "Re
 from __future__ import annotations
 
 import asyncio
-import copy
 import sys
 
 from a2wsgi._errors import (
@@ -285,6 +284,8 @@ def no_daemon_threads() -> MissingCapability:
 def one_more(error: Exception) -> Exception:
     """An error like ``error``, for one more thread to raise: each raise adds to an error's traceback."""
     try:
+        import copy  # noqa: PLC0415 - few programs need it
+
         other = copy.copy(error)
     except Exception:  # noqa: BLE001 - of a class with a constructor of its own, which a task factory may have raised
         other = None
@@ -308,20 +309,20 @@ def fit_for_a_server(error: BaseException, *, inline: bool) -> BaseException:
         inline: The app ran in the server's own thread. What ends a thread there comes from the server itself, as when
             a signal handler of gunicorn's raises ``SystemExit`` to end a worker, or from the user's Ctrl-C.
     """
-    wrapped = error.__cause__
-    if type(error) is AppError and isinstance(wrapped, (SystemExit, KeyboardInterrupt)):
+    kind = type(error)  # isinstance() would ask the error's own __class__
+    if kind is AppError and isinstance(wrapped := error.__cause__, (SystemExit, KeyboardInterrupt)):
         return wrapped  # of a WSGI app behind another bridge: the server gets what it would without the two
     if is_cancellation(error):
-        name = type(error).__name__
+        name = kind.__name__
         fault: BaseException = AppProtocolError(
             f"The ASGI app ended in {name}, which nobody but itself asked for. The response is not complete. "
             f"Catch {name} where a task of the app's own is cancelled."
         )
-    elif isinstance(error, Exception) or (inline and not isinstance(error, GeneratorExit)):
+    elif issubclass(kind, Exception) or (inline and not issubclass(kind, GeneratorExit)):
         return error
     else:
         fault = AppError(
-            f"The ASGI app raised {type(error).__name__}, which would end the server's thread. It fails this request "
+            f"The ASGI app raised {kind.__name__}, which would end the server's thread. It fails this request "
             "alone. Raise an Exception."
         )
     fault.__cause__ = error
@@ -330,5 +331,5 @@ def fit_for_a_server(error: BaseException, *, inline: bool) -> BaseException:
 
 def is_cancellation(error: BaseException) -> bool:
     """Whether it is asyncio's ``CancelledError``, or trio's ``Cancelled``."""
-    trio = sys.modules.get("trio")
-    return isinstance(error, asyncio.CancelledError) or (trio is not None and isinstance(error, trio.Cancelled))
+    kind, trio = type(error), sys.modules.get("trio")  # isinstance() would ask the error's own __class__
+    return issubclass(kind, asyncio.CancelledError) or (trio is not None and issubclass(kind, trio.Cancelled))

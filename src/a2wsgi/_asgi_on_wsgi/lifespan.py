@@ -166,7 +166,7 @@ class Lifespan:
         except BaseException as exc:  # noqa: BLE001 - SystemExit too, which must fail the startup and not end the loop
             error = self._raised = exc
         if not self._started.given:
-            if isinstance(error, SystemExit | KeyboardInterrupt):
+            if error is not None and issubclass(type(error), SystemExit | KeyboardInterrupt):
                 # Not "an exception" in the specification's sense: an app that calls sys.exit() does not want to serve.
                 self._started.give(_failed("startup", error))
             else:

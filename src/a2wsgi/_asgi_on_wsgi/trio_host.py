@@ -176,7 +176,7 @@ def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
     left = others or cancelled or group
     while others is None or len(left.exceptions) == 1:
         error = left.exceptions[0]
-        if not isinstance(error, BaseExceptionGroup):
+        if not issubclass(type(error), BaseExceptionGroup):  # isinstance() would ask its own __class__
             return error
         left = cast("BaseExceptionGroup[BaseException]", error)
     return left

@@ -94,7 +94,7 @@ class TrioTask:
 
     def cancelled(self) -> bool:
         """Whether it has ended because it, or the whole run, was cancelled."""
-        return self._done and (isinstance(self._error, trio.Cancelled) or self._scope.cancelled_caught)
+        return self._done and (issubclass(type(self._error), trio.Cancelled) or self._scope.cancelled_caught)
 
     def exception(self) -> BaseException | None:
         return self._error

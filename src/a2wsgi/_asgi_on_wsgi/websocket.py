@@ -168,7 +168,7 @@ class WebSocketSession:
             try:
                 await self._shared.app(self._scope, self.receive, self.send)
             except BaseException as error:
-                if self._endpoint is None or isinstance(error, GeneratorExit):
+                if self._endpoint is None or issubclass(type(error), GeneratorExit):
                     raise  # as of any request: the server gets it
                 self._app_raised(self._endpoint, error)
             else:

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from a2wsgi._errors import AppProtocolError, ClientDisconnected
+from a2wsgi._errors import AppProtocolError, ClientDisconnected, members_of
 
 from .faults import type_of_message
 
@@ -82,10 +82,10 @@ _ITS_OVER = {"WebSocketDisconnect", "WebSocketDisconnected", "WebSocketDisconnec
 
 def says_that_it_is_over(error: BaseException) -> bool:
     """Whether an app let this through because its WebSocket was over. Then nobody needs to hear of it."""
-    members = getattr(error, "exceptions", None)  # of a group
-    if isinstance(members, tuple):
-        return all(map(says_that_it_is_over, cast("tuple[BaseException, ...]", members)))
-    return isinstance(error, ClientDisconnected | asyncio.CancelledError) or type(error).__name__ in _ITS_OVER
+    if members := members_of(error):
+        return all(map(says_that_it_is_over, members))
+    kind = type(error)  # isinstance() would ask the error's own __class__
+    return issubclass(kind, ClientDisconnected | asyncio.CancelledError) or kind.__name__ in _ITS_OVER
 
 
 # -- Faults -----------------------------------------------------------------------------------------------------------

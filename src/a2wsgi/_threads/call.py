@@ -156,7 +156,7 @@ class Call(Generic[_T]):
 
     def _is_end(self, error: BaseException) -> bool:
         """Whether the coroutine ended by being cancelled, or by being thrown away with its loop."""
-        return isinstance(error, GeneratorExit) or self._runtime.is_cancellation(error)
+        return issubclass(type(error), GeneratorExit) or self._runtime.is_cancellation(error)
 
     def _loop_closed(self) -> ClientDisconnected:
         if not self._begun:

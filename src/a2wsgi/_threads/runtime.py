@@ -347,7 +347,7 @@ class Runtime:
     @staticmethod
     def is_cancellation(error: BaseException) -> bool:
         """Whether ``error`` is what is raised in a task that is cancelled. Any thread."""
-        return isinstance(error, asyncio.CancelledError)
+        return issubclass(type(error), asyncio.CancelledError)  # isinstance() would ask the error's own __class__
 
     @staticmethod
     async def go_round() -> None:

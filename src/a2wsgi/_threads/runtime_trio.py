@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import trio
 
+from a2wsgi._errors import members_of
 from a2wsgi._log import logger
 
 from .runtime import Doorbell, Interruption, Runtime, Waiter, wake
@@ -337,10 +338,10 @@ class TrioRuntime(Runtime):
     @staticmethod
     def is_cancellation(error: BaseException) -> bool:
         """See `Runtime.is_cancellation`. A nursery whose tasks were all cancelled raises a group."""
-        if isinstance(error, trio.Cancelled):
+        if issubclass(type(error), trio.Cancelled):
             return True
-        errors = getattr(error, "exceptions", None)
-        return isinstance(errors, tuple) and all(map(TrioRuntime.is_cancellation, cast("tuple[BaseException]", errors)))
+        members = members_of(error)
+        return bool(members) and all(map(TrioRuntime.is_cancellation, members))
 
     @staticmethod
     async def go_round() -> None:
