@@ -146,7 +146,7 @@ def an(interface: str) -> str:
     return f"an {interface}" if interface == "ASGI" else f"a {interface}"
 
 
-# This and `_Shape` are no NamedTuples: making one takes 0.3 ms of the import's 11 (benchmarks/start_up.py).
+# This and `_Shape` are no NamedTuples: making one takes 0.3 ms of the import's 10 (benchmarks/start_up.py).
 class _Refusal:
     """Why something is not an app, and how to fix it."""
 

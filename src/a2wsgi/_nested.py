@@ -28,16 +28,14 @@ import io
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from ._protocol import tls
-from ._protocol.environ import DEFAULT_TEMPLATE, EnvironTemplate, ScopeView, environ_from_scope, fault_of_scope
 from ._protocol.names import REQUEST_NAMES
 from ._protocol.paths import address, without_query, wsgi_bytes
-from ._protocol.scope import scope_from_environ
 
 if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Mapping
 
+    from ._protocol.environ import EnvironTemplate
     from ._types import Environ, Message, Scope
 
 __all__ = [
@@ -120,6 +118,10 @@ def take_back_scope(scope: dict[str, Any], environ: Environ) -> None:
         BadRequest: The outer scope's ``Content-Length`` is malformed. Answer 400.
         ServerProtocolError: A member of the outer scope has the wrong type.
     """
+    # Here and below: a program with bridges of one direction is spared the import of the other's facts.
+    from ._protocol import tls  # noqa: PLC0415
+    from ._protocol.environ import DEFAULT_TEMPLATE, ScopeView, environ_from_scope, fault_of_scope  # noqa: PLC0415
+
     view: Scope | None = environ["asgi.scope"]
     if not isinstance(view, MutableMapping):
         return  # not a bridge's
@@ -200,6 +202,10 @@ def take_back_environ(environ: Environ, scope: Scope) -> None:
         BadRequest: The outer environ's ``CONTENT_LENGTH`` is malformed. Answer 400.
         ServerProtocolError: A value in the outer environ has the wrong type.
     """
+    from ._protocol import tls  # noqa: PLC0415
+    from ._protocol.environ import ScopeView  # noqa: PLC0415
+    from ._protocol.scope import scope_from_environ  # noqa: PLC0415
+
     outer: Environ | None = scope["wsgi_environ"]
     if not isinstance(outer, dict):
         return  # not a bridge's

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     import socket
 
     from a2wsgi._protocol.frames import Event, Frames
-    from a2wsgi._threads.runtime import Waiter
+    from a2wsgi._threads.handles import Waiter
 
     from .loops import LoopHost
 

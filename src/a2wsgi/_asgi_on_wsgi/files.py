@@ -34,7 +34,7 @@ from . import faults
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from a2wsgi._threads.runtime import Waiter
+    from a2wsgi._threads.handles import Waiter
 
     from .outcome import Said
     from .request import Request

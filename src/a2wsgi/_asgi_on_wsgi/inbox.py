@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from a2wsgi._threads.runtime import wake_all
 
 if TYPE_CHECKING:
-    from a2wsgi._threads.runtime import Waiter
+    from a2wsgi._threads.handles import Waiter
     from a2wsgi._types import Message
 
     from .body import RequestBody

@@ -34,7 +34,7 @@ from .loops import CANCEL_SECONDS, LoopHost, close_loop
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
-    from a2wsgi._threads.runtime import Timer
+    from a2wsgi._threads.handles import Timer
 
     from .loops import LoopUser
     from .to_server import ToServer

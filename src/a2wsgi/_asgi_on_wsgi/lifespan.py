@@ -30,7 +30,7 @@ from a2wsgi._threads.runtime import wake, wake_all
 from .faults import is_cancellation, type_of_message
 
 if TYPE_CHECKING:
-    from a2wsgi._threads.runtime import Waiter
+    from a2wsgi._threads.handles import Waiter
     from a2wsgi._types import ASGIApp, Message
 
     from .loops import LoopHost

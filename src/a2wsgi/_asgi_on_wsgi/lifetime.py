@@ -37,7 +37,6 @@ from a2wsgi._log import logger
 
 from . import exit_and_fork
 from .faults import closed_error, one_more
-from .inline_loop import InlineLoop
 from .lifespan import Lifespan
 from .loops import CANCEL_SECONDS, GivenLoop, LoopHost, expect_given, warn_of_uwsgi_without_threads
 
@@ -240,6 +239,8 @@ class Lifetime:
 
     def _find_host(self) -> LoopHost:
         if self._inline:
+            from .inline_loop import InlineLoop  # noqa: PLC0415 - few programs need it
+
             return InlineLoop()
         if self._loop is not None:
             return GivenLoop(self._loop)
@@ -291,7 +292,7 @@ class Lifetime:
             return
         try:
             if host.trouble() is None:
-                if isinstance(host, InlineLoop):  # a thread that waits for its app lets no other one run the loop
+                if self._inline:  # a thread that waits for its app lets no other one run the loop
                     with contextlib.suppress(RuntimeError):  # closed meanwhile
                         host.loop.call_soon_threadsafe(self._abort_all, context=contextvars.Context())
                 host.run(lambda: self._shut_down(host), self._longest_shutdown())
@@ -315,7 +316,7 @@ class Lifetime:
         if host is None:
             return
         try:
-            if isinstance(host, InlineLoop):
+            if self._inline:
                 try:
                     host.run(lambda: self._shut_down(host), self._longest_shutdown())
                 finally:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from a2wsgi._threads.runtime import Waiter
+    from a2wsgi._threads.handles import Waiter
 
     from .loops import LoopHost
 

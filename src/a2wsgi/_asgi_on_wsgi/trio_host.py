@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Coroutine, Iterable
 
-    from a2wsgi._threads.runtime import Task, Transport, Waiter
+    from a2wsgi._threads.handles import Task, Transport, Waiter
     from a2wsgi._threads.runtime_trio import TrioWaiter
     from a2wsgi._types import ASGIApp, Message, Receive, Scope, Send
 

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from a2wsgi._protocol.upgrade import Handshake
-    from a2wsgi._threads.runtime import Waiter
+    from a2wsgi._threads.handles import Waiter
     from a2wsgi._types import Environ, Message, Receive, Scope, Send, StartResponse
 
     from .bridge import Shared

@@ -12,7 +12,7 @@ from a2wsgi._threads.runtime import wake_all
 if TYPE_CHECKING:
     import asyncio
 
-    from a2wsgi._threads.runtime import Waiter
+    from a2wsgi._threads.handles import Waiter
 
 __all__ = ["INBOX_BYTES", "Ended", "Inbox", "wait_in"]
 

@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from a2wsgi._errors import ServerProtocolError
 
-from . import tls
 from .framing import content_length
 from .names import ENVIRON_KEYS, ENVIRON_KEYS_WITH_UNDERSCORES
 from .paths import PLAIN_PATH, server_name, split_root, wsgi_path
@@ -189,8 +188,10 @@ def environ_from_scope(scope: Scope, template: EnvironTemplate = DEFAULT_TEMPLAT
             _join(environ, repeats)
         if "CONTENT_LENGTH" in environ:
             _settle_length(environ)
-        if (extensions := get("extensions")) and tls.EXTENSION in extensions:
-            environ.update(tls.environ_from_tls(scope))
+        if (extensions := get("extensions")) and "tls" in extensions:
+            from .tls import environ_from_tls  # noqa: PLC0415 - few servers tell
+
+            environ.update(environ_from_tls(scope))
 
         server: Any = get("server")
         client: Any = get("client")

@@ -37,7 +37,8 @@ from a2wsgi._log import logger
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from .runtime import Runtime, Task
+    from .handles import Task
+    from .runtime import Runtime
 
 __all__ = ["Call", "close_unawaited"]
 

@@ -46,25 +46,22 @@ import sys
 import threading
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from a2wsgi._log import logger
 
 from .prompt_waiter import PromptWaiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
+    from .handles import Task, Timer, Transport, Waiter
     from .runtime_trio import TrioRun
 
 __all__ = [
     "Doorbell",
     "Interruption",
     "Runtime",
-    "Task",
-    "Timer",
-    "Transport",
-    "Waiter",
     "carry_reporter_marks",
     "running_trio",
     "runs_a_loop",
@@ -72,56 +69,6 @@ __all__ = [
     "wake",
     "wake_all",
 ]
-
-
-class Waiter(Protocol):
-    """What one coroutine awaits until `wake` ends its wait. Loop thread."""
-
-    def done(self) -> bool:
-        """Whether the wait is over, or was cancelled."""
-        raise NotImplementedError
-
-    def set_result(self, result: None, /) -> None:
-        """End the wait."""
-
-    def __await__(self) -> Generator[Any, None, None]: ...
-
-
-class Timer(Protocol):
-    """What `Runtime.call_later` gives. Loop thread."""
-
-    def cancel(self) -> None:
-        """Have the function not be called, unless it was."""
-
-
-class Task(Protocol):
-    """What `Runtime.start_task` gives. Loop thread."""
-
-    def done(self) -> bool:
-        """Whether it has ended."""
-        raise NotImplementedError
-
-    def cancel(self) -> object:
-        """End what it waits for. `Runtime.end_task` waits for its end, too."""
-
-
-class Transport(Protocol):
-    """What `Runtime.connect` gives: as much of asyncio's transports as the bridges use. Loop thread."""
-
-    def write(self, data: bytes, /) -> None:
-        """Write ``data``, without waiting."""
-
-    def pause_reading(self) -> None:
-        """Have the protocol get no more until `resume_reading`."""
-
-    def resume_reading(self) -> None:
-        """Have the protocol get data again."""
-
-    def close(self) -> None:
-        """Close the socket once all is written."""
-
-    def abort(self) -> None:
-        """Close the socket at once."""
 
 
 class Doorbell:

@@ -35,7 +35,7 @@ import trio
 from a2wsgi._errors import members_of
 from a2wsgi._log import logger
 
-from .runtime import Doorbell, Interruption, Runtime, Waiter, wake
+from .runtime import Doorbell, Interruption, Runtime, wake
 from .transport_trio import TrioTransport
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Coroutine, Generator
 
-    from .runtime import Task, Timer, Transport
+    from .handles import Task, Timer, Transport, Waiter
 
 __all__ = ["TrioRun", "TrioRuntime", "TrioTimer", "TrioWaiter", "running"]
 

@@ -40,7 +40,8 @@ from .runtime import wake
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .runtime import Runtime, Waiter
+    from .handles import Waiter
+    from .runtime import Runtime
 
 __all__ = ["GROWTH", "Stream"]
 

@@ -20,7 +20,8 @@ import trio
 from .runtime import wake
 
 if TYPE_CHECKING:
-    from .runtime import Runtime, Waiter
+    from .handles import Waiter
+    from .runtime import Runtime
 
 __all__ = ["TrioTransport"]
 

@@ -13,11 +13,10 @@ from a2wsgi._interface import MARK, detect, wrong_kind
 from a2wsgi._log import logger
 from a2wsgi._protocol.environ import EnvironTemplate
 from a2wsgi._wrong_server import NOT_GIVEN, asgi_call, called_by_wrong_server, named_as
-from a2wsgi._wsgi_on_asgi.deprecated import unused_executor
-from a2wsgi._wsgi_on_asgi.lifespan import Startable, answer_lifespan
 
 from .endings import Ending
 from .files import FileWrapper
+from .lifespan import Startable, answer_lifespan
 from .loops import BridgeLoops
 from .processes import server_is_multiprocess
 from .request import Request
@@ -197,6 +196,8 @@ class WSGIBridge:
             "WSGIMiddleware.executor is deprecated, and the app does not run on it. Make an executor of your own."
         )
         if self._executor is None:
+            from .deprecated import unused_executor  # noqa: PLC0415 - few programs ask
+
             self._executor = unused_executor(self._shared.workers.limit)
         return self._executor
 

@@ -31,7 +31,8 @@ from typing import TYPE_CHECKING, cast
 from a2wsgi._threads.runtime import wake
 
 if TYPE_CHECKING:
-    from a2wsgi._threads.runtime import Runtime, Timer, Waiter
+    from a2wsgi._threads.handles import Timer, Waiter
+    from a2wsgi._threads.runtime import Runtime
 
     from .passages import ByObject
 

@@ -29,7 +29,8 @@ from a2wsgi._threads.runtime import running_trio, runtime_of, wake
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from a2wsgi._threads.runtime import Runtime, Waiter
+    from a2wsgi._threads.handles import Waiter
+    from a2wsgi._threads.runtime import Runtime
     from a2wsgi._threads.runtime_trio import TrioRun
 
     from .endings import Ending

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Callable
 
-    from a2wsgi._threads.runtime import Runtime, Task
+    from a2wsgi._threads.handles import Task
+    from a2wsgi._threads.runtime import Runtime
     from a2wsgi._types import Environ, Receive
 
     from .receiving import Listener

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from a2wsgi._threads.runtime import Task
+    from a2wsgi._threads.handles import Task
     from a2wsgi._types import Environ, Receive, Scope, Send
     from a2wsgi._types import Message as ASGIMessage
 
