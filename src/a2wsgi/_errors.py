@@ -24,7 +24,7 @@ a cookie or credentials.
 from __future__ import annotations
 
 import errno
-from typing import cast
+from typing import Any, cast
 
 __all__ = [
     "AppError",
@@ -41,6 +41,7 @@ __all__ = [
     "ServerError",
     "ServerProtocolError",
     "WebSocketClosed",
+    "cause_of",
     "members_of",
 ]
 
@@ -153,6 +154,16 @@ class RequestTooLarge(BridgeError):
 
 class BridgeClosed(BridgeError):
     """The bridge was called after it was closed."""
+
+
+# Whatever an app raises is looked at by these, and by its type: the error's own attributes may raise, or be anything.
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """The error from which this one was raised, or during which it was."""
+    base: Any = BaseException
+    cause: BaseException | None = base.__cause__.__get__(error)
+    return base.__context__.__get__(error) if cause is None else cause
 
 
 def members_of(error: BaseException) -> tuple[BaseException, ...]:

@@ -13,6 +13,7 @@ from a2wsgi import AppError, AppProtocolError, ClientDisconnected, RequestTooLar
 from a2wsgi._wsgi_on_asgi import faults
 from apps.counting import Counting
 from support.asgi_driver import call
+from support.errors import Twofaced
 from support.wsgi_requests import our_log
 
 
@@ -129,6 +130,14 @@ def test_ending_is_found_among_the_causes(error: BaseException | None, told: boo
         during = KeyError("of the app")
         during.__context__ = error
         assert faults.is_of_an_ending(during) is told
+
+
+def test_error_that_cannot_be_looked_at_is_of_no_ending_unless_raised_from_one() -> None:
+    """Its causes are found where Python keeps them, whatever its attributes do."""
+    error = Twofaced()
+    assert not faults.is_of_an_ending(error)
+    error.__context__ = ClientDisconnected("it left")
+    assert faults.is_of_an_ending(error)
 
 
 def test_error_is_raised_in_a_coroutine_as_it_is_or_wrapped() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, cast
 
-from a2wsgi._errors import AppError, AppProtocolError, ClientDisconnected, RequestTooLarge
+from a2wsgi._errors import AppError, AppProtocolError, ClientDisconnected, RequestTooLarge, cause_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence, Sized
@@ -128,13 +128,10 @@ def is_of_an_ending(error: BaseException | None) -> bool:
     """Whether an app raised ``error`` because its request was over. Then nobody needs to hear of it."""
     seen: set[int] = set()  # `raise error from error` is a ring
     while error is not None and id(error) not in seen:
-        if issubclass(
-            type(error), ClientDisconnected | RequestTooLarge
-        ):  # isinstance() would ask the error's own __class__
+        if issubclass(type(error), ClientDisconnected | RequestTooLarge):  # isinstance() would ask its own __class__
             return True
         seen.add(id(error))
-        cause = error.__cause__
-        error = error.__context__ if cause is None else cause  # not `or`: an error may have a __bool__ or a __len__
+        error = cause_of(error)
     return False
 
 
