@@ -281,11 +281,11 @@ def test_last_step_that_comes_as_the_client_hangs_up_is_delivered(host: Steps) -
     """
     stream = ToServer(host, 100)
 
-    def hang_up() -> bool:
+    def has_hung_up() -> bool:
         finish(stream, host)
         return True
 
-    stream.hang_up = hang_up
+    stream.has_hung_up = has_hung_up
     assert in_thread(stream.take).result() == ([b"end"], True)
     assert stream.hung_up
 
@@ -293,7 +293,7 @@ def test_last_step_that_comes_as_the_client_hangs_up_is_delivered(host: Steps) -
 def test_gate_that_was_given_up_is_not_opened_later(host: Steps) -> None:
     """Defends `_wait_at`: it takes its gate back. Else the next step would open a gate that nobody waits at."""
     stream = ToServer(host, 100)
-    stream.hang_up = lambda: True
+    stream.has_hung_up = lambda: True
     assert in_thread(stream.take).result() == ([], True)
     assert stream._gate is None
     finish(stream, host)

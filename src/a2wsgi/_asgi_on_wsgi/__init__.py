@@ -26,7 +26,7 @@ The two meet in `to_server` (loop thread to server thread) and at the loop's *do
 `response`          what the server gets: an iterable, the whole in a list, or a file
 `files`             a file that the app sends by its path
 `to_server`         the stream from the loop to the server thread
-`faults`            what an app does wrong, in words
+`faults`            the error messages for what an app does wrong
 `overdue`           what the log says of an app that has exceeded ``app_timeout``
 `lifetime`          start and stop of one bridge: its loop and the app's lifespan
 `exit_and_fork`     the end of the process, and forks of it
@@ -52,7 +52,7 @@ and for WebSockets:
 `websocket_inbox`     messages that wait for the app
 `keepalive`           pings for a client that is silent
 `our_sockets`         the descriptors that are ours, also in forked children
-`websocket_messages`  the scope and messages of the app, and what is wrong with them, in words
+`websocket_messages`  the scope and messages of the app, and the errors for wrong ones
 ====================  ==============================================================================================
 
 *Words*

@@ -57,7 +57,7 @@ class Request(Interruptible):
     other time, it sees what held a moment ago. So it then decides nothing alone: it rings the loop, which looks again.
     """
 
-    __slots__ = ("_body", "_context", "_decided", "_failure")
+    __slots__ = ("_body", "_context", "_failure", "_start_lock")
 
     def __init__(self, shared: Shared, host: LoopHost, environ: Environ, scope: Scope, body: RequestBody) -> None:
         self._shared = shared
@@ -71,8 +71,8 @@ class Request(Interruptible):
         self._inbox = Inbox(host, self._stream, body)
         self._pair = None
         self.task: asyncio.Task[None] | None = None
-        #: Closed by whoever is first: the loop thread, which starts the app, or the server thread, which waits no more.
-        self._decided = threading.Lock()
+        #: Acquired by whichever is first: the loop thread to start the app, or the server thread to give up waiting.
+        self._start_lock = threading.Lock()
         self._app = NEW
         self._said = WAITING
         self._taker = READING
@@ -94,7 +94,7 @@ class Request(Interruptible):
             self._join(self._environ, self._outer_aborted)
         if not self._host.doorbell.ring(Request._begin, self):
             raise self._host.trouble() or closed_error()
-        self._stream.hang_up = functools.partial(has_hung_up, self._environ)
+        self._stream.has_hung_up = functools.partial(has_hung_up, self._environ)
         try:
             chunks, ended = self.next_chunks()
             head = self._head
@@ -134,7 +134,7 @@ class Request(Interruptible):
             self._host.let_finish(self._stream, 0 if is_cancelled else self._shared.settings.grace_timeout)
         if error is not self._lost:
             return None
-        # The wait for the head has ended in it.
+        # The server thread met this error while it waited for the head.
         if isinstance(error, AppTimeout):
             return gateway_timeout(self._environ, start_response)
         return request_timeout(self._environ, start_response) if self._body.stalled else None
@@ -146,7 +146,7 @@ class Request(Interruptible):
         if lifetime.host is not self._host:
             # 1. The server thread saw the host. 2. The bridge was closed. 3. The server thread rang.
             self._failure = Failure(closed_error(), self._context)
-        elif self._taker is READING and self._decided.acquire(blocking=False):
+        elif self._taker is READING and self._start_lock.acquire(blocking=False):
             self._app = RUNNING
             running = self._run()
             timeout = self._shared.settings.app_timeout
@@ -206,7 +206,7 @@ class Request(Interruptible):
 
     def withdraw(self) -> bool:
         """Keep the loop from starting the app. False if it is too late for that."""
-        return self._decided.acquire(blocking=False)
+        return self._start_lock.acquire(blocking=False)
 
     def next_chunks(self) -> tuple[list[bytes], bool]:
         """What the app sends next, and whether that is all. Reads the request's body whenever the app asks for it."""
@@ -222,10 +222,11 @@ class Request(Interruptible):
             self._host.doorbell.ring(self._body_broke_off if self._body.broke_off else self._arrive, messages)
 
     def _open_file(self, file: SentFile, chunks: list[bytes]) -> tuple[list[bytes], bool]:
-        """Open what the app has sent after ``chunks``, and hear what comes of that.
+        """Open the file that the app has sent after ``chunks``, and wait for what the loop makes of it.
 
         Returns:
-            Those, and no end: the file is next. If there is none: those, what the app sends instead, and its end.
+            If the file is open: ``chunks``, and not the end, since the file comes next. Otherwise: ``chunks`` with what
+            the app sends instead, and whether that is the end.
         """
         file.open()
         self._host.doorbell.ring(self._file_was_opened, file)

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Sender"]
 
-#: For how many turns of the loop the head of a body of known length waits for that body, so that a file which follows
-#: can be given to the server. In an app under two of Starlette's BaseHTTPMiddleware two turns lie between them.
+#: Turns of the loop for which the head of a body of known length is held back, so that a file that follows it can be
+#: given to the server. Under two of Starlette's BaseHTTPMiddleware the file comes two turns after the head.
 HEAD_TURNS = 8
 
 
@@ -257,7 +257,7 @@ class Sender:
         if not isinstance(kind, str):
             raise faults.unknown(kind)
         pair = self._pair
-        # Of the extensions by whose name messages begin, `_nested` has left those that the outer bridge can take.
+        # Of the extensions that bring messages, `_nested` has left in the scope only those the outer bridge can take.
         if pair is None or not kind.startswith("http.response.") or kind not in self._scope["extensions"]:
             raise faults.unknown(kind)
         if kind != "http.response.trailers":

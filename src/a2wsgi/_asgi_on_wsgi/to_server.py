@@ -87,11 +87,11 @@ class ToServer(Stream):
         limit: Bytes that may be queued before `wait_room` waits.
 
     Attributes:
-        hang_up: Tells whether the client has left; called while nothing comes. The server thread's.
+        has_hung_up: Tells whether the client has left; called while nothing comes. The server thread's.
         hung_up: It has. The server thread's.
     """
 
-    __slots__ = ("_asked", "_calls", "_done", "_host", "_room_waiters", "_step", "hang_up", "hung_up")
+    __slots__ = ("_asked", "_calls", "_done", "_host", "_sender_waiters", "_step", "has_hung_up", "hung_up")
 
     def __init__(self, host: LoopHost, limit: int) -> None:
         super().__init__(host, limit)
@@ -101,9 +101,9 @@ class ToServer(Stream):
         self._asked = False  # the loop wants a part of the request's body
         self._calls: list[_Call] = []  # what the thread is to call
         self._done = False  # the loop is done with the request
-        self._room_waiters: list[Waiter] = []  # of senders that wait for room, or for a call
+        self._sender_waiters: list[Waiter] = []  # of senders that wait for room, or for a call
         # Only the server thread uses these two.
-        self.hang_up: Callable[[], bool] | None = None
+        self.has_hung_up: Callable[[], bool] | None = None
         self.hung_up = False
 
     # -- The loop thread ----------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ class ToServer(Stream):
                     self._step.room = self._limit - self._size
                     return
                 waiter = self._runtime.create_waiter()
-                self._room_waiters.append(waiter)
+                self._sender_waiters.append(waiter)
             await waiter
 
     async def run(self, function: Callable[[], object]) -> None:
@@ -240,7 +240,7 @@ class ToServer(Stream):
                 if call.is_over or self._abort_error is not None:
                     break
                 waiter = self._runtime.create_waiter()
-                self._room_waiters.append(waiter)
+                self._sender_waiters.append(waiter)
             await waiter
         error, call.error = call.error, None
         if error is not None:
@@ -252,7 +252,7 @@ class ToServer(Stream):
     def abort(self, error: Callable[[], BaseException]) -> None:
         """End the stream at once: the thread gets ``error()`` from now on. Also wakes all senders that wait."""
         super().abort(error)
-        waiters, self._room_waiters = self._room_waiters, []
+        waiters, self._sender_waiters = self._sender_waiters, []
         wake_all(waiters)
 
     # -- The server thread --------------------------------------------------------------------------------------------
@@ -281,7 +281,7 @@ class ToServer(Stream):
                         chunks, self._chunks = self._chunks, []
                         self._size = 0
                         ended = self._finished
-                        waiters, self._room_waiters = self._room_waiters, []
+                        waiters, self._sender_waiters = self._sender_waiters, []
                         self._released_writer = bool(waiters)
                         break
                     if self._released_writer:
@@ -335,7 +335,7 @@ class ToServer(Stream):
         for call in calls:
             call.run()
         with self._lock:
-            waiters, self._room_waiters = self._room_waiters, []
+            waiters, self._sender_waiters = self._sender_waiters, []
         self._runtime.doorbell.ring(wake_all, waiters)
 
     def _wait_at(self, gate: threading.Lock) -> None:
@@ -345,7 +345,7 @@ class ToServer(Stream):
             if trouble is not None:
                 self._lose_loop(trouble)
                 return
-            if self.hang_up is not None and self.hang_up():
+            if self.has_hung_up is not None and self.has_hung_up():
                 self.hung_up = True
                 with self._lock:
                     self._gate = None

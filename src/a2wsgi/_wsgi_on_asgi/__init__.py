@@ -29,7 +29,7 @@ Reading order
     ``disconnected``   ``environ["a2wsgi.disconnected"]``, and which request a thread works for
     ``in_loop``        `run_in_loop` and `async_to_sync`: async code on the server's loop
     ``refusals``       400, 408, 413 and 503, in the app's place
-    ``faults``         what an app does wrong, in words
+    ``faults``         the error messages for what an app does wrong
     ``streams``        the two bounded streams between a thread and a loop
     ``jobs``           what a worker thread is given to do
     ``workers``        the worker threads
@@ -62,7 +62,7 @@ Glossary
 
     *gate*: a lock at which a thread waits until another one opens it. *Waiter*: a future, in which a coroutine waits.
 
-    *doorbell*: has the loop call something, from any thread.
+    *doorbell*: lets any thread have the loop call a function.
 
     *pair*: two bridges of one request, and what the inner one has to tell the outer (``a2wsgi._nested``). *Link*: the
     two connected sockets between the loop and a WebSocket's app.

@@ -148,8 +148,8 @@ class BridgeLoops:
             loop = running_trio()
             if loop is None:
                 raise MissingCapability(
-                    "The bridge was called where neither an event loop of asyncio's runs nor trio, one of which it "
-                    "needs. Serve it with an ASGI server that runs on asyncio, uvloop or trio."
+                    "The bridge was called without a running asyncio or trio event loop. Serve it with an ASGI server "
+                    "that runs on asyncio, uvloop or trio."
                 ) from None
         here = self._last
         if here is None or here.runtime.loop is not loop:

@@ -40,7 +40,7 @@ class Timed(Failing):
     A base class, as `Failing`.
     """
 
-    __slots__ = ("_is_left", "_is_overdue", "_response", "_scope", "_started_at", "_workers")
+    __slots__ = ("_is_abandoned", "_is_overdue", "_response", "_scope", "_started_at", "_workers")
 
     _scope: Scope
     _response: Response
@@ -50,7 +50,7 @@ class Timed(Failing):
     #: The time is over. The loop thread's.
     _is_overdue: bool
     #: Nobody waits for the worker thread, which may still run the app. The loop thread's.
-    _is_left: bool
+    _is_abandoned: bool
 
     def _look_at_app(self, timeout: float) -> None:
         """Give the app up if it has not begun its response in time. Loop thread, each tick, until that has happened."""
@@ -76,7 +76,7 @@ class Timed(Failing):
         """
         # 1. The worker thread says that it is done. 2. It sees that nobody has left it. 3. It is left. So this looks
         # whether it is done after it has said so.
-        self._is_left = True
+        self._is_abandoned = True
         if self._output.done:
             self._disconnected._finish()
         elif watch and not self._is_overdue:

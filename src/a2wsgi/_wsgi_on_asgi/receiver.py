@@ -7,8 +7,8 @@ Strategy
 
 Guarantees
     - ``receive()`` is never called by two at a time, nor after ``http.disconnect``: hypercorn would block for ever.
-    - It is not called while the client waits for "100 Continue", since the server would send that, unless the app
-      reads, the response has begun (RFC 9110 §10.1.1), or the body is to be spooled.
+    - While the client waits for "100 Continue" it is called only if the app reads, the response has begun (RFC 9110
+      §10.1.1) or the body is to be spooled, since the call makes the server send "100 Continue".
     - A server that repeats the end of the body for ever without waiting (aiohttp-asgi, tsuno) is asked once a tick.
     - While the app waits for the body, `Receiver.is_silent` tells for how long the client has sent nothing.
     - A body that is not as long as its ``Content-Length``, or that ends in a disconnect, never looks complete.
@@ -16,7 +16,7 @@ Guarantees
       than the client) and one message, its reader as much, and ``io.BufferedReader`` ``buffer_bytes``.
 
 Assumes
-    Everything is called on the loop thread, but `_ask` on the worker thread, and `discard` by the last to use the body.
+    Everything runs on the loop thread, except `_ask` (worker thread) and `discard` (the last thread to use the body).
 """
 
 from __future__ import annotations
@@ -287,9 +287,8 @@ class Receiver:
             self._end_input("its body was too large")
         except Exception as error:  # noqa: BLE001 - a middleware that refuses the body, say: raised again by the request
             self._receive_failed(error)
-        except (
-            BaseException
-        ):  # this task was cancelled, by end_task(), or by a server that cancels all tasks as it ends
+        except BaseException:
+            # This task was cancelled: by end_task(), or by a server that cancels all tasks as it ends.
             self._note_disconnect()
             self._end_input("receive() was cancelled")
             raise

@@ -103,7 +103,7 @@ class Request(Timed):
         self._failure = None
         self._server_error = None
         self._started_at = 0.0
-        self._is_left = False
+        self._is_abandoned = False
         self._is_overdue = False
         # The worker thread writes this.
         self._ran = False  # run() has come to its end
@@ -115,9 +115,9 @@ class Request(Timed):
     async def answer(
         cls, _bridge: WSGIBridge, app: WSGIApp, shared: Shared, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Answer a request to its end. Raises what the server is to know of.
+        """Handle one request from start to end. Raises whatever the server should hear of.
 
-        It holds the bridge, since a bridge that is dropped ends its workers.
+        The unused ``_bridge`` keeps the bridge alive: one that is garbage-collected ends its workers.
         """
         self = cls(app, shared, scope, receive, send)  # in the task that answers it, which may not be the caller's
         self._loop.enter(self)
@@ -238,7 +238,7 @@ class Request(Timed):
         except BaseException as error:  # noqa: BLE001 - raised again on the loop thread, or logged
             self._fail(error)
         finally:
-            try:  # this is owed whatever happens, also if another thread raises an exception into this one here
+            try:  # this must run whatever happens, even if another thread raises an exception in this one right here
                 if close is None:
                     response.last = last  # done() hands it over and says that this thread is done: one wake-up for both
                 else:
@@ -263,7 +263,7 @@ class Request(Timed):
     def done(self) -> None:
         """Tell the loop thread that this thread is done with the request."""
         self._output.finish(self._response.last, done=True)
-        if self._is_left:  # see the race in _leave_worker()
+        if self._is_abandoned:  # see the race in _leave_worker()
             self._disconnected._finish()
 
     def lost(self) -> None:

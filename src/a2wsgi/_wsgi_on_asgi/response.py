@@ -309,7 +309,7 @@ class Response:
         Args:
             request: What sends the messages, and may end meanwhile.
             receiver: What is told of the response.
-            chunks: What was queued. Emptied. None without an end if there are only hints.
+            chunks: What was queued; is emptied. An empty list without ``ended`` means that there are only hints.
             ended: Nothing follows.
             failed: The app has raised.
         """
