@@ -208,3 +208,18 @@ def test_loop_of_a_bridge_cannot_be_set() -> None:
     """It would change nothing."""
     with a2wsgi.ASGIMiddleware(asgi_app) as bridge, pytest.raises(AttributeError, match=r"Pass loop= to the constr"):
         bridge.loop = None  # type: ignore[assignment]
+
+
+@pytest.mark.filterwarnings("ignore:WSGI.*:DeprecationWarning")
+def test_responder_without_an_executor_answers() -> None:
+    """In 1.x None was the executor of the loop."""
+    import a2wsgi.wsgi as module
+    from a2wsgi.wsgi import WSGIResponder
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await WSGIResponder(wsgi_app, None, 10)(scope, receive, send)
+
+    try:
+        assert call(app).body == b"hello"
+    finally:
+        module._bridges_of_executors.clear()  # that one lasts as long as the process, and so do its threads

@@ -81,6 +81,10 @@ __all__ = [
 
 
 if TYPE_CHECKING:
+    from . import asgi as asgi
+    from . import asgi_typing as asgi_typing
+    from . import wsgi as wsgi
+    from . import wsgi_typing as wsgi_typing
     from ._cli.background import BackgroundServer
     from ._cli.running import run
     from ._front.asgi_middleware import ASGIMiddleware
@@ -108,7 +112,13 @@ _LOADED_LATER = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class, a function or a tuple
+#: ``import a2wsgi`` has loaded these in a2wsgi 1.x.
+_SUBMODULES = {"asgi", "asgi_typing", "wsgi", "wsgi_typing"}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class, a function, a module or a tuple
+    if name in _SUBMODULES:
+        return import_module(f"{__name__}.{name}")
     if name in _LOADED_LATER:
         value = globals()[name] = getattr(import_module(f"{__name__}.{_LOADED_LATER[name]}"), name)
         return value

@@ -32,6 +32,13 @@ _app_of_responder: contextvars.ContextVar[WSGIApp] = contextvars.ContextVar("a2w
 _bridges_of_executors: weakref.WeakKeyDictionary[Any, WSGIMiddleware] = weakref.WeakKeyDictionary()
 
 
+class _LoopsExecutor:
+    """Stands for None, which in 1.x meant the executor of the loop."""
+
+
+_LOOPS_EXECUTOR = _LoopsExecutor()
+
+
 def _call_app_of_responder(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     return _app_of_responder.get()(environ, start_response)
 
@@ -65,6 +72,7 @@ _STEPS = ("send", "sender", "start_response", "wsgi")
 
 
 def _bridge_of(executor: Any) -> WSGIMiddleware:  # noqa: ANN401 - as in 1.x
+    executor = executor or _LOOPS_EXECUTOR
     bridge = _bridges_of_executors.get(executor)
     if bridge is None:
         workers = getattr(executor, "_max_workers", None)

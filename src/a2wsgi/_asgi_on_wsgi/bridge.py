@@ -108,8 +108,8 @@ class ASGIBridge:
             settings.lifespan = False
         if detect(app).interface == "wsgi":
             raise wrong_kind(type(self).__name__, app, "ASGI", "WSGI")
-        shared_loop, adapt = _backend(settings)
-        self.app = app
+        shared_loop, self._adapt = _backend(settings)
+        self.__dict__["app"] = app
         self._process_headers = process_headers(os.environ)
         self._lifetime = Lifetime(
             loop=settings.loop,
@@ -121,7 +121,7 @@ class ASGIBridge:
             inside=_longest_stop_inside(app),
         )
         self._shared = Shared(
-            app=adapt(_as_asgi3(app)),
+            app=self._adapt(_as_asgi3(app)),
             lifetime=self._lifetime,
             settings=settings,
             has_bridge_inside=getattr(type(app), MARK, "") == "asgi3",
@@ -211,6 +211,18 @@ class ASGIBridge:
         )
 
     @property
+    def app(self) -> AnyASGIApp | ASGI2App:
+        """The app that it was given. Another one may be put in its place, for the requests that come after that."""
+        return cast("AnyASGIApp | ASGI2App", self.__dict__["app"])
+
+    @app.setter
+    def app(self, app: AnyASGIApp | ASGI2App) -> None:
+        self.__dict__["app"] = app
+        if "_shared" in self.__dict__:  # else a subclass makes everything by itself, as it could in 1.x
+            self._shared.app = self._adapt(_as_asgi3(app))
+            self._shared.has_bridge_inside = getattr(type(app), MARK, "") == "asgi3"
+
+    @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """Deprecated: the event loop that the app runs on, as in a2wsgi 1.x. Starts it if need be.
 
@@ -222,7 +234,7 @@ class ASGIBridge:
             "run the app's lifespan, unless lifespan=True says so. To run the lifespan, call start() and close(); to "
             "run anything else, make a loop and pass it as loop=."
         )
-        if "_shared" not in self.__dict__:  # a subclass that makes everything by itself, as it could in 1.x
+        if "_shared" not in self.__dict__:  # as above
             return cast("asyncio.AbstractEventLoop", self.__dict__["loop"])
         if self._shared.settings.backend == "trio":
             raise no_loop_on_trio()

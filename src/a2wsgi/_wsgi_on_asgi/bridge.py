@@ -147,6 +147,7 @@ class WSGIBridge:
         elif kind == "websocket":
             from .websocket import Session  # noqa: PLC0415 - few processes have any
 
+            self._websockets.app = self.app  # a program may have put another one in its place
             await Session.answer(self, self._websockets, scope, receive, send)
         else:
             raise ServerProtocolError(
