@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any, cast
@@ -9,6 +10,8 @@ from typing import Any, cast
 import pytest
 
 from a2wsgi import ClientDisconnected
+from a2wsgi._threads.runtime import runtime_of
+from a2wsgi._wsgi_on_asgi import disconnected as _disconnected
 from a2wsgi._wsgi_on_asgi.disconnected import AbortError, Disconnected
 from support.lockstep import BOUND_SECONDS, Signal
 from support.threads import in_thread
@@ -63,6 +66,19 @@ def test_disconnected_after_the_request_waits_for_nothing() -> None:
     assert disconnected.wait() is False
     disconnected._set()
     assert disconnected.wait() is True
+
+
+def test_wait_ends_with_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that is closed, or that a fork has left behind, opens no gate."""
+    monkeypatch.setattr(_disconnected, "LOOK_SECONDS", 0.001)
+    loop = asyncio.new_event_loop()
+    disconnected = Disconnected(runtime_of(loop))
+    waiting = in_thread(disconnected.wait)
+    while not disconnected._gates:
+        pass
+    loop.close()
+    assert waiting.result() is True
+    assert disconnected.is_set()
 
 
 def test_disconnected_keeps_nothing_of_waits_that_timed_out() -> None:

@@ -770,6 +770,37 @@ def test_coroutine_that_ignores_its_cancellation_holds_nobody(
     assert "still runs on the server's loop" in caplog.text
 
 
+@only_on("asyncio", reason="trio cancels again at each wait")
+def test_clean_up_that_takes_long_is_not_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rollback goes on when nobody waits for it any more."""
+    monkeypatch.setattr(_call, "GRACE_SECONDS", 0.01)
+    monkeypatch.setattr(_call, "LOOK_SECONDS", 0.005)
+    told: list[str] = []
+
+    async def main() -> None:
+        go, over = asyncio.Event(), asyncio.Event()
+
+        async def work() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                try:
+                    await go.wait()
+                    told.append("cleaned up")
+                except asyncio.CancelledError:
+                    told.append("cancelled again")
+                over.set()
+
+        view = View(lambda: run_in_loop(work(), timeout=0.01))
+        await answer(WSGIMiddleware(view), fails=TimeoutError)
+        await rest()
+        go.set()
+        await over.wait()
+
+    run(main())
+    assert told == ["cleaned up"]
+
+
 def test_shutdown_ends_the_coroutine() -> None:
     """The server's shutdown waits for requests, and then aborts them with what they run."""
     endless = Endless()

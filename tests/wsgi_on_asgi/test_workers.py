@@ -529,3 +529,25 @@ def test_worker_that_died_is_found_by_whichever_clock() -> None:
     workers._members.add(_Worker(workers, "never started"))  # so it is not alive
     workers.look_after(5.0)
     assert workers.alive == 0
+
+
+def test_job_that_is_written_off_as_it_ends_frees_its_place(
+    make: Callable[..., Workers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1. The worker sees that its job is not written off. 2. It is. 3. The worker takes the next job, and counts."""
+    workers = make(1)
+    job = Held()
+    next_job = workers.next_job
+
+    def slowly(worker: _Worker, done: Job | None) -> Job | None:
+        if done is job:
+            assert workers.write_off(job) is worker
+        return next_job(worker, done)
+
+    monkeypatch.setattr(workers, "next_job", slowly)
+    submit(workers, job)
+    job.started.wait()
+    job.go.set()
+    job.is_done.wait()
+    assert workers.overdue == 0
+    assert workers._excused == 0

@@ -117,7 +117,7 @@ class Call(Generic[_T]):
             self._wait_at_gate(timeout)
         except BaseException:
             self._left = True
-            self.end(ClientDisconnected("nobody waits for the coroutine any more"))
+            self.end(_nobody_waits())
             raise
         failure, self._failure = self._failure, None
         if failure is None:
@@ -151,7 +151,8 @@ class Call(Generic[_T]):
                 ends_at = now + GRACE_SECONDS
             if ends_at is not None and now >= ends_at:
                 logger.warning("A coroutine that was cancelled %g s ago still runs on the server's loop", GRACE_SECONDS)
-                reason, self._reason = self._reason, None  # its traceback will lead back here
+                # Its traceback will lead back here. Another stays in its place, so that nobody cancels the task again.
+                reason, self._reason = self._reason, _nobody_waits()
                 raise reason or _too_late(timeout)
             seconds = LOOK_SECONDS if deadline is None else min(deadline - now, LOOK_SECONDS)
 
@@ -210,6 +211,10 @@ class Call(Generic[_T]):
 
 def _start(call: Call[Any]) -> None:
     call.start()
+
+
+def _nobody_waits() -> ClientDisconnected:
+    return ClientDisconnected("nobody waits for the coroutine any more")
 
 
 def _too_late(timeout: Any) -> TimeoutError:  # noqa: ANN401 - a number

@@ -74,7 +74,7 @@ __all__ = [
 class Doorbell:
     """Calls functions on one loop, on behalf of any thread, with one wake-up for all that ring before it answers."""
 
-    __slots__ = ("_answering", "_context", "_lock", "_rung", "loop")
+    __slots__ = ("_answering", "_lock", "_rung", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -82,8 +82,6 @@ class Doorbell:
         self._lock = threading.RLock()
         self._rung: deque[tuple[Callable[[Any], object], Any]] = deque()  # guarded by _lock
         self._answering = False  # guarded by _lock: the loop has been told to call _answer
-        # An empty context of our own: call_soon_threadsafe() would copy the caller's at each call.
-        self._context = contextvars.Context()
 
     def ring(self, function: Callable[[Any], object], argument: Any) -> bool:  # noqa: ANN401 - passed on as it is
         """Have the loop call ``function(argument)`` soon. Any thread. False if the loop is closed: nobody will."""
@@ -93,7 +91,8 @@ class Doorbell:
                 if self._answering:
                     return not self.loop.is_closed()
                 self._answering = True
-            self.loop.call_soon_threadsafe(self._answer, context=self._context)
+            # An empty context, and a new one: a loop that runs within the answer (nest_asyncio) may answer, too.
+            self.loop.call_soon_threadsafe(self._answer, context=contextvars.Context())
         except RuntimeError:  # the loop was closed
             with self._lock:
                 self._answering = False
@@ -104,7 +103,7 @@ class Doorbell:
             # rely on an answer that never comes. To tell the loop twice does no harm.
             self._answering = False
             with contextlib.suppress(RuntimeError):
-                self.loop.call_soon_threadsafe(self._answer, context=self._context)
+                self.loop.call_soon_threadsafe(self._answer, context=contextvars.Context())
             raise
         return True
 
@@ -132,7 +131,7 @@ class Doorbell:
             if self._answering:
                 return
             self._answering = True
-        self.loop.call_soon(self._answer, context=self._context)
+        self.loop.call_soon(self._answer, context=contextvars.Context())
 
 
 def wake(waiter: Waiter) -> None:
@@ -265,7 +264,7 @@ class Runtime:
 
     def call_later(self, seconds: float, function: Callable[[], object]) -> Timer:
         """Have the loop call ``function`` after ``seconds``, in an empty context, unless the timer is cancelled."""
-        return self.loop.call_later(seconds, function, context=self._context)
+        return self.loop.call_later(seconds, function, context=contextvars.Context())
 
     @staticmethod
     async def wait_for(waiter: Waiter, seconds: float | None) -> None:

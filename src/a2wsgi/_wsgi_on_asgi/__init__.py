@@ -22,6 +22,7 @@ Reading order
     ``overdue``        ``app_timeout``: an app that is late with its response
     ``endings``        how a request can end, and how each of its waits can be ended; nothing of HTTP
     ``response``       what the app says, and how it is sent
+    ``sending``        several messages in a row
     ``files``          ``wsgi.file_wrapper``, and which files the server sends by itself
     ``receiver``       the one caller of ``receive()``; its states are in ``receiving``, what it gets in ``messages``
     ``spool``          a body that is kept in a file before the app starts

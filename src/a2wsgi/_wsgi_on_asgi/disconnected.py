@@ -9,7 +9,7 @@ Strategy
     a copy of that context works for the request, too.
 
 Guarantees
-    - Nobody goes on waiting when the response has ended, or the request is over.
+    - Nobody goes on waiting when the response has ended, the request is over, or its loop is closed.
     - A callback given to `_join` is called at most once, and not after the request.
     - A call that has entered by `_enter` is told to end at most once: when the request is aborted, or is over.
     - An abort is raised in the app by at least one read, write or call. From then on calls may enter until the request
@@ -25,10 +25,12 @@ import contextlib
 import contextvars
 import functools
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from a2wsgi._errors import ClientDisconnected
 from a2wsgi._log import logger
+from a2wsgi._threads.stream import LOOK_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,8 +103,14 @@ class Disconnected:
         # The race: 1. This thread is about to wait. 2. The request ends, and opens the gates that it finds. 3. This
         # thread waits at one that nobody will open. So the gate is left before the look, see "Strategy".
         self._gates.append(gate)
-        if not self._over:
-            gate.acquire(timeout=-1 if timeout is None else max(timeout, 0))
+        deadline = None if timeout is None else time.monotonic() + max(timeout, 0)
+        seconds = 0.0
+        while not self._over and seconds >= 0:
+            seconds = LOOK_SECONDS if deadline is None else min(deadline - time.monotonic(), LOOK_SECONDS)
+            if gate.acquire(timeout=max(seconds, 0)):
+                break
+            if (runtime := self._runtime) is not None and runtime.is_closed():  # nobody is left to open the gate
+                self._is_set = self._over = True
         with contextlib.suppress(ValueError):  # whoever opened it has taken it out
             self._gates.remove(gate)
         return self._is_set

@@ -135,8 +135,8 @@ class BodyReader(io.RawIOBase):
     def _fetch(self) -> None:
         """Wait for more of the body. There is nothing at its end."""
         if self._ask is not None:
-            ask, self._ask = self._ask, None
-            ask()
+            self._ask()
+            self._ask = None  # after it: an exception that another thread raises in this one loses no ring
         self._rest = memoryview(b"".join(self._stream.take()))
 
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from a2wsgi._protocol.files import PIECE_BYTES
 from a2wsgi._protocol.framing import Framing, no_body
 from a2wsgi._protocol.headers import response_head_from_wsgi
 from a2wsgi._protocol.hints import EXTENSION, links_from_wsgi
@@ -32,6 +33,7 @@ from a2wsgi._protocol.hints import EXTENSION, links_from_wsgi
 from .endings import Ending
 from .faults import as_bytes, error_of, holds_one, iterator_of, no_head, second_head, too_short
 from .files import find
+from .sending import send_all, send_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -244,6 +246,7 @@ class Response:
             if any_length and type(chunk) is bytes and chunk:
                 output.put(chunk)  # Fast path: one call a chunk (tests/test_call_counts.py, "wsgi 20 chunks")
             elif chunk:
+                single = single and self.framing is None  # write(), called by the iterable itself, has fixed the head
                 framing, part = self._part_of_body(chunk)
                 if single:
                     self._whole_length = len(chunk if type(chunk) is bytes else as_bytes(chunk))
@@ -314,13 +317,13 @@ class Response:
             failed: The app has raised.
         """
         begins = not self.begun
-        if self.hints and begins and not await _send_all(request, self.hints):
+        if self.hints and begins and not await send_all(request, self.hints):
             return
         head, framing = self.head, self.framing
         if not (chunks or ended) or head is None or framing is None or (begins and failed and not chunks):
             return  # the app failed before it had anything to say: the server answers
         pair = self._disconnected._pair
-        if pair is not None and not await _send_all(request, pair.messages):
+        if pair is not None and not await send_all(request, pair.messages):
             return
         if begins:
             self.begun = True
@@ -331,6 +334,10 @@ class Response:
                 receiver.response_has_begun()
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()  # a slow client is not to have its part of the response in memory twice
+        if len(body) > PIECE_BYTES:
+            body = await send_pieces(request, body)
+            if request.ending is not None:
+                return
         if ended and not failed:
             receiver.response_ends()
             if self.file is None:
@@ -340,7 +347,7 @@ class Response:
                     if not await request.send_message(message):
                         break
             if pair is not None and pair.trailers:
-                await _send_all(request, pair.trailers)
+                await send_all(request, pair.trailers)
             request.ending = request.ending or Ending.FINISHED
         elif body or (begins and not failed and framing.content_length != 0 and not framing.bodiless):
             # granian and daphne keep a head until a part of the body follows, be it empty.
@@ -374,13 +381,3 @@ class Response:
         """Whether an ASGI app further in raised ``error`` after its response: then its server gets it. Any thread."""
         pair = self._disconnected._pair
         return pair is not None and error is pair.late_failure
-
-
-async def _send_all(request: Abortable, messages: list[Message]) -> bool:
-    """Send hints, or what else a bridge further in has passed on so far. Whether the request goes on.
-
-    Nothing is sent after an ending: it interrupts one ``send()``, and nobody would interrupt the next.
-    """
-    while messages and request.ending is None:
-        await request.send_message(messages.pop(0))
-    return request.ending is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ async def spool(runtime: Runtime, chunks: list[bytes], next_chunk: Callable[[], 
                 await runtime.in_thread(file.write, chunk)
         await runtime.in_thread(file.seek, 0)
     except BaseException:
-        file.close()
+        with contextlib.suppress(OSError, ValueError):  # of a full disk: it must not hide a cancellation
+            file.close()
         raise
     return file

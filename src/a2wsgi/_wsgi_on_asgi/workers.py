@@ -216,6 +216,8 @@ class Workers:
             if done is not None:
                 worker.busy = False
                 self._busy -= 1
+                if worker.overdue:  # its job was written off at the very moment at which it came back
+                    self._count_excused(worker)
             elif worker.called:
                 worker.called = self._called_up = False
             elif worker in self._idle:
@@ -282,8 +284,7 @@ class Workers:
     def dismiss(self, worker: _Worker, job: Job) -> bool:
         """Count a worker again whose job was written off. True if it is one too many, and ends. Worker thread."""
         with self._lock:
-            worker.overdue = False
-            self._count_excused()
+            self._count_excused(worker)
             if len(self._members) <= self.limit + self._excused:
                 return False
         job.done()  # nobody waits for it, so it can be told first: a death after this leaves nothing undone
@@ -292,7 +293,9 @@ class Workers:
             self._busy -= 1
         return True
 
-    def _count_excused(self) -> None:
+    def _count_excused(self, back: _Worker | None = None) -> None:
+        if back is not None:
+            back.overdue = False
         self._excused = min(self.limit, sum(worker.overdue for worker in self._members))
 
     # -- Workers that died ----------------------------------------------------------------------------------------
@@ -313,11 +316,7 @@ class Workers:
             self._mourn(worker)
 
     def _mourn(self, dying: _Worker | None = None) -> None:
-        """Count no dead worker, have others take their places, and say that their jobs are lost. Any thread.
-
-        Args:
-            dying: A worker that is as good as dead, though its thread still runs.
-        """
+        """Count no dead worker, nor the ``dying`` one; have others take their places; say that their jobs are lost."""
         with self._lock:
             # With the lock held, none of them is just being started.
             dead = [worker for worker in self._members if worker is dying or not worker.is_alive()]
