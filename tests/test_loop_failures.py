@@ -14,8 +14,9 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+import trio
 
-from a2wsgi import AppError, ASGIMiddleware
+from a2wsgi import AppError, ASGIMiddleware, BridgeError
 from a2wsgi._asgi_on_wsgi import faults as _faults
 from a2wsgi._asgi_on_wsgi.loops import LoopHost
 from a2wsgi._asgi_on_wsgi.to_server import ToServer
@@ -277,3 +278,144 @@ def test_failure_is_told_that_comes_as_the_server_looks(monkeypatch: pytest.Monk
         answered.set()
         with pytest.raises(ValueError, match="late"):
             iterable.close()
+
+
+@THREAD_INLINE_TRIO
+def test_task_that_the_app_has_left_does_not_send_for_ever(options: dict[str, Any]) -> None:
+    """1. The app returns with its response not complete. 2. The server thread leaves. 3. A task of it still sends."""
+    if "inline" in options:
+        pytest.skip("its loop does not run between requests")
+    told: list[str] = []
+    over, left = Signal("the task has ended"), Signal("the server has left")
+
+    async def pump(send: Any) -> None:
+        while not left.is_set():
+            await anyio.lowlevel.checkpoint()
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
+        except OSError as error:
+            told.append(type(error).__name__)
+        over.set()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/":
+            await hello(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if options:
+            trio.lowlevel.spawn_system_task(pump, send)
+        else:
+            tasks.append(asyncio.create_task(pump(send)))
+
+    tasks: list[object] = []
+    with bridge_of(app, **options) as bridge:
+        assert failure_at(bridge, "/fails") is not None
+        left.set()
+        over.wait()
+    assert told == ["ClientDisconnected"]
+
+
+def test_app_that_never_waits_stops_no_other_by_a_head_request() -> None:
+    """Nothing of its body is sent, so ``send()`` has nothing to wait for; the loop goes round all the same."""
+    begun, go_on = Signal("the endless app has begun"), Signal("another request was answered")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/":
+            await hello(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        begun.set()
+        while not go_on.is_set():
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    with bridge_of(app) as bridge:
+        endless = InThread(functools.partial(call, bridge, environ_of("HEAD", path="/endless")))
+        begun.wait()
+        assert InThread(functools.partial(call, bridge)).result().body == b"hello"
+        go_on.set()
+        assert endless.result().body == b""
+
+
+def test_loop_that_ends_as_the_app_has_started_up_fails_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1. The app has started up. 2. Its loop ends, which no bridge uses yet. 3. The next request has another."""
+    bridge = bridge_of(hello)
+    find_host = bridge._lifetime._find_host
+    hosts: list[Any] = []
+
+    def find() -> LoopHost:
+        host = find_host()
+        if not hosts:
+            host.loop.call_soon_threadsafe(host.loop.stop)
+            host._thread.join(BOUND_SECONDS)  # type: ignore[attr-defined]
+        hosts.append(host)
+        return host
+
+    monkeypatch.setattr(bridge._lifetime, "_find_host", find)
+    with pytest.raises(BridgeError, match="event loop was stopped"):
+        call(bridge)
+    assert call(bridge).body == b"hello"
+    bridge.close()
+    assert len(hosts) == 2
+
+
+def test_lifespan_is_forgotten_with_its_loop() -> None:
+    """The app has no lifespan on its second loop: close() does not end that of the first, which is closed."""
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            loops.append(asyncio.get_running_loop())
+            if len(loops) == 2:
+                raise ValueError("no lifespan")
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        elif scope["path"] == "/stop":
+            asyncio.get_running_loop().stop()
+            await asyncio.sleep(3600)
+        else:
+            await hello(scope, receive, send)
+
+    bridge: ASGIMiddleware = ASGIMiddleware(app)
+    assert call(bridge).body == b"hello"
+    assert failure_at(bridge, "/stop") is not None
+    assert call(bridge).body == b"hello"
+    bridge.close()
+
+
+def test_loop_that_ends_in_the_startup_is_an_error_with_a_text() -> None:
+    """Not an empty CancelledError of concurrent.futures."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(3600)
+
+    bridge: ASGIMiddleware = ASGIMiddleware(app)
+    with pytest.raises(BridgeError, match="event loop was stopped"):
+        bridge.start()
+    bridge.close()
+
+
+def test_interrupted_wait_for_background_work_does_not_forget_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception raised into the server thread ends its wait; the loop enforces ``wait_time`` from then on."""
+    cancelled = Signal("the background work was cancelled")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await hello(scope, receive, send)
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            cancelled.set()
+
+    def interrupted(*_: object) -> bool:
+        raise TimeoutError("of the server's")
+
+    with bridge_of(app, wait_time=0.01) as bridge:
+        iterable: Any = bridge(environ_of(), nothing)
+        monkeypatch.setattr(ToServer, "wait_done", interrupted)
+        with pytest.raises(TimeoutError):
+            iterable.close()
+        monkeypatch.undo()
+        cancelled.wait()

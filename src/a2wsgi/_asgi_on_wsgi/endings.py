@@ -12,28 +12,30 @@ from a2wsgi._errors import AppTimeout, ClientDisconnected
 from a2wsgi._log import logger
 from a2wsgi._threads.runtime import wake
 
-from .outcome import COMPLETE, ENDED, GONE, READING, RUNNING, WAITING
+from .outcome import COMPLETE, DETACHED, ENDED, GONE, READING, RUNNING, WAITING
 from .overdue import describe
 from .sender import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from .outcome import App
+    from .outcome import App, Failure
 
 __all__ = ["Interruptible"]
 
 
 class Interruptible(Sender):
-    """The part of a request that ends it from outside. A `Request` sets the attribute.
+    """The part of a request that ends it from outside. A `Request` sets the attributes.
 
     Fast path: it is a base class, as `Sender` is.
     """
 
-    __slots__ = ("_app",)
+    __slots__ = ("_app", "_failure")
 
     #: Whether the app runs. The loop thread writes it.
     _app: App
+    #: What the app failed with, and nobody was told yet. Whoever tells it, server thread or loop thread, takes it out.
+    _failure: Failure | None
 
     def _outer_aborted(self, error: BaseException) -> None:
         """The bridge around this one has aborted the request. Any thread; an inline loop's doorbell would wait."""
@@ -74,3 +76,39 @@ class Interruptible(Sender):
         self._inbox.lose_client()
         if self._file is not None:
             wake(self._file.waiter)
+
+    # -- The server has left --------------------------------------------------------------------------------------
+
+    def _server_left(self, reason: str) -> None:
+        """The server takes nothing more of the response."""
+        if self._app is ENDED:
+            self._detach()
+            if self._said is not COMPLETE and self._taker is not GONE:  # a task that the app has left may still send
+                self._end_taking(ClientDisconnected(reason))
+        elif self._said is COMPLETE:
+            self._detach()
+            if self._shared.settings.wait_time is not None:
+                self._set_timer(self._shared.settings.wait_time, self._cancel)
+        elif self._taker is READING:
+            self._lose_client_with_grace(ClientDisconnected(reason))
+
+    def _background_ran_out_of_time(self) -> None:
+        """The server thread no longer waits for what the app does after its response."""
+        self._detach()
+        if self._app is not ENDED:
+            self._cancel()
+
+    def _detach(self) -> None:
+        """No server thread will come for a failure any more: log it, now or when the app ends."""
+        if self._taker is READING:
+            self._taker = DETACHED
+        if self._app is ENDED:
+            self._log_failure()
+
+    def _log_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None and self._said is not COMPLETE:
+            logger.debug("The app failed before its client left, and nobody was told", exc_info=failure.error)
+        elif failure is not None:
+            # In the app's context, by which an error reporter knows what it has reported.
+            failure.context.run(logger.error, "The app failed after its response was complete", exc_info=failure.error)

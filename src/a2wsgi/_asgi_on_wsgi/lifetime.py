@@ -36,7 +36,7 @@ from a2wsgi._errors import BridgeError, LifespanFailed
 from a2wsgi._log import logger
 
 from . import exit_and_fork
-from .faults import closed_error, one_more
+from .faults import closed_error, loop_stopped, one_more
 from .lifespan import Lifespan
 from .loops import CANCEL_SECONDS, GivenLoop, LoopHost, expect_given, warn_of_uwsgi_without_threads
 
@@ -215,7 +215,7 @@ class Lifetime:
     def _start_up(self, startup: _Startup, app: ASGIApp) -> None:
         """Find a loop and start the app up on it; tell ``startup`` how it went."""
         host: LoopHost | None = None
-        started = False
+        started = has_ended = False
         try:
             exit_and_fork.set_exit_hooks()
             if not self._inline:
@@ -231,11 +231,16 @@ class Lifetime:
         finally:
             with self._lock:
                 self._startup = None
-                if started:
+                # 1. The app has started up. 2. Its loop ends, and finds no bridge that uses it. 3. This one would.
+                has_ended = host is not None and host.has_ended()
+                if started and not has_ended:
                     self.host = host  # also if the bridge was closed meanwhile: close() waits for this, and stops it
             startup.over.set()
-            if host is not None and not started:
+            if host is not None and self.host is not host:
                 host.release(self)
+        if has_ended:
+            self._lifespan = None
+            raise loop_stopped()
 
     def _find_host(self) -> LoopHost:
         if self._inline:
@@ -304,7 +309,7 @@ class Lifetime:
         """Abort what runs on a loop that has ended. The next request starts anew. Loop thread."""
         with self._lock:
             if self.host is host:
-                self.host = None
+                self.host = self._lifespan = None
         for request in self.requests.copy():
             request.abort(error())
 

@@ -99,6 +99,10 @@ class LoopHost(Runtime):
         self.before_wait: Callable[[Callable[[], object]], object] = loop.call_soon
         self.create_task: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = loop.create_task
 
+    def has_ended(self) -> bool:
+        """Whether a shared loop has ended under its users. Any thread."""
+        return False
+
     @property
     def one_at_a_time(self) -> threading.RLock | None:
         """A lock that a request holds until its response begins, if requests run one at a time. A server thread."""
@@ -141,7 +145,12 @@ class LoopHost(Runtime):
         except BaseException:
             future.cancel()
             raise
-        return future.result()
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            if self.has_ended():
+                raise self.trouble() or faults.loop_stopped() from None
+            raise
 
     def _submit(self, make: Callable[[], Coroutine[Any, Any, _T]]) -> concurrent.futures.Future[_T]:
         """Begin `run`. To cancel the future cancels the coroutine."""

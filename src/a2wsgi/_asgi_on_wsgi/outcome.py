@@ -30,6 +30,7 @@ now           what happens                                                      
               bridge is closed, an outer bridge aborts, or a bodiless response is cut
 ``READING``   the server leaves a complete response and waits for its app no longer, or   ``DETACHED``
               leaves any response whose app has ended
+``DETACHED``  that response was not complete: a task that the app has left may still send  ``GONE``
 ============  ==========================================================================  ============
 
 *Whether the app runs* (`App`)

@@ -30,7 +30,7 @@ from . import faults
 from .endings import Interruptible
 from .faults import closed_error, fit_for_a_server
 from .inbox import Inbox
-from .outcome import COMPLETE, DETACHED, ENDED, GONE, NEW, OPENING, READING, RUNNING, WAITING, Failure, Outcome, outcome
+from .outcome import COMPLETE, ENDED, GONE, NEW, OPENING, READING, RUNNING, WAITING, Failure, Outcome, outcome
 from .response import Response, gateway_timeout, give_file, give_whole, request_timeout, start_with_three
 from .server_socket import has_hung_up
 from .to_server import ToServer
@@ -57,7 +57,7 @@ class Request(Interruptible):
     other time, it sees what held a moment ago. So it then decides nothing alone: it rings the loop, which looks again.
     """
 
-    __slots__ = ("_body", "_context", "_failure", "_start_lock")
+    __slots__ = ("_body", "_context", "_start_lock")
 
     def __init__(self, shared: Shared, host: LoopHost, environ: Environ, scope: Scope, body: RequestBody) -> None:
         self._shared = shared
@@ -82,8 +82,7 @@ class Request(Interruptible):
         self._file = None
         self._hidden_bytes = 0
         self._timer = None
-        #: Not told yet. Whoever tells it, server thread or loop thread, takes it out.
-        self._failure: Failure | None = None
+        self._failure = None
 
     # -- The story: the server thread ---------------------------------------------------------------------------------
 
@@ -150,11 +149,11 @@ class Request(Interruptible):
             self._app = RUNNING
             running = self._run()
             timeout = self._shared.settings.app_timeout
-            if timeout is not None:  # before the task: the app may take its first step as that is made
-                self._set_timer(timeout, functools.partial(self._time_out, running, timeout))
             try:
+                if timeout is not None:  # before the task: the app may take its first step as that is made
+                    self._set_timer(timeout, functools.partial(self._time_out, running, timeout))
                 self.task = self._context.run(self._host.create_task, running)
-            except BaseException as error:  # noqa: BLE001 - of the app's task factory: the server thread waits for it
+            except BaseException as error:  # noqa: BLE001 - of a task factory or a given loop: the server thread waits
                 self._app_ended(error, self._context)
                 with contextlib.suppress(RuntimeError):  # it runs, and goes on
                     running.close()
@@ -210,12 +209,14 @@ class Request(Interruptible):
 
     def next_chunks(self) -> tuple[list[bytes], bool]:
         """What the app sends next, and whether that is all. Reads the request's body whenever the app asks for it."""
-        if self._file is not None and self._file.is_open:
-            return self._file.next()
         while True:
+            file = self._file  # looked at once: the loop thread may take it away
+            if file is not None and file.is_open:
+                return file.next()
             chunks, ended = self._stream.take()
-            if self._file is not None and self._file.is_new and not ended:
-                return self._open_file(self._file, chunks)
+            file = self._file
+            if file is not None and file.is_new and not ended:
+                return self._open_file(file, chunks)
             if chunks or ended:
                 return chunks, ended
             messages = self._body.next()
@@ -293,38 +294,6 @@ class Request(Interruptible):
         elif result is Outcome.DETACHED:
             self._log_failure()
 
-    def _server_left(self, reason: str) -> None:
-        """The server takes nothing more of the response."""
-        if self._app is ENDED:
-            self._detach()
-        elif self._said is COMPLETE:
-            self._detach()
-            if self._shared.settings.wait_time is not None:
-                self._set_timer(self._shared.settings.wait_time, self._cancel)
-        elif self._taker is READING:
-            self._lose_client_with_grace(ClientDisconnected(reason))
-
-    def _background_ran_out_of_time(self) -> None:
-        """The server thread no longer waits for what the app does after its response."""
-        self._detach()
-        if self._app is not ENDED:
-            self._cancel()
-
-    def _detach(self) -> None:
-        """No server thread will come for a failure any more: log it, now or when the app ends."""
-        if self._taker is READING:
-            self._taker = DETACHED
-        if self._app is ENDED:
-            self._log_failure()
-
-    def _log_failure(self) -> None:
-        failure, self._failure = self._failure, None
-        if failure is not None and self._said is not COMPLETE:
-            logger.debug("The app failed before its client left, and nobody was told", exc_info=failure.error)
-        elif failure is not None:
-            # In the app's context, by which an error reporter knows what it has reported.
-            failure.context.run(logger.error, "The app failed after its response was complete", exc_info=failure.error)
-
     # -- Endings: the server thread -----------------------------------------------------------------------------------
 
     def raise_failure(self) -> NoReturn:
@@ -365,7 +334,7 @@ class Request(Interruptible):
             # it looks again, and lets the app go on as with any complete response.
             self.tell_server_left("the server closed the response before its end")
             self._host.let_finish(self._stream, settings.grace_timeout)
-        elif not self._stream.wait_done(settings.wait_time):
+        elif not self._wait_done(settings.wait_time):
             # 1. The time is over. 2. The app fails. 3. The loop hears of this: it logs what nobody raises any more.
             self._host.doorbell.ring(Request._background_ran_out_of_time, self)
             self._host.let_finish(self._stream, 0)
@@ -373,6 +342,13 @@ class Request(Interruptible):
             if self._pair is not None:
                 self._pair.late_failure = self._failure.error
             self.raise_failure()
+
+    def _wait_done(self, seconds: float | None) -> bool:
+        try:
+            return self._stream.wait_done(seconds)
+        except BaseException:  # raised into this thread: nobody else tells the loop that it has left
+            self.tell_server_left("the server no longer waits for the end of the app")
+            raise
 
     def _is_under_asgi(self) -> bool:
         """Whether the bridge around this one is called by an ASGI server."""

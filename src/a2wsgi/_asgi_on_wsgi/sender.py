@@ -130,6 +130,8 @@ class Sender:
             return  # ASGI HTTP 2.5, "Response Body": "any further messages on the channel will be ignored"
         elif kind == "http.response.body":
             full = self._take_body(message)
+            if message.get("more_body") and self._framing is not None and self._framing.remaining == 0:
+                await self._host.go_round()  # nothing is sent, so nothing else would make an endless app wait
         elif kind == "http.response.start":
             self._take_head(message)
             return

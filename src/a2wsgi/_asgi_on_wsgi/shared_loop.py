@@ -124,6 +124,9 @@ class SharedLoop(LoopHost):
         if self._failure is not None:
             raise self._failure
 
+    def has_ended(self) -> bool:
+        return self.stopping
+
     def trouble(self) -> BaseException | None:
         return self._end_error() if self._ended.is_set() else None
 

@@ -7,7 +7,8 @@
    over within a tenth of a second never has that task.
 3. *Worker thread.* The app, its iterable and its ``close()`` run in one copy of the request's context. What they write
    is queued for the loop; they wait only while the queue is full.
-4. *Loop thread.* What is queued is sent, joined into messages of 64 KiB at most. A longer chunk is sent by itself.
+4. *Loop thread.* What is queued is sent, joined into messages of 64 KiB at most. A longer chunk is sent by itself,
+   in pieces of 1 MiB.
 5. *Loop thread.* Exactly one `Ending` is decided. It wakes whoever waits, on both sides.
 """
 
