@@ -445,6 +445,38 @@ def test_request_that_is_cancelled_is_noticed_by_a_quiet_asgi_app(asgi: Callable
     assert app.messages == [{"type": "http.disconnect"}]
 
 
+def test_failure_after_the_server_has_cancelled_is_logged(
+    asgi: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Background work fails when the outer request is over: nobody is there to raise it to, so the log has it."""
+    answered, go = Signal("the response is complete"), Signal("the background work goes on")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await hello.function(scope, receive, send)
+        answered.set()
+        while not go.is_set():  # noqa: ASYNC110  # it is set by another loop's thread
+            await asyncio.sleep(0.001)
+        raise LookupError("late")
+
+    pair = asgi(Inner(app))
+
+    async def main() -> None:
+        answer = start(asgi_driver.answer(pair, Client()))
+        await answered.wait_in_task()
+        answer.cancel()
+        with pytest.raises(JobCancelled):
+            await answer
+        go.set()
+        await asgi_driver.until(lambda: bool(errors()))
+
+    def errors() -> list[type[BaseException]]:
+        """What the log has errors of."""
+        return [record.exc_info[0] for record in caplog.records if record.exc_info and record.exc_info[0]]
+
+    asgi_driver.run(main())
+    assert errors() == [LookupError]
+
+
 def test_client_that_leaves_is_no_matter_where_that_is_ignored(asgi: Callable[..., Any]) -> None:
     """``ignore_disconnect`` of the outer bridge holds for the inner one."""
     left = Signal("the client has left")

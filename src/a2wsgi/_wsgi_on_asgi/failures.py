@@ -51,8 +51,13 @@ class Failing(Abortable):
     # -- Loop thread ----------------------------------------------------------------------------------------------
 
     def _log_failure(self) -> None:
-        """Log what the app raised, if it has: the server gets another error. Keep it no longer: it leads back here."""
+        """Log what the app raised, if it has: the server gets another error. Keep it no longer: it leads back here.
+
+        Once the request was left, the worker thread does this.
+        """
         failure, self._failure = self._failure, None
+        if (pair := self._disconnected._pair) is not None:  # noqa: SLF001 - as said above
+            failure = pair.take_failure(failure)
         if failure is not None and not is_of_an_ending(failure):
             logger.error("The WSGI app failed, and the server ended its request meanwhile", exc_info=failure)
 

@@ -265,6 +265,7 @@ class Request(Timed):
         """Tell the loop thread that this thread is done with the request."""
         self._output.finish(self._response.last, done=True)
         if self._is_abandoned:  # see the race in _leave_worker()
+            self._log_failure()
             self._disconnected._finish()
 
     def lost(self) -> None:
