@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 import threading
 from typing import Any
@@ -157,6 +158,61 @@ def test_client_that_leaves_as_the_app_accepts(monkeypatch: pytest.MonkeyPatch) 
     with ASGIMiddleware(app, lifespan=False) as bridge, Client() as client:
         client.called(bridge, ClientDisconnected)
     assert told == [{"type": "websocket.disconnect", "code": 1006, "reason": ""}]
+
+
+@pytest.mark.parametrize("moment", ["before", "amid"])
+def test_descriptor_that_has_become_another_clients_is_not_taken(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1. The socket was found. 2. Its client leaves. 3. The server closes it. 4. Another client gets its number.
+
+    waitress's main thread does so, with a lookahead. The app accepts after 4, or the takeover has come half the way.
+    """
+    failed = Signal("accept has failed")
+    make = our_sockets.socket_pair
+
+    with Client() as client:
+        number = client.server.fileno()
+        other, others_server = socket.socketpair()
+
+        def pass_on() -> None:
+            client.server.close()
+            os.dup2(others_server.fileno(), number)
+            others_server.close()
+
+        def pair() -> Any:
+            pass_on()
+            return make()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            if moment == "before":
+                pass_on()
+            try:
+                await send({"type": "websocket.accept"})
+            except ClientDisconnected:
+                failed.set()
+                raise
+
+        if moment == "amid":
+            monkeypatch.setattr(takeover, "socket_pair", pair)
+        with other, ASGIMiddleware(app, lifespan=False) as bridge:
+            client.called(bridge, ClientDisconnected)
+            failed.wait()
+            with socket.socket(fileno=number) as theirs:
+                theirs.sendall(b"hello")
+                assert other.recv(100) == b"hello"
+        assert client.socket.recv(1) == b""
+    assert nothing_is_open()
+
+
+def test_descriptor_that_the_server_has_closed_ends_the_handshake_as_a_client_that_left() -> None:
+    """Nothing says to raise the limit of descriptors."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        client.server.close()
+        await accepts(scope, receive, send)
+
+    with ASGIMiddleware(app, lifespan=False) as bridge, Client() as client:
+        client.called(bridge, ClientDisconnected)
 
 
 def test_two_handshakes_at_once_do_not_both_get_the_last_place() -> None:

@@ -3,7 +3,8 @@
 Guarantees
     - Neither direction waits for the other: a loop that reads no more, since the client takes nothing, is still taken
       from.
-    - The thread ends within seconds of our end of the pair, whatever the client does.
+    - The thread ends within seconds of our end of the pair, whatever the client does: also if it takes nothing, so that
+      the pair is not read to its end.
     - Our side is told within `_LOOK_SECONDS` that the server has begun to stop, where the server can be asked.
 """
 
@@ -29,12 +30,13 @@ __all__ = ["SocketLike", "hold"]
 _CARRIED_BYTES = 65_536
 #: The same where a socket cannot be told not to wait: what is writable takes as much without waiting.
 _UNTIMED_BYTES = 4_096
-#: How long a client may take to take the last bytes. As long as for the Close handshake.
+#: How long a client may take to take the last bytes, in all. As long as for the Close handshake.
 _LAST_SECONDS = 10.0
 #: How long it may take to end its side after that; arbitrary. What it still sends would make the system reset the
 #: connection, and the client might lose what it was sent last.
 _LINGER_SECONDS = 1.0
-#: How often to look whether the server stops. Arbitrary: short for a server that waits for the thread.
+#: How often to look whether the server stops, and whether our side is still there while the client takes nothing.
+#: Arbitrary: short for a server that waits for the thread.
 _LOOK_SECONDS = 0.25
 
 
@@ -105,7 +107,7 @@ class _Carrier:
         self._to_client = b""
         self._to_pair = b""
         self._wants_write = False  # TLS has to write before it can read on
-        self._pair_ended = False  # nothing more comes from our side
+        self._pair_ended = False  # nothing more comes from our side, and all of it was read
         self._client_ended = False
         pair.settimeout(0)
         settimeout = getattr(client, "settimeout", None)
@@ -118,21 +120,39 @@ class _Carrier:
     def run(self, on_stop: Callable[[], object]) -> None:
         """Carry until our side is through and the client has all, or the client has left."""
         stops = stop_of_server()
-        while not (self._pair_ended or self._client_ended):
-            self._step(None if stops is None else _LOOK_SECONDS)
+        while not (self._pair_ended or self._client_ended or self._we_left()):
+            self._step(_LOOK_SECONDS if self._to_client or stops is not None else None)
             if stops is not None and stops():
                 stops = None
                 on_stop()
         deadline = time.monotonic() + _LAST_SECONDS
-        while not self._client_ended and self._to_client and (seconds := deadline - time.monotonic()) > 0:
+        while not (self._client_ended or self._client_has_all()) and (seconds := deadline - time.monotonic()) > 0:
             self._step(seconds)
-        if self._client_ended or self._to_client:
+        if self._client_ended or not self._client_has_all():
             return
         _shut(self._client, socket.SHUT_WR)
         deadline = time.monotonic() + _LINGER_SECONDS
         while (seconds := deadline - time.monotonic()) > 0 and not self._client_ended:
             self._to_pair = b""  # nobody reads it
             self._step(seconds)
+
+    def _we_left(self) -> bool:
+        """Whether our side is gone: where the client takes nothing, the pair's end lies behind what is not read yet.
+
+        POSIX, send(): EPIPE if the socket "is connection-mode and is no longer connected". That of no bytes sends none.
+        """
+        if not self._to_client:
+            return False  # the pair is read
+        try:
+            self._pair.send(b"")
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return False
+
+    def _client_has_all(self) -> bool:
+        return self._pair_ended and not self._to_client
 
     def _step(self, seconds: float | None) -> None:
         reads: list[SocketLike] = []

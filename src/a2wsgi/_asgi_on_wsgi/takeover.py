@@ -19,20 +19,24 @@ Guarantees
     - A held thread ends soon after our end of its pair, whatever the client does.
 
 Assumes
-    Nobody but the calling thread uses the server's socket while the app runs. waitress's main thread does not, nor do
-    gunicorn's and cheroot's: a connection whose request is being answered is not in their selectors.
+    While the app runs, no other thread of the server's writes to the client's socket. The main threads of gunicorn and
+    cheroot leave it alone: a connection whose request is being answered is not in their selectors. waitress's does the
+    same without ``channel_request_lookahead``. With it, it reads on, and closes the socket when the client leaves. The
+    descriptor's number may be another client's after that, so `Found.take` looks as the last thing it does before
+    ``dup2()``. Between these two, the server would have to close one socket and accept another.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import importlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
-from a2wsgi._errors import BridgeError
+from a2wsgi._errors import BridgeError, ClientDisconnected
 from a2wsgi._log import logger
 
 from .carrier import hold
@@ -199,7 +203,8 @@ class Found:
         """Take the socket over.
 
         Raises:
-            OSError: There is no descriptor left, or the client's is no longer good. The server still has it.
+            OSError: There is no descriptor left, and the server still has the client; or EBADF: the server has closed
+                its socket.
         """
         if self._descriptor is None:
             ours, theirs = socket_pair()
@@ -212,10 +217,22 @@ class Found:
             undo.callback(drain.close)
             with sink:
                 os.set_blocking(sink.fileno(), os.get_blocking(self._descriptor))
+                self._check_descriptor()
                 os.dup2(sink.fileno(), self._descriptor, inheritable=False)
             undo.pop_all()
         # Half-closed when the request is answered, not now: `has_hung_up` would take it for a client that has left.
         return Taken(ours, self._read_early(environ), lambda _: half_closed(drain), drain)
+
+    def _check_descriptor(self) -> None:
+        """See that the descriptor is still the client's, and so is the copy that was made of it.
+
+        1. The socket is found, and the app begins. 2. The client leaves. 3. The server's main thread closes the socket.
+        4. It accepts another client, who gets the same number. 5. The first app accepts.
+
+        Python forgets the number before it closes the descriptor.
+        """
+        if self._sock is not None and self._sock.fileno() != self._descriptor:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
     def _read_early(self, environ: Environ) -> bytes:
         if self.early is None:
@@ -292,12 +309,15 @@ class HandOver:
         """Take the socket over.
 
         Raises:
+            ClientDisconnected: The server has closed the socket.
             BridgeError: That failed. It is no ``OSError``: gunicorn's sync worker takes that for a client that left.
         """
         self.read = None
         try:
             self.taken = self._found.take(self._environ)
         except OSError as error:
+            if error.errno == errno.EBADF:
+                raise ClientDisconnected("the client left before the WebSocket was open") from error
             raise BridgeError(
                 f"The client's socket could not be taken over for a WebSocket: {error}. The client is answered by the "
                 "server. If descriptors run out, raise their limit (ulimit -n), or set max_websockets."
