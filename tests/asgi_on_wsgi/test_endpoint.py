@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,7 @@ pytest.importorskip("websockets")
 from a2wsgi._asgi_on_wsgi.endpoint import Endpoint, Phase
 from a2wsgi._asgi_on_wsgi.keepalive import TURN_SECONDS
 from a2wsgi._asgi_on_wsgi.loops import GivenLoop
-from a2wsgi._asgi_on_wsgi.websocket_inbox import Ended
+from a2wsgi._asgi_on_wsgi.websocket_inbox import INBOX_BYTES, Ended
 from a2wsgi._protocol.frames import Frames, Role
 
 if TYPE_CHECKING:
@@ -97,6 +98,53 @@ def test_early_bytes_come_before_those_that_are_read_next() -> None:
         return messages
 
     assert asyncio.run(main()) == [str(number) for number in range(2_100)]
+
+
+def test_app_that_takes_all_that_comes_does_not_keep_the_loop() -> None:
+    """One step of the app takes what fits into the inbox; the rest of what was read is worked on in between."""
+
+    async def main() -> tuple[list[Any], list[int]]:
+        one, other = socket.socketpair()
+        endpoint, transport = endpoint_on(one), Transport()
+        messages: list[Any] = []
+        taken_before_others: list[int] = []
+        with other:
+            endpoint.connection_made(transport)
+            endpoint.data_received(b"".join(text(b"%d" % number) for number in range(5_000)))
+            asyncio.get_running_loop().call_soon(lambda: taken_before_others.append(len(messages)))
+            while len(messages) < 5_000:
+                messages.append(await endpoint.take())
+            endpoint.connection_lost(None)
+        return messages, taken_before_others
+
+    messages, (taken,) = asyncio.run(main())
+    assert messages == [str(number) for number in range(5_000)]
+    assert taken <= INBOX_BYTES // sys.getsizeof("0")
+
+
+def test_what_was_read_is_not_worked_on_after_the_end() -> None:
+    """There is room again, but the connection is gone before the loop comes to use it."""
+
+    async def main() -> tuple[list[Any], list[str]]:
+        one, other = socket.socketpair()
+        endpoint, transport = endpoint_on(one), Transport()
+        loop = asyncio.get_running_loop()
+        loop.time = itertools.repeat(loop.time()).__next__  # type: ignore[method-assign]  # the turn is never over
+        with other:
+            endpoint.connection_made(transport)
+            endpoint.data_received(b"".join(text(b"%d" % number) for number in range(5_000)))
+            assert endpoint._inbox.full
+            messages: list[Any] = [await endpoint.take() for _ in range(2)]  # which make room for one
+            endpoint.connection_lost(None)
+            held = len(endpoint._inbox._messages)
+            await endpoint._host.go_round()
+            messages += [await endpoint.take() for _ in range(held + 2)]
+        return messages, transport.states
+
+    messages, states = asyncio.run(main())
+    assert messages[-2:] == [Ended(1006, "")] * 2
+    assert messages[:-2] == [str(number) for number in range(len(messages) - 2)]
+    assert states == ["paused"]
 
 
 async def sends_before_the_end(endpoint: Endpoint) -> int:

@@ -94,7 +94,7 @@ class Endpoint(asyncio.Protocol):
         self._socket = sock
         self._write_buffer_bytes = write_buffer_bytes
         self._transport: asyncio.Transport | None = None
-        self._inbox = Inbox(loop)
+        self._inbox = Inbox(loop, self._go_on)
         self._keepalive = Keepalive(
             self._loop, ping_interval, ping_timeout, ping=self._ping, fail=self._no_pong, stirs=self._stirs
         )
@@ -259,10 +259,7 @@ class Endpoint(asyncio.Protocol):
 
         Cancellation: no message is lost.
         """
-        message = await self._inbox.take()
-        if self._paused:
-            self._go_on()
-        return message
+        return await self._inbox.take()
 
     async def send(self, data: str | bytes) -> bool:
         """Send a message, and wait while the client has too much to take. One that takes all is not to hold the loop.
