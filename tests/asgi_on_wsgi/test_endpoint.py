@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import socket
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 pytest.importorskip("websockets")
 
-from a2wsgi._asgi_on_wsgi.endpoint import Endpoint
+from a2wsgi._asgi_on_wsgi.endpoint import Endpoint, Phase
+from a2wsgi._asgi_on_wsgi.keepalive import TURN_SECONDS
 from a2wsgi._asgi_on_wsgi.loops import GivenLoop
+from a2wsgi._asgi_on_wsgi.websocket_inbox import INBOX_BYTES, Ended
 from a2wsgi._protocol.frames import Frames, Role
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+#: How many messages an app sends before a test believes that it would go on for ever.
+FOR_EVER = 1_000
 
 
 class Transport(asyncio.Transport):
@@ -40,6 +51,29 @@ class Transport(asyncio.Transport):
     def abort(self) -> None: ...
 
 
+def endpoint_on(sock: socket.socket) -> Endpoint:
+    """Without pings and compression."""
+    frames = Frames(Role.SERVER, max_message_bytes=None)
+    host = GivenLoop(asyncio.get_running_loop())
+    return Endpoint(host, frames, sock, write_buffer_bytes=65_536, ping_interval=None, ping_timeout=None)
+
+
+@contextlib.asynccontextmanager
+async def connected() -> AsyncIterator[tuple[Endpoint, socket.socket]]:
+    """An endpoint on a real transport, and its client's socket."""
+    one, other = socket.socketpair()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)  # a full transport has room before it is empty
+    endpoint = endpoint_on(one)
+    with other:
+        other.setblocking(False)
+        await endpoint.open(b"", b"")
+        try:
+            yield endpoint, other
+        finally:
+            endpoint.abort()
+            await endpoint.wait_closed()
+
+
 def text(data: bytes) -> bytes:
     """A client's frame, masked with zeros."""
     return b"\x81" + bytes([0x80 | len(data)]) + bytes(4) + data
@@ -50,9 +84,7 @@ def test_early_bytes_come_before_those_that_are_read_next() -> None:
 
     async def main() -> list[Any]:
         one, other = socket.socketpair()
-        frames = Frames(Role.SERVER, max_message_bytes=None)
-        host = GivenLoop(asyncio.get_running_loop())
-        endpoint = Endpoint(host, frames, one, write_buffer_bytes=65_536, ping_interval=None, ping_timeout=None)
+        endpoint = endpoint_on(one)
         endpoint._greeting = b"", b"".join(text(b"%d" % number) for number in range(2_000))
         transport = Transport()
         with other:
@@ -66,3 +98,126 @@ def test_early_bytes_come_before_those_that_are_read_next() -> None:
         return messages
 
     assert asyncio.run(main()) == [str(number) for number in range(2_100)]
+
+
+def test_app_that_takes_all_that_comes_does_not_keep_the_loop() -> None:
+    """One step of the app takes what fits into the inbox; the rest of what was read is worked on in between."""
+
+    async def main() -> tuple[list[Any], list[int]]:
+        one, other = socket.socketpair()
+        endpoint, transport = endpoint_on(one), Transport()
+        messages: list[Any] = []
+        taken_before_others: list[int] = []
+        with other:
+            endpoint.connection_made(transport)
+            endpoint.data_received(b"".join(text(b"%d" % number) for number in range(5_000)))
+            asyncio.get_running_loop().call_soon(lambda: taken_before_others.append(len(messages)))
+            while len(messages) < 5_000:
+                messages.append(await endpoint.take())
+            endpoint.connection_lost(None)
+        return messages, taken_before_others
+
+    messages, (taken,) = asyncio.run(main())
+    assert messages == [str(number) for number in range(5_000)]
+    assert taken <= INBOX_BYTES // sys.getsizeof("0")
+
+
+def test_what_was_read_is_not_worked_on_after_the_end() -> None:
+    """There is room again, but the connection is gone before the loop comes to use it."""
+
+    async def main() -> tuple[list[Any], list[str]]:
+        one, other = socket.socketpair()
+        endpoint, transport = endpoint_on(one), Transport()
+        loop = asyncio.get_running_loop()
+        loop.time = itertools.repeat(loop.time()).__next__  # type: ignore[method-assign]  # the turn is never over
+        with other:
+            endpoint.connection_made(transport)
+            endpoint.data_received(b"".join(text(b"%d" % number) for number in range(5_000)))
+            assert endpoint._inbox.full
+            messages: list[Any] = [await endpoint.take() for _ in range(2)]  # which make room for one
+            endpoint.connection_lost(None)
+            held = len(endpoint._inbox._messages)
+            await endpoint._host.go_round()
+            messages += [await endpoint.take() for _ in range(held + 2)]
+        return messages, transport.states
+
+    messages, states = asyncio.run(main())
+    assert messages[-2:] == [Ended(1006, "")] * 2
+    assert messages[:-2] == [str(number) for number in range(len(messages) - 2)]
+    assert states == ["paused"]
+
+
+async def sends_before_the_end(endpoint: Endpoint) -> int:
+    """How many messages an app sends that goes on until it is told that the connection is gone."""
+    for count in range(FOR_EVER):
+        if not await endpoint.send(b"x" * 1_000):
+            return count
+    return FOR_EVER
+
+
+def test_app_that_sends_is_told_when_a_full_client_shuts_its_side_down() -> None:
+    """The transport then closes itself and throws away what is sent; its end needs a turn of the loop."""
+
+    async def main() -> tuple[int, Any, Any]:
+        async with connected() as (endpoint, client):
+            transport = endpoint._transport
+            assert transport is not None
+            while not endpoint._full:
+                transport.write(bytes(65_536))
+            sender = asyncio.create_task(sends_before_the_end(endpoint))
+            client.shutdown(socket.SHUT_WR)
+            while not transport.is_closing():
+                await endpoint._host.go_round()
+            phase = endpoint.phase
+            while await asyncio.get_running_loop().sock_recv(client, 4_096):
+                pass
+            return await sender, phase, await endpoint.take()
+
+    assert asyncio.run(main()) == (0, Phase.ENDING, Ended(1006, ""))
+
+
+def test_app_that_sends_is_told_when_its_client_is_gone() -> None:
+    """A write fails before the loop has seen the end, and the loop has a turn to see it."""
+
+    async def main() -> tuple[int, Any]:
+        async with connected() as (endpoint, client):
+            client.close()
+            return await sends_before_the_end(endpoint), endpoint.phase
+
+    assert asyncio.run(main()) == (0, Phase.CLOSED)
+
+
+def test_app_that_sends_after_the_end_does_not_keep_the_loop() -> None:
+    """An app that passes over each failure goes on, but so does the loop, which is to cancel it."""
+
+    async def main() -> list[str]:
+        others: list[str] = []
+        async with connected() as (endpoint, _):
+            endpoint.close(1000)
+            asyncio.get_running_loop().call_soon(others.append, "went")
+            assert not await endpoint.send(b"")
+            return others.copy()
+
+    assert asyncio.run(main()) == ["went"]
+
+
+def test_app_that_sends_to_a_fast_client_does_not_keep_the_loop() -> None:
+    """Others have their turn every few milliseconds, though the app never has to wait."""
+
+    async def main() -> list[str]:
+        one, other = socket.socketpair()
+        loop, others = asyncio.get_running_loop(), list[str]()
+        endpoint = endpoint_on(one)
+        with other:
+            endpoint.connection_made(Transport())
+            loop.call_soon(others.append, "went")
+            loop.time = (TURN_SECONDS / 3 * tick for tick in itertools.count(1)).__next__  # type: ignore[method-assign]
+            for _ in range(3):
+                assert await endpoint.send(b"")
+                assert others == []
+            assert await endpoint.send(b"")
+            went = others.copy()
+            endpoint.connection_lost(None)
+        return went
+
+    assert asyncio.run(main()) == ["went"]

@@ -49,6 +49,7 @@ and for WebSockets:
 `carrier`             a server thread that is held for it, where the server does TLS
 `server_stop`         whether the server has begun to stop, for such a thread
 `endpoint`            the connection on the loop: frames, backpressure, the close handshake
+`websocket_phase`     how far that is
 `websocket_inbox`     messages that wait for the app
 `keepalive`           pings for a client that is silent
 `our_sockets`         the descriptors that are ours, also in forked children

@@ -6,16 +6,7 @@ Strategy
     reading stops, and the client is held up by TCP. What the app sends goes to the transport, and waits while that is
     full.
 
-    ============  ================================================================================================
-    `Phase`       meaning
-    ============  ================================================================================================
-    ``OPEN``      Messages go both ways.
-    ``CLOSING``   Our Close is sent. The client's is awaited, and its messages are thrown away.
-    ``ENDING``    Nothing more is read or said. What is written goes out, then the connection is closed.
-    ``CLOSED``    The connection is gone.
-    ============  ================================================================================================
-
-    It goes from each to a later one only.
+    `Phase` tells how far the connection is.
 
 Guarantees
     - Held at most: `INBOX_BYTES` and one message, what one read gave, and ``write_buffer_bytes`` and one message.
@@ -35,7 +26,6 @@ import asyncio
 import contextlib
 import contextvars
 import os
-from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, cast
 
 from a2wsgi._protocol.close_codes import LOST, Ending
@@ -45,6 +35,7 @@ from a2wsgi._threads.runtime import wake_all
 from .keepalive import Keepalive, Turn
 from .our_sockets import discard, open_sockets
 from .websocket_inbox import Ended, Inbox, wait_in
+from .websocket_phase import Phase
 
 if TYPE_CHECKING:
     import socket
@@ -66,15 +57,6 @@ PIECE_BYTES: Final = 16_384
 LOOK_EVENTS: Final = 16
 #: How many bytes of pongs are gathered before they are written.
 _PONG_BYTES: Final = 16_384
-
-
-class Phase(Enum):
-    """How far a connection is. The table is in the module's docstring."""
-
-    OPEN = auto()
-    CLOSING = auto()
-    ENDING = auto()
-    CLOSED = auto()
 
 
 # -- The connection ---------------------------------------------------------------------------------------------------
@@ -112,7 +94,7 @@ class Endpoint(asyncio.Protocol):
         self._socket = sock
         self._write_buffer_bytes = write_buffer_bytes
         self._transport: asyncio.Transport | None = None
-        self._inbox = Inbox(loop)
+        self._inbox = Inbox(loop, self._go_on)
         self._keepalive = Keepalive(
             self._loop, ping_interval, ping_timeout, ping=self._ping, fail=self._no_pong, stirs=self._stirs
         )
@@ -251,7 +233,11 @@ class Endpoint(asyncio.Protocol):
             self._transport.close()
 
     def eof_received(self) -> bool:
-        return False  # the transport closes itself
+        """It is lost, though it may still take what it was sent: the transport closes itself, once that is written."""
+        if self.phase is Phase.OPEN:
+            self._inbox.end(Ended(LOST, ""))
+            self._enter(Phase.ENDING)
+        return False
 
     def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - how it was lost is of no account
         self.phase = Phase.CLOSED
@@ -273,13 +259,10 @@ class Endpoint(asyncio.Protocol):
 
         Cancellation: no message is lost.
         """
-        message = await self._inbox.take()
-        if self._paused:
-            self._go_on()
-        return message
+        return await self._inbox.take()
 
     async def send(self, data: str | bytes) -> bool:
-        """Send a message, and wait while the client has too much to take.
+        """Send a message, and wait while the client has too much to take. One that takes all is not to hold the loop.
 
         Returns:
             Whether the connection is still there.
@@ -287,12 +270,17 @@ class Endpoint(asyncio.Protocol):
         Raises:
             UnicodeEncodeError: The text cannot be encoded. Nothing was sent.
         """
-        if self.phase is not Phase.OPEN:
-            return False
-        self._write(self._frames.message(data))
-        while self._full:
-            await wait_in(self._writers, self._loop)
-        return self._transport is not None
+        if self.phase is Phase.OPEN:
+            self._write(self._frames.message(data))
+            while self._full:
+                await wait_in(self._writers, self._loop)
+            if self._turn.is_over():
+                self._turn.begin()
+                await self._host.go_round()
+            if self._transport is not None and not self._transport.is_closing():
+                return True
+        await self._host.go_round()  # only the loop can end it, and an app may send on regardless
+        return False
 
     def _write(self, data: bytes | bytearray) -> None:
         if data and self._transport is not None and not self._transport.is_closing():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import sys
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -11,6 +12,7 @@ from a2wsgi._threads.runtime import wake_all
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from a2wsgi._threads.handles import Waiter
 
@@ -28,12 +30,19 @@ class Ended(NamedTuple):
 
 
 class Inbox:
-    """Messages that have come and that the app has not taken yet, and the end after them."""
+    """Messages that have come and that the app has not taken yet, and the end after them.
 
-    __slots__ = ("_loop", "_messages", "_size", "_waiters", "ended")
+    Args:
+        loop: The loop.
+        has_room: Called by the loop when it is full no longer: not by `take`, or an app that finds a message whenever
+            it takes one would take all that was read in one step.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_has_room", "_loop", "_messages", "_size", "_waiters", "ended")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, has_room: Callable[[], object]) -> None:
         self._loop = loop
+        self._has_room = has_room
         self._messages: deque[str | bytes] = deque()
         self._size = 0
         self._waiters: list[Waiter] = []
@@ -62,8 +71,11 @@ class Inbox:
             if self.ended is not None:
                 return self.ended
             await wait_in(self._waiters, self._loop)
+        was_full = self.full
         message = self._messages.popleft()
         self._size -= sys.getsizeof(message)
+        if was_full and not self.full:
+            self._loop.call_soon(self._has_room, context=contextvars.Context())
         return message
 
     def _wake(self) -> None:
