@@ -13,7 +13,8 @@ from a2wsgi._protocol import frames
 from a2wsgi._wsgi_on_asgi import link as _link
 from a2wsgi._wsgi_on_asgi.link import Link
 from support.asgi_driver import Message, run, until
-from support.lockstep import Lockstep, Signal
+from support.forks import forks_with_threads, living_child, needs_fork
+from support.lockstep import BOUND_SECONDS, Lockstep, Signal
 from support.runtimes import for_ever, verbs
 from support.threads import in_thread
 from support.websocket_driver import WebSocketClient, answer, talk
@@ -150,8 +151,8 @@ def test_app_and_client_close_at_once() -> None:
     assert bridge.statistics().websockets == 0
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@needs_fork
+@forks_with_threads
 def test_child_of_a_fork_leaves_the_links_of_its_parent_alone() -> None:
     """The race: 1. an app with an open WebSocket forks; 2. the child ends, with its hooks; 3. the parent's goes on."""
 
@@ -171,6 +172,54 @@ def test_child_of_a_fork_leaves_the_links_of_its_parent_alone() -> None:
         client.says("still here")
         await answer(WSGIMiddleware(app), client)
         assert client.data == ["still here"]
+
+    run(main())
+
+
+@needs_fork
+@forks_with_threads
+def test_child_of_a_fork_has_no_copy_of_a_link() -> None:
+    """It closes its own, and the parent's goes on in both directions."""
+
+    async def main() -> None:
+        link, theirs = await opened()
+        number = link._sock.fileno()
+
+        def look() -> bytes:
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(number)
+            return b"closed"
+
+        with living_child(look) as told:
+            link.write(b"down")
+            assert await in_thread(theirs.recv, 10).result_in_task() == b"down"
+            theirs.sendall(b"up")
+            assert await link.read() == b"up"
+        link.abort()
+        await link.wait_lost()
+        theirs.close()
+        assert told == b"closed"
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["finish", "abort"])
+def test_copy_of_a_links_end_keeps_no_reader_waiting(how: str) -> None:
+    """The race: 1. a process is forked, by C code for instance, that has a copy of our end; 2. the link ends."""
+
+    async def main() -> None:
+        link, theirs = await opened()
+        theirs.settimeout(BOUND_SECONDS)
+        copy = os.dup(link._sock.fileno())
+        reader = in_thread(lambda: b"".join(iter(lambda: theirs.recv(65_536), b"")))
+        if how == "abort":
+            link.abort()
+        else:
+            link.finish(bytes(300_000) + b"why")
+        assert await reader.result_in_task() == (b"" if how == "abort" else bytes(300_000) + b"why")
+        await link.wait_lost()
+        os.close(copy)
+        theirs.close()
 
     run(main())
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -39,4 +40,31 @@ def in_child(work: Callable[[], bytes]) -> bytes:
                 timer.cancel()
                 timer.join()
     finally:
+        os.waitpid(child, 0)
+
+
+@contextlib.contextmanager
+def living_child(work: Callable[[], bytes]) -> Iterator[bytes]:
+    """Run ``work`` in a forked child, which lives until the block ends: it has copies of our descriptors meanwhile.
+
+    Yields:
+        What ``work`` returned. The child has no more to say than that.
+    """
+    told, tell = os.pipe()
+    stay, go = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover - coverage does not see the child
+        os.close(go)
+        try:
+            os.write(tell, work())
+        except BaseException as error:  # noqa: BLE001  # told to the parent
+            os.write(tell, repr(error).encode())
+        finally:
+            os.read(stay, 1)
+            os._exit(0)
+    try:
+        yield os.read(told, 4_096)
+    finally:
+        for descriptor in (told, tell, stay, go):
+            os.close(descriptor)  # the last of them ends the child
         os.waitpid(child, 0)

@@ -93,6 +93,37 @@ def test_messages_for_a_slow_app_wait_with_the_server(data: bytes) -> None:
     assert seen == [300]
 
 
+def test_client_that_vanishes_is_noticed_though_the_app_left_its_messages_unread() -> None:
+    """The server cannot say the last word, and what the client still sends is thrown away."""
+    go = Signal("go")
+    ended: list[WebSocket] = []
+
+    async def on_send(number: int, message: Message) -> None:
+        if message["type"] == "websocket.close":
+            await for_ever()
+
+    def app(ws: WebSocket, _: Any) -> None:
+        ws.accept()
+        go.wait()
+        ended.append(ws)
+
+    async def play(client: WebSocketClient) -> None:
+        await client.gets(1)
+        for _ in range(300):
+            client.says(bytes(10_000))
+        await until(lambda: client.receives == 2)  # the handshake, and the message that has filled the buffer
+        go.set()
+        await until(lambda: client.sends == 2)
+        await until(lambda: client.receives == 302)
+        assert ended[0]._passage._to_app._size < 20_000
+        client.leaves(1006)
+
+    bridge = native(app, response_buffer_bytes=4_096, send_timeout=None)
+    client, _ = talk(bridge, play, WebSocketClient(on_send))
+    assert client.sent == [ACCEPT]
+    assert bridge.statistics().websockets == 0
+
+
 @pytest.mark.parametrize("size", [10_000, 0], ids=["long", "empty"])
 def test_app_waits_for_a_slow_server(size: int) -> None:
     """With what a stream holds, or so many messages; and goes on when the client is gone."""

@@ -584,6 +584,21 @@ def test_to_thread_stop_wakes_a_waiting_room() -> None:
     in_story(story)
 
 
+def test_to_thread_end_wakes_a_waiting_room() -> None:
+    """A coroutine that waits for room goes on: there is nothing more to make room for."""
+
+    async def story() -> None:
+        stream = ToThread(here(), 1)
+        stream.put(b"a")
+        waiter = await waiting(stream.wait_room())
+        stream.finish()
+        await bounded(waiter)
+        await bounded(stream.wait_room())
+        assert await in_thread(stream.take).result_in_task() == [b"a"]
+
+    in_story(story)
+
+
 def test_to_thread_gives_nothing_after_stop() -> None:
     """What was queued is dropped and what is put is not kept; the first stop decides."""
 

@@ -16,7 +16,8 @@ from a2wsgi._protocol import frames
 from a2wsgi._protocol.upgrade import Handshake, accept_token, head_101
 from a2wsgi._wsgi_on_asgi import loops as _loops
 from support.asgi_driver import Message, run, until
-from support.lockstep import Signal
+from support.forks import forks_with_threads, living_child, needs_fork
+from support.lockstep import BOUND_SECONDS, Signal
 from support.runtimes import JobCancelled, for_ever, gather, pause, rest, start
 from support.threads import in_thread
 from support.websocket_driver import DENIAL, WebSocketClient, answer, talk, websocket_scope
@@ -1000,6 +1001,31 @@ def test_end_of_the_process_shuts_links_down() -> None:
 
     client, _ = talk(WSGIMiddleware(app), play)
     assert client.sent == [ACCEPT, close(1012)]  # where the loop is still there
+
+
+@needs_fork
+@forks_with_threads
+def test_child_that_was_forked_meanwhile_keeps_no_app_waiting() -> None:
+    """An app that reads its socket sees the end when its client is lost, though there is no Close to read."""
+    seen: list[bytes] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        sock = accepted(environ)
+        sock.settimeout(BOUND_SECONDS)
+        seen.append(sock.recv(10))
+        return []
+
+    async def play(client: WebSocketClient) -> None:
+        await client.gets(1)
+        with living_child(lambda: b"forked") as told:
+            assert told == b"forked"
+            client.leaves(1006)
+            await until(lambda: bool(seen))
+
+    bridge = WSGIMiddleware(app)
+    talk(bridge, play)
+    assert seen == [b""]
+    assert bridge.statistics().websockets == 0
 
 
 def test_client_disconnected_is_what_closed_is() -> None:

@@ -10,7 +10,8 @@ Guarantees
     - At most `READ_BYTES`, and one read of the loop, wait for `Link.read`; at most ``high_water`` bytes, one message
       and one pong wait for the app.
     - After `Link.finish` no thread stays blocked in a call on the app's end: it reads what was left for it and then the
-      end of the stream, and its writes fail. Nothing is left of the link `CLOSE_SECONDS` later.
+      end of the stream, and its writes fail. Nothing is left of the link `CLOSE_SECONDS` later. All this holds even if
+      a forked child still has a copy of our end; the copies that it knows of, it closes.
     - When the process ends, every open link is shut down before `threading` joins the threads that are no daemons. A
       library may have such a thread wait for its socket (simple-websocket does), and the process would never end.
 
@@ -225,6 +226,10 @@ class Link(asyncio.Protocol):
                 while data := self._sock.recv(READ_BYTES):
                     self._unread += data
         self._end()
+        # The transport only closes it. If a child that was forked meanwhile has a copy, the app would never read the
+        # end. What was written stays readable.
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
         _forget(self)
         if self._abort_timer is not None:
             self._abort_timer.cancel()
@@ -278,7 +283,13 @@ def _shut_all_down() -> None:
 def _after_fork_in_child() -> None:
     global _hooks  # noqa: PLW0603 - another thread of the parent may have held it
     _hooks = threading.Lock()
-    _open_links.clear()  # the parent's: to shut one down here would end it there
+    # The parent's: to shut one down here would end it there. So close only the copy of its descriptor, and leave the
+    # transport alone: its loop shares an epoll with the parent's. Nor would the socket's close() do: uvloop counts as
+    # a user of the socket, and close() waits for the last one.
+    for link in _open_links:
+        with contextlib.suppress(OSError):
+            os.close(link._sock.detach())  # noqa: SLF001 - this module's
+    _open_links.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -135,7 +135,7 @@ class ByObject:
         self._from_app.finish()
 
     def end(self) -> None:
-        """Tell the app that it has ended, once it has received what is there."""
+        """Tell the app that it has ended, once it has received what is there. Whoever waits in `drain` goes on."""
         self._to_app.finish()
         self._to_app.flush()
         self._from_app.abort(self._closed)
@@ -192,9 +192,9 @@ class _ToApp(ToThread):
     __slots__ = ()
 
     def put(self, chunk: str | bytes) -> None:
-        """See `ToThread.put`."""
+        """See `ToThread.put`. What comes after the end is dropped: nobody waits for room then."""
         with self._lock:
-            if self._abort_error is None:
+            if self._abort_error is None and not self._finished:
                 self._chunks.append(chunk)  # type: ignore[arg-type]  # of bytes, by its annotations
                 self._size += sys.getsizeof(chunk)
 

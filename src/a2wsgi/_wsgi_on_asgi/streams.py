@@ -241,9 +241,12 @@ class ToThread(Stream):
                 self._size += len(chunk)
 
     def finish(self) -> None:
-        """Say that no chunk follows. The thread learns of it at `flush`."""
+        """Say that no chunk follows: nobody waits for room any more. The thread learns of it at `flush`."""
         with self._lock:
             self._finished = True
+            waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            wake(waiter)
 
     def flush(self) -> None:
         """Wake the thread if it waits."""
@@ -253,13 +256,13 @@ class ToThread(Stream):
             gate.release()
 
     async def wait_room(self) -> None:
-        """Wait until fewer than ``limit`` bytes are queued, or the stream is aborted.
+        """Wait until fewer than ``limit`` bytes are queued, or the stream is finished or aborted.
 
         Cancellation: nothing changes.
         """
         while True:
             with self._lock:
-                if not self._chunks or self._size < self._limit or self._abort_error is not None:
+                if not self._chunks or self._size < self._limit or self._finished or self._abort_error is not None:
                     return
                 waiter = self._waiter = self._last_waiter = self._runtime.create_waiter()
             await waiter
