@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tracemalloc
 import zlib
 
@@ -174,6 +175,103 @@ def test_inflating_stops_at_the_limit_where_a_fragment_ends_on_it() -> None:
     frames = Frames(Role.SERVER, max_message_bytes=1000, deflate=agreed("permessage-deflate"))
     sent = frame(deflated(bytes(1030))[:-1], 0x42) + frame(b"", 0x80)  # zlib has read all, and keeps 30 bytes back
     assert list(frames.feed(sent)) == [Violation(1009, "message longer than 1000 bytes")]
+
+
+def finished(data: bytes) -> bytes:
+    """Compress with a final block, as RFC 7692 §7.2.3.4 does where a flush cannot be had; what comes next is padded."""
+    deflater = zlib.compressobj(wbits=-15)
+    return deflater.compress(data) + deflater.flush(zlib.Z_FINISH)
+
+
+OFFERS = ("permessage-deflate", "permessage-deflate; client_no_context_takeover")
+
+#: RFC 7692 §7.2.3.4: "Hello" in a final block, and the head of the empty block whose other octets are left out.
+HELLO_FINISHED = bytes.fromhex("f3 48 cd c9 c9 07 00 00")
+HELLO = bytes.fromhex("f2 48 cd c9 c9 07 00")  # RFC 7692 §7.2.3.1
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+def test_messages_may_come_in_final_blocks(offer: str) -> None:
+    """RFC 7692 §7.2.3.4: zlib ends its stream there, and the next message begins another."""
+    frames = Frames(Role.SERVER, max_message_bytes=1000, deflate=agreed(offer))
+    sent = frame(HELLO_FINISHED) * 3 + frame(HELLO) + frame(b"as it is", 0x82) + frame(HELLO_FINISHED, 0xC1)
+    hello = Message(b"Hello")
+    assert list(frames.feed(sent)) == [hello, hello, hello, hello, Message(b"as it is"), Message("Hello")]
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+@pytest.mark.parametrize("size", [0, 10, 3000])
+def test_a_final_block_may_be_all_there_is_of_a_message(offer: str, size: int) -> None:
+    """Clients forget the octet that stands for the empty block behind it. What comes next is whole all the same."""
+    data = random.Random(0).randbytes(size)  # longer than 2 KiB: `websockets` inflates the end of those by itself
+    frames = Frames(Role.SERVER, max_message_bytes=None, deflate=agreed(offer))
+    sent = [finished(data), finished(b"Hello"), finished(data), HELLO]
+    messages = [Message(one) for one in (data, b"Hello", data, b"Hello")]
+    assert list(frames.feed(b"".join(map(frame, sent)))) == messages
+
+
+@pytest.mark.parametrize("size", [10, 3000])
+@pytest.mark.parametrize("offer", OFFERS)
+def test_a_message_may_go_on_behind_a_final_block(offer: str, size: int) -> None:
+    """RFC 7692 §7.2.1: the next block follows at the next octet, be it in the same frame or not; so does its window."""
+    data = random.Random(0).randbytes(size)
+    frames = Frames(Role.SERVER, max_message_bytes=None, deflate=agreed(offer))
+    payload = finished(data) * 2 + deflated(data)
+    assert list(frames.feed(frame(payload))) == [Message(data * 3)]
+    for cut in (1, len(payload) // 3, 2 * len(payload) // 3, len(payload) - 1):
+        sent = frame(payload[:cut], 0x42) + frame(payload[cut:], 0x80)
+        assert list(frames.feed(sent)) == [Message(data * 3)]
+
+
+def test_the_window_is_kept_from_behind_a_final_block() -> None:
+    """RFC 7692 §7.1.1: what is not final leaves a window, whatever was before."""
+    data = random.Random(0).randbytes(300)
+    deflater = zlib.compressobj(wbits=-15)
+    first, second = (deflater.compress(data) + deflater.flush(zlib.Z_SYNC_FLUSH) for _ in range(2))
+    assert len(second) < 50
+    frames = Frames(Role.SERVER, max_message_bytes=None, deflate=agreed("permessage-deflate"))
+    sent = frame(finished(b"Hello") + first[:-4]) + frame(second[:-4])
+    assert list(frames.feed(sent)) == [Message(b"Hello" + data), Message(data)]
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+@pytest.mark.parametrize("fragments", [1, 2])
+def test_the_limit_is_that_of_all_streams_of_a_message(offer: str, fragments: int) -> None:
+    """No final block begins the count again."""
+    first, second = finished(bytes(500)), finished(bytes(500)) + b"\x00"
+    sent = frame(first + second) if fragments == 1 else frame(first, 0x42) + frame(second, 0x80)
+    for limit, event in (
+        (1000, Message(bytes(1000))),
+        (999, Violation(1009, "message longer than 999 bytes")),
+        (500, Violation(1009, "message longer than 500 bytes")),
+    ):
+        frames = Frames(Role.SERVER, max_message_bytes=limit, deflate=agreed(offer))
+        assert list(frames.feed(sent)) == [event]
+
+
+def test_what_comes_behind_final_blocks_is_not_gathered() -> None:
+    """Zlib keeps what is behind the end of its stream, all of it, and copies it each time."""
+    frames = Frames(Role.SERVER, max_message_bytes=1 << 20, deflate=agreed("permessage-deflate"))
+    data = random.Random(0).randbytes(1000)
+    tracemalloc.start()
+    try:
+        assert list(frames.feed(frame(b"\x03\x00"))) == [Message(b"")]
+        for _ in range(200):
+            assert list(frames.feed(frame(deflated(data)))) == [Message(data)]
+        assert list(frames.feed(frame(b"\x03\x00", 0x42))) == []
+        for _ in range(200):
+            assert list(frames.feed(frame(b"\x00\x00\x00\xff\xff" * 200, 0x00))) == []
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used < 100_000  # zlib's window and state; what was sent is more than 200,000 bytes, twice
+
+
+def test_a_frame_of_nothing_but_final_blocks_is_a_violation() -> None:
+    """Each is a stream of its own to zlib, two octets long; a frame of 16 MiB would keep the loop for minutes."""
+    frames = Frames(Role.SERVER, max_message_bytes=1 << 24, deflate=agreed("permessage-deflate"))
+    assert list(frames.feed(frame(b"\x03\x00" * 16))) == [Message(b"")]
+    assert list(frames.feed(frame(b"\x03\x00" * 17))) == [Violation(1002, "decompression failed")]
 
 
 def test_an_idle_connection_has_no_zlib_object() -> None:

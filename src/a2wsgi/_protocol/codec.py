@@ -50,6 +50,7 @@ class Extension(Protocol):
 
 
 class PerMessageDeflate(Extension, Protocol):
+    decoder: object  # zlib's; where no window is kept, one is made for each message
     local_no_context_takeover: bool
     remote_no_context_takeover: bool
     local_max_window_bits: int

@@ -6,6 +6,8 @@
   (RFC 7692 §5, §7.1). It skips an offer with parameters that it does not know or cannot accept.
 - Each direction has a window that is kept from message to message, unless ``..._no_context_takeover`` was agreed on
   (RFC 7692 §7.1.1). The sender decides, message by message, whether to compress at all (RFC 7692 §6).
+- A block may be final, at the end of a message (RFC 7692 §7.2.3.4) or within it: the next one then begins at the next
+  octet (RFC 7692 §7.2.1). zlib ends a stream there. Senders that use it begin another, whose window is empty.
 
 Many sockets never send a message that is worth compressing, and an idle one should cost little. So the compressor and
 the decompressor are made when they are first needed.
@@ -13,6 +15,7 @@ the decompressor are made when they are first needed.
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from .codec import websockets
@@ -29,6 +32,8 @@ _MEMORY_LEVEL = 5
 _MAX_OFFERS_BYTES = 4_096
 #: Arbitrary: compressing a shorter message gains little, and takes as long as for a longer one.
 MIN_DEFLATED_BYTES = 128
+# Final blocks in a frame. Arbitrary: hardly any sender has more than the last, and what follows one is copied.
+_MOST_FINAL_BLOCKS = 16
 
 
 class Agreement(NamedTuple):
@@ -101,7 +106,7 @@ class Deflater:
     def __init__(self, agreed: Agreement) -> None:
         self._agreed = agreed
         self._deflating: Extension | None = None
-        self._inflating: Extension | None = None
+        self._inflating: tuple[Extension, _Inflater] | None = None
 
     def encode(self, frame: Frame) -> Frame:
         if frame.opcode & _CONTROL_BIT or len(frame.data) < MIN_DEFLATED_BYTES:
@@ -120,17 +125,61 @@ class Deflater:
     def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
         if frame.rsv1 and frame.opcode == _CONTINUATION:  # RFC 7692 §6.1; websockets 14 and 15 let it pass
             raise websockets().ProtocolError("reserved bits must be 0")
+        if frame.opcode & _CONTROL_BIT:  # which may come between fragments
+            return frame
         if self._inflating is None:
             if not frame.rsv1:
                 return frame
             theirs = self._agreed
-            self._inflating = websockets().PerMessageDeflate(
-                remote_no_context_takeover=not theirs.keep_theirs,
+            extension = websockets().PerMessageDeflate(
+                remote_no_context_takeover=False,  # where none is kept, that is done below
                 local_no_context_takeover=True,
                 remote_max_window_bits=theirs.their_bits,
                 local_max_window_bits=theirs.our_bits,
             )
-        inflated = self._inflating.decode(frame, max_size=max_size)
+            extension.decoder = inflater = _Inflater(theirs.their_bits)
+            self._inflating = extension, inflater
+        inflating, inflater = self._inflating
+        inflated = inflating.decode(frame, max_size=max_size)
         if max_size is not None and len(inflated.data) > max_size:  # zlib takes a limit of 0 for no limit
             raise websockets().PayloadTooBig(len(inflated.data), max_size)
+        if frame.fin and not (self._agreed.keep_theirs and inflater.has_window):
+            self._inflating = None
         return inflated
+
+
+class _Inflater:
+    """The decompressor of `websockets`, which calls it as zlib's. It goes on behind a final block.
+
+    zlib's gives nothing more from there on, but keeps whatever comes, and copies all of it each time.
+
+    Attributes:
+        has_window: Something was inflated since the stream began. If not, a new one does as well for the next message,
+            and better if the sender has left out the empty block that is to follow a final one.
+    """
+
+    __slots__ = ("_bits", "_stream", "has_window")
+
+    def __init__(self, bits: int) -> None:
+        self._bits = bits
+        self._stream = zlib.decompressobj(wbits=-bits)
+        self.has_window = False
+
+    @property
+    def unconsumed_tail(self) -> bytes:
+        return self._stream.unconsumed_tail
+
+    def decompress(self, data: bytes, max_length: int = 0) -> bytes:
+        stream = self._stream
+        inflated = stream.decompress(data, max_length)
+        self.has_window = self.has_window or bool(inflated)
+        for _ in range(_MOST_FINAL_BLOCKS + 1):
+            if not stream.eof:
+                return inflated
+            rest = stream.unused_data
+            stream = self._stream = zlib.decompressobj(wbits=-self._bits)
+            # 0 would be no limit. A byte too many is refused by the caller.
+            more = stream.decompress(rest, max_length and max(max_length - len(inflated), 1))
+            self.has_window = bool(more)
+            inflated += more
+        raise zlib.error("too many final blocks")  # which is a violation
