@@ -816,6 +816,37 @@ def test_forked_child_does_not_keep_a_clients_connection() -> None:
                 os.close(descriptor)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="No fork here.")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forked_child_does_not_keep_the_app_from_hearing_that_a_held_client_left() -> None:
+    """The server's thread ends its side of the pair when the client leaves; the child has no copy of it."""
+    told = Told()
+    with bridge_of(told) as bridge, Client() as client:
+        client.environ["werkzeug.socket"] = Proxy(client.server)
+        server = InThread(lambda: client.called(bridge))
+        client.read_head()
+        pair = list(our_sockets.open_sockets)
+        here, there = os.pipe()
+        go, gone = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(there, b"%d %d" % (len(pair), sum(one.fileno() >= 0 for one in pair)))
+            os.read(go, 1)
+            os._exit(0)
+        try:
+            assert os.read(here, 8) == b"2 0"
+            client.socket.shutdown(socket.SHUT_RDWR)  # the child has a copy of this one, too
+            assert told.told() == disconnect(1006)
+            server.result()
+        finally:
+            os.write(gone, b"x")
+            os.waitpid(child, 0)
+            for descriptor in (here, there, go, gone):
+                os.close(descriptor)
+        wait_until_all_are_over(bridge)
+        assert not our_sockets.open_sockets
+
+
 def test_middleware_around_the_bridge_sees_an_ordinary_response() -> None:
     """It may add headers, count bytes and wrap the iterable: nothing is raised through it."""
     counted: list[int] = []

@@ -21,7 +21,7 @@ from typing import Any, Protocol, cast
 
 from a2wsgi._log import logger
 
-from .our_sockets import half_closed, plain_socket, socket_pair
+from .our_sockets import discard, half_closed, plain_socket, socket_pair
 from .server_stop import stop_of_server
 
 __all__ = ["SocketLike", "hold"]
@@ -58,7 +58,7 @@ def hold(
 
     Args:
         client: The server's object.
-        pair: Our end of the pair. It is closed in the end.
+        pair: Our end of the pair. It is discarded in the end.
         on_stop: Called when the server begins to stop. It has the other end of the pair ended, and does not wait.
         has_tls: Whether the object does TLS, over a descriptor of its own.
     """
@@ -67,7 +67,7 @@ def hold(
     except Exception:  # noqa: BLE001 - a server's object: whatever it raises, the connection is over
         logger.debug("A WebSocket's connection ended in an error", exc_info=True)
     finally:
-        pair.close()
+        discard(pair)
         with suppress(Exception):  # closed by the server meanwhile
             _shut(client)
     # What is no socket of a known kind may have a descriptor that others use, too.

@@ -40,7 +40,7 @@ from a2wsgi._errors import BridgeError, ClientDisconnected
 from a2wsgi._log import logger
 
 from .carrier import hold
-from .our_sockets import discard, half_closed, plain_socket, socket_pair
+from .our_sockets import discard, half_closed, open_sockets, plain_socket, socket_pair
 
 if TYPE_CHECKING:
     import socket
@@ -208,6 +208,7 @@ class Found:
         """
         if self._descriptor is None:
             ours, theirs = socket_pair()
+            open_sockets.add(theirs)  # a forked child's copy would keep the loop from seeing its end
             stay = functools.partial(hold, self._sock, theirs, has_tls=self.has_tls)
             return Taken(ours, self._read_early(environ), stay, theirs)
         with contextlib.ExitStack() as undo:
@@ -250,7 +251,7 @@ class Taken:
     Attributes:
         socket: Ours, which carries what the client sends and gets.
         early: What the client has sent already.
-        rest: What the server thread has of it, to be closed if it does not come to `stay`.
+        rest: What the server thread has of it, to be discarded if it does not come to `stay`.
     """
 
     __slots__ = ("_stay", "early", "rest", "socket")

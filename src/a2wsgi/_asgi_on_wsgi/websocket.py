@@ -39,7 +39,7 @@ from a2wsgi._protocol.upgrade import head_101
 from a2wsgi._threads.runtime import wake_all
 
 from .endpoint import Endpoint, Phase
-from .our_sockets import Drain
+from .our_sockets import Drain, discard
 from .request import Request
 from .takeover import HandOver
 from .websocket_inbox import Ended
@@ -141,7 +141,7 @@ class WebSocketSession:
         except BaseException:
             hand_over.drop()
             if hand_over.taken is not None:
-                hand_over.taken.rest.close()
+                discard(hand_over.taken.rest)
             raise
         finally:
             if self._request.task is None:  # it never came to the loop, or not as far as its app
