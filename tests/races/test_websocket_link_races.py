@@ -11,18 +11,23 @@ import pytest
 from a2wsgi import WebSocketClosed, WSGIMiddleware
 from a2wsgi._protocol import frames
 from a2wsgi._wsgi_on_asgi import link as _link
+from a2wsgi._wsgi_on_asgi.app_socket import WebSocket
 from a2wsgi._wsgi_on_asgi.link import Link
+from a2wsgi._wsgi_on_asgi.passages import ByObject
 from support.asgi_driver import Message, run, until
 from support.forks import forks_with_threads, living_child, needs_fork
 from support.lockstep import BOUND_SECONDS, Lockstep, Signal
 from support.runtimes import for_ever, verbs
-from support.threads import in_thread
+from support.threads import HookedLock, in_thread
 from support.websocket_driver import WebSocketClient, answer, talk
 
 pytestmark = [
     pytest.mark.skipif(not frames.available(), reason="needs websockets"),
     pytest.mark.usefixtures("runtime"),
 ]
+
+
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 §1.3
 
 
 async def opened(high_water: int = 65_536) -> tuple[Link, socket.socket]:
@@ -149,6 +154,113 @@ def test_app_and_client_close_at_once() -> None:
     client, _ = talk(bridge, play, WebSocketClient(on_send))
     assert client.data == ["x"]
     assert bridge.statistics().websockets == 0
+
+
+def full_websocket(passage: ByObject, sock: socket.socket) -> WebSocket:
+    """An open one, whose buffer has no room for a second message."""
+    ws = WebSocket(sock, passage, {"HTTP_SEC_WEBSOCKET_KEY": KEY}, ())
+    ws.send("fills it")
+    return ws
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_close_that_comes_as_send_looks_for_room(when: str) -> None:
+    """The race: 1. send() looks for room; 2. before it looks, or before it waits, another thread closes; 3. it raises.
+
+    Defends `ToLoop.finish`: it opens the gate.
+    """
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            passage = ByObject(verbs(), 1)
+            ws = full_websocket(passage, ours)
+            lock = passage._from_app._lock = HookedLock()
+            setattr(lock, when, lambda: in_thread(ws.close, 4001, "now").result())
+            with pytest.raises(WebSocketClosed) as caught:
+                await in_thread(ws.send, "too late").result_in_task()
+            assert caught.value.code == ws.close_code == 4001
+
+    run(main())
+
+
+def test_send_that_is_ended_by_close_knows_its_code() -> None:
+    """The race: 1. close() ends the passage; 2. send() hears of it; 3. close() notes its code. Defends `_ended`."""
+    raised, settled = Signal("the passage has raised"), Signal("send() waits for close(), or has ended")
+
+    class Passage(ByObject):
+        def send(self, message: str | bytes) -> None:
+            try:
+                super().send(message)
+            except WebSocketClosed:
+                raised.set()
+                lock.before = settled.set
+                raise
+
+        def close(self, code: int, reason: str) -> None:
+            super().close(code, reason)
+            raised.wait()
+            settled.wait()
+
+    lock = HookedLock()
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            passage = Passage(verbs(), 1)
+            ws = full_websocket(passage, ours)
+            ws._lock = lock  # type: ignore[assignment]  # a lock but for its type
+
+            def send() -> None:
+                try:
+                    ws.send("too late")
+                finally:
+                    settled.set()
+
+            sender = in_thread(send)
+            await until(lambda: passage._from_app._gate is not None)
+            await in_thread(ws.close, 4001).result_in_task()
+            with pytest.raises(WebSocketClosed) as caught:
+                await sender.result_in_task()
+            assert caught.value.code == ws.close_code == 4001
+
+    run(main())
+
+
+def test_send_that_meets_a_refusal_raises() -> None:
+    """The race: 1. close() begins to refuse the handshake; 2. send() takes it for accepted; 3. it is refused.
+
+    Defends `send`: it looks with the lock held.
+    """
+    settled = Signal("send() waits for close(), or has ended")
+    lock = HookedLock()
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+
+        class Socket(socket.socket):
+            def sendall(self, data: Any, flags: int = 0) -> None:
+                lock.before = settled.set
+                senders.append(in_thread(send))
+                settled.wait()
+                super().sendall(data, flags)
+
+        def send() -> None:
+            try:
+                ws.send("too late")
+            finally:
+                settled.set()
+
+        senders: list[Any] = []
+        with Socket(fileno=ours.detach()) as sock, theirs:
+            ws = WebSocket(sock, ByObject(verbs(), 1), {"HTTP_SEC_WEBSOCKET_KEY": KEY}, ())
+            ws._lock = lock  # type: ignore[assignment]  # a lock but for its type
+            await in_thread(ws.close, 4001).result_in_task()
+            with pytest.raises(WebSocketClosed) as caught:
+                await senders[0].result_in_task()
+            assert caught.value.code == ws.close_code == 4001
+
+    run(main())
 
 
 @needs_fork

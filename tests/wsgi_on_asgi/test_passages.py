@@ -217,6 +217,40 @@ def test_close_wakes_a_thread_that_receives() -> None:
     assert client.sent == [ACCEPT, {"type": "websocket.close", "code": 4001, "reason": "bye"}]
 
 
+def test_close_ends_a_send_that_waits_for_the_client() -> None:
+    """It does not wait itself, and the client gets its code once it reads."""
+    full, closed = Signal("send() waits"), Signal("close() has returned")
+
+    async def on_send(number: int, message: Message) -> None:
+        if number == 2:
+            await closed.wait_in_task()
+
+    sockets: list[WebSocket] = []
+
+    def app(ws: WebSocket, _: Any) -> None:
+        ws.accept()
+        sockets.append(ws)
+
+        def send() -> int:
+            with pytest.raises(WebSocketClosed) as caught:
+                send_for_ever(ws)
+            return caught.value.code
+
+        sender = in_thread(send)
+        full.wait()
+        ws.close(4001, "slow")
+        assert sender.result() == 4001
+        closed.set()
+
+    async def play(client: WebSocketClient) -> None:
+        await until(lambda: client.sends == 2 and sockets[0]._passage._from_app._gate is not None)
+        full.set()
+
+    client, _ = talk(native(app), play, WebSocketClient(on_send))
+    assert client.sent[-1] == {"type": "websocket.close", "code": 4001, "reason": "slow"}
+    assert client.faults == []
+
+
 def test_thread_that_outlives_the_app_is_told_that_it_is_over() -> None:
     """It must not wait, nor be taken for the fault of another response."""
     returned, told = Signal("returned"), Signal("told")

@@ -6,7 +6,8 @@ Strategy
 
 Guarantees
     - Messages that several threads send are whole, and so is the order of those of each.
-    - Whoever waits in `WebSocket.receive` or `WebSocket.send` is woken when the WebSocket ends.
+    - Whoever waits in `WebSocket.receive` or `WebSocket.send` is woken when the WebSocket ends, by `WebSocket.close` in
+      another thread too.
 """
 
 from __future__ import annotations
@@ -53,10 +54,11 @@ class WebSocket:
         self._passage = passage
         self._key: str = environ["HTTP_SEC_WEBSOCKET_KEY"]
         self._subprotocols = tuple(subprotocols)
-        self._lock = threading.RLock()  # held while anything is sent
+        self._lock = threading.RLock()  # held while it is accepted or closed, and never to wait for the client
+        self._sending = threading.RLock()  # held while a message is sent; taken before _lock
         self._receiving = threading.Lock()  # held while anything is awaited
         self._accepted = False  # written under _lock, once
-        self._end: tuple[int, str] | None = None  # code and reason, once it is closed; written once
+        self._end: tuple[int, str] | None = None  # code and reason, once it is closed; written under _lock, once
 
     def __repr__(self) -> str:
         state = "new" if not self._accepted else "open"
@@ -124,8 +126,9 @@ class WebSocket:
             message.encode()
         if not self._accepted:
             self.accept()
-        with self._lock:
-            self._raise_if_closed()
+        with self._sending:
+            with self._lock:  # not further: close() is not to wait for the client
+                self._raise_if_closed()
             try:
                 self._passage.send(message)
             except WebSocketClosed as error:
@@ -160,7 +163,9 @@ class WebSocket:
             yield message
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
-        """Close it; before it was accepted: refuse it with 403. Does nothing if it is closed. Does not wait.
+        """Close it; before it was accepted: refuse it with 403. Does nothing if it is closed.
+
+        Does not wait. A `send` that waits in another thread raises `WebSocketClosed`.
 
         Args:
             code: 1000, or another that may be sent (RFC 6455 §7.4); 4000 to 4999 are free for apps.
@@ -194,9 +199,12 @@ class WebSocket:
 
     def _ended(self, error: WebSocketClosed) -> WebSocketClosed:
         """Note how it has ended. Any thread."""
-        if self._end is None:
-            self._end = (error.code, error.reason)
-        return WebSocketClosed(*self._end)
+        # The race: 1. close() ends the passage. 2. That wakes a send(), which notes 1006. 3. close() notes its own,
+        # too late. close() holds the lock from 1 to 3, so 2 comes after them.
+        with self._lock:
+            if self._end is None:
+                self._end = (error.code, error.reason)
+            return WebSocketClosed(*self._end)
 
     def _raise_if_closed(self) -> None:
         if self._end is not None:

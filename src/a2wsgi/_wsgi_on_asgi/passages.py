@@ -14,7 +14,7 @@ Guarantees
       closed, or the process ends.
 
 Assumes
-    Methods for the app are called by its threads: one that sends or closes at a time, and one that receives.
+    Methods for the app are called by its threads: at a time one that sends, one that receives, and one that closes.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class ByObject:
         return message
 
     def close(self, code: int, reason: str) -> None:
-        """End it from the app's side, after what it has sent."""
+        """End it from the app's side, after what it has sent. A `send` that still waits for room raises."""
         # First: the loop may end it as soon as it knows, and whoever receives is to get this code.
         self._to_app.cut(lambda: WebSocketClosed(code, reason))
         self._farewell = Close(code, reason)

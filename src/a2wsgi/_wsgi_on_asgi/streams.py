@@ -97,6 +97,8 @@ class ToLoop(Stream):
     def finish(self, chunks: list[bytes] | None = None, *, done: bool = False) -> None:
         """Say that no chunk follows these last ones, which are queued without waiting for room.
 
+        Another thread that waits in `put` raises at once: it waits for room that it could not use.
+
         Args:
             chunks: The last chunks.
             done: Say, too, that the thread is done with the request. The thread says so once, in its last call.
@@ -109,7 +111,10 @@ class ToLoop(Stream):
                 self._size += size
             self._finished = True
             self.done = done
+            gate, self._gate = self._gate, None
             waiter, self._waiter = self._waiter, None
+        if gate is not None:
+            gate.release()
         if waiter is not None:
             self._runtime.doorbell.ring(self._runtime.resume, waiter)
 
