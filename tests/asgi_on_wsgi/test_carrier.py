@@ -6,7 +6,7 @@ import contextlib
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -27,7 +27,7 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: bytes, /) -> int:
         try:
             return self._sock.send(data)
         except BlockingIOError:
@@ -58,7 +58,7 @@ class Held:
             while True:
                 self.filled += server.send(bytes(65_536))
         self.watched = Watched(server)
-        self.thread = InThread(lambda: carrier.hold(self.watched, theirs, lambda: None, has_tls=False))
+        self.thread = InThread(lambda: carrier.hold(cast("Any", self.watched), theirs, lambda: None, has_tls=False))
 
     def rest(self) -> int:
         """Read to the end: how many bytes came from our side."""

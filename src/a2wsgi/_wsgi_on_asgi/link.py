@@ -288,7 +288,7 @@ def _after_fork_in_child() -> None:
     # a user of the socket, and close() waits for the last one.
     for link in _open_links:
         with contextlib.suppress(OSError):
-            os.close(link._sock.detach())  # noqa: SLF001 - this module's
+            os.close(link._sock.detach())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]  # of this module
     _open_links.clear()
 
 
