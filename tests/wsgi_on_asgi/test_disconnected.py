@@ -130,6 +130,18 @@ def test_callback_that_fails_keeps_no_other_from_the_abort(caplog: pytest.LogCap
     assert record.getMessage() == "Somebody could not be told that a request was aborted"
 
 
+def test_calls_end_before_threads_that_wait_are_woken() -> None:
+    """A thread that was woken may begin a call, to clean up. It is not among those that the abort ends."""
+    still_waits: list[bool] = []
+    disconnected = entered(lambda error: still_waits.append(bool(disconnected._gates)))
+    waiting = in_thread(disconnected.wait)
+    while not disconnected._gates:
+        pass
+    disconnected._abort(gone())
+    assert waiting.result() is True
+    assert still_waits == [True]
+
+
 def test_callback_that_another_thread_has_taken_is_called_once() -> None:
     """1. There is one. 2. Another thread takes it. 3. So there is none to take."""
 

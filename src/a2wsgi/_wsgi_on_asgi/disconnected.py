@@ -173,8 +173,11 @@ class Disconnected:
     def _abort(self, error: AbortError) -> None:
         """Say that the request is aborted. The app of a bridge further in gets ``error()``, and so do calls."""
         self._abort_error = error
-        self._set()
+        self._is_set = self._over = True
+        # Before the gates are opened: 1. A thread is woken. 2. Its next write tells it of the abort. 3. It cleans up by
+        # a call, which the abort is not to end.
         self._call_back(error)
+        self._open_gates()
 
     def _response_ended(self) -> None:
         """Say that nobody waits any longer, though the worker thread is not done with the request."""
