@@ -53,9 +53,10 @@ def has_hung_up(environ: Environ) -> bool:
 
 def socket_to_time(environ: Environ) -> Any:  # noqa: ANN401 - a socket, maybe TLS's or gevent's; None without one
     """The socket whose timeout bounds a read of the body, if nobody else uses the socket meanwhile; else None."""
-    if str(environ.get("SERVER_PROTOCOL")).startswith("HTTP/2"):
-        return None  # it carries other requests as well
     socket = _socket(environ)
+    # That of HTTP/2 carries other requests as well.
+    if socket is None or str(environ.get("SERVER_PROTOCOL")).startswith("HTTP/2"):
+        return None
     return socket if hasattr(socket, "gettimeout") and hasattr(socket, "settimeout") else None
 
 
