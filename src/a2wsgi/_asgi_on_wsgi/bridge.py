@@ -108,7 +108,7 @@ class ASGIBridge:
             settings.lifespan = False
         if detect(app).interface == "wsgi":
             raise wrong_kind(type(self).__name__, app, "ASGI", "WSGI")
-        shared_loop, self._adapt = _backend(settings)
+        shared_loop, adapt = _backend(settings)
         self.__dict__["app"] = app
         self._process_headers = process_headers(os.environ)
         self._lifetime = Lifetime(
@@ -121,7 +121,7 @@ class ASGIBridge:
             inside=_longest_stop_inside(app),
         )
         self._shared = Shared(
-            app=self._adapt(_as_asgi3(app)),
+            app=adapt(_as_asgi3(app)),
             lifetime=self._lifetime,
             settings=settings,
             has_bridge_inside=getattr(type(app), MARK, "") == "asgi3",
@@ -219,7 +219,7 @@ class ASGIBridge:
     def app(self, app: AnyASGIApp | ASGI2App) -> None:
         self.__dict__["app"] = app
         if "_shared" in self.__dict__:  # else a subclass makes everything by itself, as it could in 1.x
-            self._shared.app = self._adapt(_as_asgi3(app))
+            self._shared.app = _backend(self._shared.settings)[1](_as_asgi3(app))
             self._shared.has_bridge_inside = getattr(type(app), MARK, "") == "asgi3"
 
     @property

@@ -130,7 +130,7 @@ class Sender:
             return  # ASGI HTTP 2.5, "Response Body": "any further messages on the channel will be ignored"
         elif kind == "http.response.body":
             full = self._take_body(message)
-            if message.get("more_body") and self._framing is not None and self._framing.remaining == 0:
+            if self._hidden_bytes and self._hidden_bytes > self._shared.settings.response_buffer_bytes:
                 await self._host.go_round()  # nothing is sent, so nothing else would make an endless app wait
         elif kind == "http.response.start":
             self._take_head(message)
@@ -237,7 +237,7 @@ class Sender:
         if framing.remaining is not None:
             if last and len(body) < framing.remaining:
                 raise faults.too_short(framing.remaining - len(body))
-            if framing.bodiless:
+            if framing.remaining == 0:
                 self._hidden_bytes += len(body)
             body = framing.cut(body)
         if not last:
