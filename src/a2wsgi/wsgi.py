@@ -72,7 +72,7 @@ _STEPS = ("send", "sender", "start_response", "wsgi")
 
 
 def _bridge_of(executor: Any) -> WSGIMiddleware:  # noqa: ANN401 - as in 1.x
-    executor = executor or _LOOPS_EXECUTOR
+    executor = _LOOPS_EXECUTOR if executor is None else executor
     bridge = _bridges_of_executors.get(executor)
     if bridge is None:
         workers = getattr(executor, "_max_workers", None)

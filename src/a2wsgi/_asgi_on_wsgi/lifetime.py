@@ -236,7 +236,7 @@ class Lifetime:
                 if started and not has_ended:
                     self.host = host  # also if the bridge was closed meanwhile: close() waits for this, and stops it
             startup.over.set()
-            if host is not None and self.host is not host:
+            if host is not None and (has_ended or not started):  # not by a look at self.host, which close() may take
                 host.release(self)
         if has_ended:
             self._lifespan = None
