@@ -33,6 +33,10 @@ __all__ = ["_uvloop_has_its_pipe", "runtime"]
 #: which an idle worker ends though nobody has told it to.
 GRACE_SECONDS = 8.0
 
+#: How long to wait for what a test has left, at first and at last, before the garbage is collected, in seconds.
+FIRST_PAUSE_SECONDS = 0.001
+LAST_PAUSE_SECONDS = 0.01
+
 #: trio keeps idle threads in a cache of the process's for 10 s; one at work bears the name of its work instead.
 IDLE_IN_TRIO = re.compile(r"Trio thread \d+")
 
@@ -100,12 +104,16 @@ def leaks(before: Belongings, grace_seconds: float) -> list[str]:
     """
     left = Belongings.now().leaked_since(before)
     deadline = time.monotonic() + grace_seconds
-    while left:
-        gc.collect()  # only now: it takes longer than most tests, and most leave nothing
+    pause = FIRST_PAUSE_SECONDS
+    while left and time.monotonic() < deadline:
+        # A poll: nobody tells of a closed descriptor or of the end of a thread not from `threading`.
+        time.sleep(pause)
+        pause *= 2
         left = Belongings.now().leaked_since(before)
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.01)  # a poll: nobody tells of a closed descriptor or of the end of a thread not from `threading`
+        if left and pause > LAST_PAUSE_SECONDS:
+            gc.collect()  # only now: it takes longer than most tests, and most leave nothing for it
+            pause = FIRST_PAUSE_SECONDS
+            left = Belongings.now().leaked_since(before)
     return left
 
 

@@ -86,13 +86,15 @@ def test_handshake_without_a_descriptor_left_is_answered_by_the_server(name: str
     """EMFILE at the takeover: the app's accept() raises, the server has the client still, and nothing is lost."""
     with serving(name, tmp_path) as served:
         before = served.info()["descriptors"]
-        for _ in range(3):
+        for number in range(1, 4):
             if name in {"uwsgi", "uwsgi-router"}:  # which answers nothing
                 with pytest.raises(http.client.RemoteDisconnected):
                     refused(served, "/exhausted")
             else:
                 response, _ = refused(served, "/exhausted")
                 assert response.status == (502 if name == "nginx-uwsgi" else 500)
+            # The server answers as soon as its own thread has failed: until the app is told, no client gets in.
+            until(lambda: len(served.told("restored")) == number, "the limit is restored", SECONDS)  # noqa: B023
         until(lambda: "Too many open files" in served.server.output(), "the error is logged", SECONDS)
         with served.connect("/echo") as ws:
             ws.send("hello")

@@ -152,6 +152,7 @@ async def exhausted(ws: WebSocket) -> None:
         await ws.accept()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        tell("restored")
 
 
 @app.websocket("/refuse")
