@@ -47,7 +47,7 @@ test: $(VENV)/.installed-$(TESTGROUP) ## Run the tests (TESTARGS='...' goes to p
 	PYTHONDONTWRITEBYTECODE= A2WSGI_TEST_RESULTS=$(CURDIR)/$(RESULTS) $(PY) -m pytest -n $(TESTJOBS) --dist worksteal $(TESTARGS)
 
 # PYTHON_GIL=0 keeps the GIL off whatever extension module is imported. Hypothesis has no source that builds here.
-test-freethreaded: | $(filter $(FREETHREADED_HOME)/%,$(FREETHREADED)) ## Run the tests without real servers on a Python without a GIL, those of races six times
+test-freethreaded: | $(filter $(FREETHREADED_HOME)/%,$(FREETHREADED)) ## Run the tests without real servers on a Python without a GIL, the race tests six times
 	@PIP_ONLY_BINARY=hypothesis $(MAKE) --no-print-directory PYTHON=$(FREETHREADED) VENV=$(VENV)-freethreaded \
 		$(VENV)-freethreaded/.installed-freethreaded
 	@set -e; export PYTHON_GIL=0 PYTHONDONTWRITEBYTECODE=; \

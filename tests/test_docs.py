@@ -56,6 +56,17 @@ FRAMEWORKS = {
 }
 
 
+#: SQLAlchemy's, in ``docs/troubleshooting.md``. It puts the numbers in as it says it, so it has a test of its own.
+FULL_POOL = "QueuePool limit of size 5 overflow 10 reached"
+#: Other messages there that are not ours, by the module that says them.
+MESSAGES_OF_OTHERS = {
+    "ASGI callable returned without starting response.": "uvicorn.protocols.http.h11_impl",
+    "Event loop is closed": "asyncio.base_events",
+    "attached to a different loop": "asyncio.tasks",
+    "Task group is not initialized": "mcp.server.streamable_http_manager",
+}
+
+
 def snippets(page: Path, language: str) -> Iterator[tuple[int, str]]:
     """The blocks of a language in a page, each with the number of its first line."""
     text = page.read_text("utf-8")
@@ -346,10 +357,19 @@ def test_messages_on_the_page_are_those_of_the_source() -> None:
     text = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
     text = text[text.index("## Messages") : text.index("## What you see")]
     shown = re.findall(r"^### `(.*)`$", text, re.MULTILINE)
-    others = {"QueuePool limit of size 5 overflow 10 reached"}  # SQLAlchemy's
     said = list(messages())
+    others = {FULL_POOL, *MESSAGES_OF_OTHERS}
     assert [message for message in shown if message not in others and not any(message in one for one in said)] == []
     assert len(shown) > 20
+
+
+@pytest.mark.parametrize("message", MESSAGES_OF_OTHERS)
+def test_messages_of_others_are_in_their_source(message: str) -> None:
+    """The page shows them as those who write them do, under "Messages"."""
+    module = pytest.importorskip(MESSAGES_OF_OTHERS[message])
+    assert message in Path(module.__file__).read_text("utf-8")
+    text = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    assert f"\n### `{message}`\n" in text
 
 
 def test_readme_has_only_links_that_work_on_pypi() -> None:

@@ -325,7 +325,8 @@ BREAKS_OFF = {
 NO_FILES = {"test_file_is_sent_by_the_server_itself": "It has no way to send a file by itself."}
 READS_FILES = {"test_file_is_sent_by_the_server_itself": "It reads files in Python."}
 NO_HINTS = {"test_early_hint_arrives_before_the_response": "It has no early hints for apps."}
-HINTS_ON_HTTP2 = {"test_early_hint_arrives_before_the_response": "It has early hints on HTTP/2 and HTTP/3 only."}
+HINTS_ON_HTTP2 = {"test_early_hint_arrives_before_the_response": "It has early hints on HTTP/2 only."}
+HINTS_ON_HTTP2_AND_3 = {"test_early_hint_arrives_before_the_response": "It has early hints on HTTP/2 and HTTP/3 only."}
 #: All others have none.
 HAVE_HINTS = {"gunicorn-sync", "gunicorn-sync-inline", "gunicorn-gthread", "gunicorn-preload", "gunicorn-gevent"} | {
     "gunicorn-gthread-trio",
@@ -347,7 +348,7 @@ KINDS: dict[str, Kind] = {
         ["uvicorn"],
         uvicorn("--http=h11", "--loop=asyncio"),
         prefix_is_cut=True,
-        cannot={**NO_RAW_QUERY, **NO_FILES},
+        cannot={**NO_RAW_QUERY, **NO_FILES, **HINTS_ON_HTTP2},
     ),
     "uvicorn-httptools": Kind(
         "asgi",
@@ -357,11 +358,15 @@ KINDS: dict[str, Kind] = {
         cannot={
             **NO_FILES,
             **NO_RAW_QUERY,
+            **HINTS_ON_HTTP2,
             "test_method_reaches_the_app[!ODD~]": "It answers 400 to a method that httptools does not know.",
         },
     ),
     "hypercorn": Kind(
-        "asgi", ["hypercorn"], hypercorn(), cannot={**NO_FILES, **NO_RAW_QUERY, **CONTINUE_TOO_EARLY, **HINTS_ON_HTTP2}
+        "asgi",
+        ["hypercorn"],
+        hypercorn(),
+        cannot={**NO_FILES, **NO_RAW_QUERY, **CONTINUE_TOO_EARLY, **HINTS_ON_HTTP2_AND_3},
     ),
     "hypercorn-http2": Kind(
         "asgi", ["hypercorn", "h2"], hypercorn(), http2=True, cannot={**NO_FILES, **CONTINUE_NEVER}
@@ -371,7 +376,7 @@ KINDS: dict[str, Kind] = {
         ["hypercorn", "trio"],
         hypercorn("--worker-class=trio"),
         ends_by=signal.SIGINT,  # under trio it listens for no other signal without a worker process
-        cannot={**NO_FILES, **NO_RAW_QUERY, **CONTINUE_TOO_EARLY, **HINTS_ON_HTTP2},
+        cannot={**NO_FILES, **NO_RAW_QUERY, **CONTINUE_TOO_EARLY, **HINTS_ON_HTTP2_AND_3},
     ),
     "granian": Kind("asgi", ["granian"], granian("asgi")),
     "daphne": Kind(

@@ -5,7 +5,7 @@
 - Each is started by a command line of its own, ``python -m module``, which its worker processes can repeat. Its app is
   `SERVED`. cheroot, gevent and Werkzeug have none that does, so ``small_servers`` is theirs.
 - We know what each lacks from running it: uvicorn 0.54, hypercorn 0.18, granian 2.8, daphne 4.2, gunicorn 27,
-  waitress 3.0, cheroot 11.1, uWSGI 2.0.31, gevent 26.9, Werkzeug 3.1.
+  waitress 3.0, cheroot 11.1, uWSGI 2.0.30, gevent 26.9, Werkzeug 3.1.
 - uvicorn's ``--root-path`` is for a proxy that removes the prefix, gunicorn's ``SCRIPT_NAME`` for one that leaves it in
   place. The others work with both.
 - granian calls WSGI apps as well as ASGI apps.
