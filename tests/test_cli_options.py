@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from a2wsgi._cli import starting
+from a2wsgi._cli import command, starting
 from a2wsgi._cli.main import main
 from a2wsgi._cli.options import OPTIONS
 from a2wsgi._cli.servers import SERVERS, Server
@@ -60,6 +60,7 @@ def order(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(starting, "become", note)
     monkeypatch.setattr(starting, "runs_here", lambda start: False)
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")  # uWSGI's program may be missing
+    monkeypatch.setattr(command, "check_certificate", lambda *_: None)  # `test_cli_certificates` has real ones
     return noted
 
 
@@ -99,6 +100,7 @@ def words(order: Mapping[str, Any]) -> list[str]:
 # -- What each option becomes -----------------------------------------------------------------------------------------
 
 TLS = ["--ssl-certfile=c.pem", "--ssl-keyfile=k.pem"]
+ONE_FILE = ["--ssl-certfile=both.pem"]
 
 BECOMES: list[tuple[str, list[str], list[str]]] = [
     ("uvicorn", ["--log-level=debug"], ["--log-level=debug"]),
@@ -111,8 +113,10 @@ BECOMES: list[tuple[str, list[str], list[str]]] = [
     ("hypercorn", ["--access-log"], ["--access-logfile=-"]),
     ("hypercorn", ["--no-access-log"], []),
     ("hypercorn", TLS, ["--certfile=c.pem", "--keyfile=k.pem"]),
+    ("hypercorn", ONE_FILE, ["--certfile=both.pem", "--keyfile=both.pem"]),
     ("granian", ["--access-log"], ["--access-log"]),
     ("granian", TLS, ["--ssl-certificate=c.pem", "--ssl-keyfile=k.pem"]),
+    ("granian", ONE_FILE, ["--ssl-certificate=both.pem", "--ssl-keyfile=both.pem"]),
     ("granian", ["--threads=3"], ["--blocking-threads=3"]),
     ("daphne", ["--log-level=debug"], ["--verbosity=2"]),
     ("daphne", ["--no-access-log"], ["--access-log=/dev/null"]),
@@ -152,12 +156,17 @@ def test_option_becomes_what_the_server_calls_it(
     assert words(order) == becomes
 
 
-def test_daphne_gets_a_certificate_as_an_endpoint(order: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("options", "keys"), [(TLS, "privateKey=k.pem:certKey=c.pem"), (ONE_FILE, "privateKey=both.pem:certKey=both.pem")]
+)
+def test_daphne_gets_a_certificate_as_an_endpoint(
+    order: dict[str, Any], capsys: pytest.CaptureFixture[str], options: list[str], keys: str
+) -> None:
     """It has no other way to be told."""
-    assert serve("shop:wsgi", "--port=0", "--server=daphne", *TLS) == 0
+    assert serve("shop:wsgi", "--port=0", "--server=daphne", *options) == 0
     [endpoint] = [word for word in order["words"] if word.startswith("--endpoint")]
     port = endpoint.split(":")[1]
-    assert endpoint == f"--endpoint=ssl:{port}:interface=127.0.0.1:privateKey=k.pem:certKey=c.pem"
+    assert endpoint == f"--endpoint=ssl:{port}:interface=127.0.0.1:{keys}"
     assert f"on https://127.0.0.1:{port} by daphne" in capsys.readouterr().err
 
 
@@ -171,7 +180,6 @@ def test_daphne_gets_a_certificate_as_an_endpoint(order: dict[str, Any], capsys:
         ("--server=daphne --forwarded-allow-ips=::1", "daphne has no --forwarded-allow-ips. These have: uvicorn, "),
         ("--server=gevent --threads=2", "gevent has no --threads. These have: granian, gunicorn, waitress, "),
         ("--server=uvicorn --ssl-keyfile=k.pem", "--ssl-keyfile needs --ssl-certfile, too."),
-        ("--server=granian --ssl-certfile=c.pem", "granian needs --ssl-keyfile, too."),
         ("--uds=x.sock --fd=3", "--uds and --fd exclude each other. Leave out one."),
         ("--uds=x.sock --port=80", "--uds and --port exclude each other. Leave out one."),
         ("--bridge=spool_request", "--bridge: 'spool_request' is not an option with its value. Write NAME=VALUE."),
@@ -403,7 +411,8 @@ def test_module_alone_finds_its_app(
         ("gunicorn", [], ["-b", "127.0.0.1:{port}"], "http://127.0.0.1:{port}"),
         ("gunicorn", [], ["-b127.0.0.1:{port}"], "http://127.0.0.1:{port}"),
         ("gunicorn", [], ["--bind=unix:a.sock", "--bind", ":{port}"], "unix:a.sock and http://0.0.0.0:{port}"),
-        ("hypercorn", [], ["--bind", "127.0.0.1:{port}", "--certfile", "c.pem"], "https://127.0.0.1:{port}"),
+        ("hypercorn", [], ["--certfile=c.pem", "--keyfile=k.pem"], "https://127.0.0.1:{port}"),
+        ("hypercorn", [], ["--certfile=both.pem"], "http://127.0.0.1:{port}"),  # it was given no key
         ("daphne", [], ["-e", "tcp:{port}"], "tcp:{port}"),
         ("waitress", [], ["--listen=127.0.0.1:{port}"], "http://127.0.0.1:{port}"),
         ("uwsgi", [], ["--http-socket", "127.0.0.1:{port}"], "http://127.0.0.1:{port}"),

@@ -189,7 +189,7 @@ OPTIONS: Final = (
     Option("log_level", f"how much the server logs: {', '.join(LOG_LEVELS)}", metavar="LEVEL", choices=LOG_LEVELS),
     Option("access_log", "log each request, or log none", _flag, has_no=True),
     Option("ssl_certfile", "certificate for TLS, a PEM file", metavar="FILE"),
-    Option("ssl_keyfile", "private key of the certificate", metavar="FILE"),
+    Option("ssl_keyfile", "private key of the certificate, if it is in another file", metavar="FILE"),
     Option(
         "proxy_headers",
         "take the client's address and the scheme from X-Forwarded-For and X-Forwarded-Proto, or do not",

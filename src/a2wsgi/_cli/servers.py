@@ -184,7 +184,7 @@ SERVERS: Final[Mapping[str, Server]] = MappingProxyType(
                 **_CERTIFICATE,
                 "no_proxy_headers": (),
             },
-            address={"--bind": "bind", "-b": "bind", "--certfile": "tls"},
+            address={"--bind": "bind", "-b": "bind", "--keyfile": "tls"},  # with a certificate alone it speaks HTTP
             app_prefix="asgi:",
         ),
         "granian": Server(
