@@ -171,6 +171,21 @@ def test_daphne_gets_a_certificate_as_an_endpoint(
 
 
 @pytest.mark.parametrize(
+    ("written", "prefix"),
+    [("/shop", "/shop"), ("shop", "/shop"), ("/shop/", "/shop"), ("//a/b//", "/a/b"), ("/", ""), ("", "")],
+)
+def test_prefix_is_the_same_however_it_is_written(
+    order: dict[str, Any], monkeypatch: pytest.MonkeyPatch, written: str, prefix: str
+) -> None:
+    """It begins with a slash and ends with none, since servers cut it off the path as it is."""
+    assert serve("shop:wsgi", "--port=0", f"--root-path={written}") == 0
+    assert (order["root_path"], words(order)) == (prefix, [f"--root-path={prefix}"] if prefix else [])
+    monkeypatch.setitem(os.environ, "A2WSGI_ROOT_PATH", written)
+    assert serve("shop:wsgi", "--port=0") == 0
+    assert order["root_path"] == prefix
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ("--server=granian --fd=3", "granian has no --fd. These have: uvicorn, hypercorn, daphne, gunicorn, "),

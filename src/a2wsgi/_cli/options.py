@@ -157,6 +157,11 @@ def _descriptor(text: str) -> int:
     return int(text)
 
 
+def _prefix(text: str) -> str:
+    """With a slash in front and none at the end, as servers want it."""
+    return f"/{text.strip('/')}" if text.strip("/") else ""
+
+
 _DEFAULT_SERVER: Final = f"the first of {', '.join(DEFAULTS)} that is installed"
 
 OPTIONS: Final = (
@@ -184,7 +189,7 @@ OPTIONS: Final = (
         _count,
         metavar="N",
     ),
-    Option("root_path", "prefix under which a proxy mounts the app", metavar="PATH"),
+    Option("root_path", "prefix under which a proxy mounts the app", _prefix, metavar="PATH"),
     Option("reload", "restart when code changes", _flag, has_no=True),
     Option("log_level", f"how much the server logs: {', '.join(LOG_LEVELS)}", metavar="LEVEL", choices=LOG_LEVELS),
     Option("access_log", "log each request, or log none", _flag, has_no=True),
