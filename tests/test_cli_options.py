@@ -317,6 +317,7 @@ def test_pyproject_has_every_option(order: dict[str, Any], directory: Path, monk
         ("[tool.a2wsgi]\nbridge = 'x'\n", "[tool.a2wsgi] bridge: write a table, such as"),
         ("[tool.a2wsgi\n", "pyproject.toml is not valid TOML: "),
         ("[tool]\na2wsgi = 1\n", "tool.a2wsgi is not a table."),
+        ("tool = 'a2wsgi'\n", "tool is not a table."),
     ],
 )
 def test_wrong_pyproject_is_exit_code_2(
@@ -376,6 +377,24 @@ def test_env_file_sets_what_is_not_set(order: dict[str, Any], directory: Path, m
     names = ("PLAIN", "SINGLE", "DOUBLE", "SET", "EMPTY", "URL")
     assert [os.environ[name] for name in names] == ["a b", "# \\n", 'a\n"b', "before", "", "https://x/#y"]
     assert "--port=8000" not in order["words"]
+
+
+def test_env_file_may_begin_with_a_byte_order_mark(order: dict[str, Any], directory: Path) -> None:
+    """As some editors write it."""
+    (directory / "the.env").write_text("MARKED=1\nA2WSGI_PORT=0\n", "utf-8-sig")
+    assert serve("shop:wsgi", "--env-file=the.env") == 0
+    assert os.environ["MARKED"] == "1"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_env_file_that_is_no_utf_8_is_exit_code_2(
+    order: dict[str, Any], capsys: pytest.CaptureFixture[str], directory: Path, encoding: str
+) -> None:
+    """Of UTF-16 without a mark only the NUL in every character tells, and no variable can hold one."""
+    (directory / "the.env").write_text("A=1\n", encoding)
+    assert serve("shop:wsgi", "--env-file=the.env") == 2
+    assert "--env-file the.env is not a text file in UTF-8." in capsys.readouterr().err
+    assert order == {}
 
 
 def test_env_file_that_is_wrong_names_the_line(
@@ -477,6 +496,8 @@ def test_descriptor_is_told(order: dict[str, Any], capsys: pytest.CaptureFixture
         ("--uds=shop.py", "Cannot listen on shop.py: it exists, and is not a socket."),
         (f"--uds={'x' * 200}", f"Cannot listen on {'x' * 200}: AF_UNIX path too long."),
         ("--fd=99", "Cannot listen on file descriptor 99: [Errno 9] Bad file descriptor."),
+        ("--fd=99999999999", "Cannot listen on file descriptor 99999999999: the number is too large."),
+        ("--host=127.0..1", "Cannot listen on 127.0..1: it is not the name or the address of a host."),
         ("--uds=taken.sock", "Cannot listen on taken.sock: another program does."),
     ],
 )
@@ -532,6 +553,33 @@ def test_pipe_that_is_closed_is_no_traceback(arguments: list[str], directory: Pa
         os.close(writing)
     assert done.stderr == ""
     assert done.returncode in {0, 141}  # 0: argparse has ignored the error of its own print
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-"])
+def test_stream_that_is_closed_is_no_traceback(redirection: str, directory: Path) -> None:
+    """Then Python has none, and whatever starts the command does not want to hear of it."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -m a2wsgi inspect shop:wsgi {redirection}', sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_server_takes_the_place_of_the_command_without_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to write before it."""
+
+    def execve(*_: object) -> NoReturn:
+        raise SystemExit(5)
+
+    monkeypatch.setattr(os, "execve", execve)
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    with pytest.raises(SystemExit) as exit_:
+        starting.become([sys.executable, "-c", "raise SystemExit(5)"], os.environ)
+    assert exit_.value.code == 5
 
 
 def test_every_option_has_a_place_in_the_result() -> None:
