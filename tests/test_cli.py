@@ -21,6 +21,8 @@ from a2wsgi._cli.main import main
 from a2wsgi._cli.servers import SERVERS, Server
 
 APPS = """\
+import functools
+
 def wsgi(environ, start_response): ...
 
 async def asgi(scope, receive, send): ...
@@ -53,6 +55,13 @@ class Unspeakable(Exception):
 
 def make_unspeakable():
     raise Unspeakable
+
+def make_for(settings):
+    return wsgi
+
+@functools.wraps(make_for)
+def make_of_any(*settings):
+    return make_for(*settings, {})
 """
 
 
@@ -480,15 +489,21 @@ FAULTS = {
         "Pass the app; a factory that gave this lacks its return statement."
     ),
     "shop:make_failure --factory": (
-        "The factory shop:make_failure() failed: RuntimeError: no database ({0}/shop.py, line 20)"
+        "The factory shop:make_failure() failed: RuntimeError: no database ({0}/shop.py, line 22)"
     ),
     "shop:make_exit --factory": (
-        "The factory shop:make_exit() failed: SystemExit: no configuration ({0}/shop.py, line 23)"
+        "The factory shop:make_exit() failed: SystemExit: no configuration ({0}/shop.py, line 25)"
     ),
     "shop:make_unspeakable --factory": (
-        "The factory shop:make_unspeakable() failed: Unspeakable: (its text raises) ({0}/shop.py, line 32)"
+        "The factory shop:make_unspeakable() failed: Unspeakable: (its text raises) ({0}/shop.py, line 34)"
     ),
     "shop:number --factory": "shop:number is not a factory: it cannot be called. Leave out --factory.",
+    "shop:make_for --factory": (
+        "shop:make_for is not a factory: it needs arguments. Leave out --factory, or name a function that takes none."
+    ),
+    "shop.wsgi": ("There is no module 'shop.wsgi' in {0}, nor where Python looks for modules. Did you mean shop:wsgi?"),
+    "shop.nothing": f"There is no module 'shop.nothing' in {{0}}, {NO_MODULE}",
+    "shop.wsgi:app": f"There is no module 'shop.wsgi' in {{0}}, {NO_MODULE}",
 }
 
 
@@ -501,6 +516,12 @@ def test_app_at_fault_is_one_line_and_exit_code_1(
     assert main([command, *arguments.split()]) == 1
     assert capsys.readouterr() == ("", f"a2wsgi: {FAULTS[arguments].format(directory)}\n")
     assert started == []
+
+
+@pytest.mark.usefixtures("started")
+def test_factory_may_take_any_number_of_arguments() -> None:
+    """None is one of them; and a decorator may pass what it hides."""
+    assert serve("shop:make_of_any", "--factory", "--port=0") == 0
 
 
 def test_module_that_raises_is_at_fault(capsys: pytest.CaptureFixture[str]) -> None:
@@ -554,6 +575,15 @@ def test_server_is_not_installed_when_its_package_is_not() -> None:
     assert server.version() is None
 
 
+def test_server_is_not_installed_when_a_folder_has_its_name(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project may keep a server's configuration there, or a package of its own."""
+    monkeypatch.syspath_prepend(directory)
+    (directory / "a_server_of_mine").mkdir()
+    assert Server("a_server_of_mine", "asgi3", "nothing", {}).version() is None
+    (directory / "a_server_of_mine" / "__init__.py").write_text("")
+    assert Server("a_server_of_mine", "asgi3", "nothing", {}).version() is None
+
+
 THESE_HAVE = "These have: uvicorn, hypercorn, granian, gunicorn, gunicorn-asgi"
 
 
@@ -596,16 +626,16 @@ def test_server_that_is_not_known_is_exit_code_2(capsys: pytest.CaptureFixture[s
     assert all(name in error for name in SERVERS)
 
 
-def test_interrupt_while_the_app_is_loaded_is_exit_code_1(
+def test_interrupt_while_the_app_is_loaded_is_exit_code_130(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C in a slow import shows no traceback."""
+    """Ctrl-C in a slow import shows no traceback, and a shell knows it from an error."""
 
     def interrupted(name: str) -> object:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("importlib.import_module", interrupted)
-    assert main(["inspect", "shop:wsgi"]) == 1
+    assert main(["inspect", "shop:wsgi"]) == 130
     assert capsys.readouterr() == ("", "")
 
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from a2wsgi._cli import starting
+from a2wsgi._cli import command, starting
 from a2wsgi._cli.main import main
 from a2wsgi._cli.options import OPTIONS
 from a2wsgi._cli.servers import SERVERS, Server
@@ -60,6 +60,7 @@ def order(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(starting, "become", note)
     monkeypatch.setattr(starting, "runs_here", lambda start: False)
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")  # uWSGI's program may be missing
+    monkeypatch.setattr(command, "check_certificate", lambda *_: None)  # `test_cli_certificates` has real ones
     return noted
 
 
@@ -99,6 +100,7 @@ def words(order: Mapping[str, Any]) -> list[str]:
 # -- What each option becomes -----------------------------------------------------------------------------------------
 
 TLS = ["--ssl-certfile=c.pem", "--ssl-keyfile=k.pem"]
+ONE_FILE = ["--ssl-certfile=both.pem"]
 
 BECOMES: list[tuple[str, list[str], list[str]]] = [
     ("uvicorn", ["--log-level=debug"], ["--log-level=debug"]),
@@ -111,8 +113,10 @@ BECOMES: list[tuple[str, list[str], list[str]]] = [
     ("hypercorn", ["--access-log"], ["--access-logfile=-"]),
     ("hypercorn", ["--no-access-log"], []),
     ("hypercorn", TLS, ["--certfile=c.pem", "--keyfile=k.pem"]),
+    ("hypercorn", ONE_FILE, ["--certfile=both.pem", "--keyfile=both.pem"]),
     ("granian", ["--access-log"], ["--access-log"]),
     ("granian", TLS, ["--ssl-certificate=c.pem", "--ssl-keyfile=k.pem"]),
+    ("granian", ONE_FILE, ["--ssl-certificate=both.pem", "--ssl-keyfile=both.pem"]),
     ("granian", ["--threads=3"], ["--blocking-threads=3"]),
     ("daphne", ["--log-level=debug"], ["--verbosity=2"]),
     ("daphne", ["--no-access-log"], ["--access-log=/dev/null"]),
@@ -152,13 +156,33 @@ def test_option_becomes_what_the_server_calls_it(
     assert words(order) == becomes
 
 
-def test_daphne_gets_a_certificate_as_an_endpoint(order: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("options", "keys"), [(TLS, "privateKey=k.pem:certKey=c.pem"), (ONE_FILE, "privateKey=both.pem:certKey=both.pem")]
+)
+def test_daphne_gets_a_certificate_as_an_endpoint(
+    order: dict[str, Any], capsys: pytest.CaptureFixture[str], options: list[str], keys: str
+) -> None:
     """It has no other way to be told."""
-    assert serve("shop:wsgi", "--port=0", "--server=daphne", *TLS) == 0
+    assert serve("shop:wsgi", "--port=0", "--server=daphne", *options) == 0
     [endpoint] = [word for word in order["words"] if word.startswith("--endpoint")]
     port = endpoint.split(":")[1]
-    assert endpoint == f"--endpoint=ssl:{port}:interface=127.0.0.1:privateKey=k.pem:certKey=c.pem"
+    assert endpoint == f"--endpoint=ssl:{port}:interface=127.0.0.1:{keys}"
     assert f"on https://127.0.0.1:{port} by daphne" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("written", "prefix"),
+    [("/shop", "/shop"), ("shop", "/shop"), ("/shop/", "/shop"), ("//a/b//", "/a/b"), ("/", ""), ("", "")],
+)
+def test_prefix_is_the_same_however_it_is_written(
+    order: dict[str, Any], monkeypatch: pytest.MonkeyPatch, written: str, prefix: str
+) -> None:
+    """It begins with a slash and ends with none, since servers cut it off the path as it is."""
+    assert serve("shop:wsgi", "--port=0", f"--root-path={written}") == 0
+    assert (order["root_path"], words(order)) == (prefix, [f"--root-path={prefix}"] if prefix else [])
+    monkeypatch.setitem(os.environ, "A2WSGI_ROOT_PATH", written)
+    assert serve("shop:wsgi", "--port=0") == 0
+    assert order["root_path"] == prefix
 
 
 @pytest.mark.parametrize(
@@ -171,7 +195,6 @@ def test_daphne_gets_a_certificate_as_an_endpoint(order: dict[str, Any], capsys:
         ("--server=daphne --forwarded-allow-ips=::1", "daphne has no --forwarded-allow-ips. These have: uvicorn, "),
         ("--server=gevent --threads=2", "gevent has no --threads. These have: granian, gunicorn, waitress, "),
         ("--server=uvicorn --ssl-keyfile=k.pem", "--ssl-keyfile needs --ssl-certfile, too."),
-        ("--server=granian --ssl-certfile=c.pem", "granian needs --ssl-keyfile, too."),
         ("--uds=x.sock --fd=3", "--uds and --fd exclude each other. Leave out one."),
         ("--uds=x.sock --port=80", "--uds and --port exclude each other. Leave out one."),
         ("--bridge=spool_request", "--bridge: 'spool_request' is not an option with its value. Write NAME=VALUE."),
@@ -294,6 +317,7 @@ def test_pyproject_has_every_option(order: dict[str, Any], directory: Path, monk
         ("[tool.a2wsgi]\nbridge = 'x'\n", "[tool.a2wsgi] bridge: write a table, such as"),
         ("[tool.a2wsgi\n", "pyproject.toml is not valid TOML: "),
         ("[tool]\na2wsgi = 1\n", "tool.a2wsgi is not a table."),
+        ("tool = 'a2wsgi'\n", "tool is not a table."),
     ],
 )
 def test_wrong_pyproject_is_exit_code_2(
@@ -355,6 +379,24 @@ def test_env_file_sets_what_is_not_set(order: dict[str, Any], directory: Path, m
     assert "--port=8000" not in order["words"]
 
 
+def test_env_file_may_begin_with_a_byte_order_mark(order: dict[str, Any], directory: Path) -> None:
+    """As some editors write it."""
+    (directory / "the.env").write_text("MARKED=1\nA2WSGI_PORT=0\n", "utf-8-sig")
+    assert serve("shop:wsgi", "--env-file=the.env") == 0
+    assert os.environ["MARKED"] == "1"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_env_file_that_is_no_utf_8_is_exit_code_2(
+    order: dict[str, Any], capsys: pytest.CaptureFixture[str], directory: Path, encoding: str
+) -> None:
+    """Of UTF-16 without a mark only the NUL in every character tells, and no variable can hold one."""
+    (directory / "the.env").write_text("A=1\n", encoding)
+    assert serve("shop:wsgi", "--env-file=the.env") == 2
+    assert "--env-file the.env is not a text file in UTF-8." in capsys.readouterr().err
+    assert order == {}
+
+
 def test_env_file_that_is_wrong_names_the_line(
     order: dict[str, Any], capsys: pytest.CaptureFixture[str], directory: Path
 ) -> None:
@@ -403,7 +445,8 @@ def test_module_alone_finds_its_app(
         ("gunicorn", [], ["-b", "127.0.0.1:{port}"], "http://127.0.0.1:{port}"),
         ("gunicorn", [], ["-b127.0.0.1:{port}"], "http://127.0.0.1:{port}"),
         ("gunicorn", [], ["--bind=unix:a.sock", "--bind", ":{port}"], "unix:a.sock and http://0.0.0.0:{port}"),
-        ("hypercorn", [], ["--bind", "127.0.0.1:{port}", "--certfile", "c.pem"], "https://127.0.0.1:{port}"),
+        ("hypercorn", [], ["--certfile=c.pem", "--keyfile=k.pem"], "https://127.0.0.1:{port}"),
+        ("hypercorn", [], ["--certfile=both.pem"], "http://127.0.0.1:{port}"),  # it was given no key
         ("daphne", [], ["-e", "tcp:{port}"], "tcp:{port}"),
         ("waitress", [], ["--listen=127.0.0.1:{port}"], "http://127.0.0.1:{port}"),
         ("uwsgi", [], ["--http-socket", "127.0.0.1:{port}"], "http://127.0.0.1:{port}"),
@@ -453,6 +496,8 @@ def test_descriptor_is_told(order: dict[str, Any], capsys: pytest.CaptureFixture
         ("--uds=shop.py", "Cannot listen on shop.py: it exists, and is not a socket."),
         (f"--uds={'x' * 200}", f"Cannot listen on {'x' * 200}: AF_UNIX path too long."),
         ("--fd=99", "Cannot listen on file descriptor 99: [Errno 9] Bad file descriptor."),
+        ("--fd=99999999999", "Cannot listen on file descriptor 99999999999: the number is too large."),
+        ("--host=127.0..1", "Cannot listen on 127.0..1: it is not the name or the address of a host."),
         ("--uds=taken.sock", "Cannot listen on taken.sock: another program does."),
     ],
 )
@@ -508,6 +553,33 @@ def test_pipe_that_is_closed_is_no_traceback(arguments: list[str], directory: Pa
         os.close(writing)
     assert done.stderr == ""
     assert done.returncode in {0, 141}  # 0: argparse has ignored the error of its own print
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-"])
+def test_stream_that_is_closed_is_no_traceback(redirection: str, directory: Path) -> None:
+    """Then Python has none, and whatever starts the command does not want to hear of it."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -m a2wsgi inspect shop:wsgi {redirection}', sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_server_takes_the_place_of_the_command_without_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to write before it."""
+
+    def execve(*_: object) -> NoReturn:
+        raise SystemExit(5)
+
+    monkeypatch.setattr(os, "execve", execve)
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    with pytest.raises(SystemExit) as exit_:
+        starting.become([sys.executable, "-c", "raise SystemExit(5)"], os.environ)
+    assert exit_.value.code == 5
 
 
 def test_every_option_has_a_place_in_the_result() -> None:

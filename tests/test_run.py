@@ -163,7 +163,25 @@ def test_run_returns_at_once_where_a_loop_runs() -> None:
             ValueError,
             "uvicorn loads the app in other processes, by its ",
         ),
-        (wsgi_app, {"server": "uwsgi"}, ValueError, "uwsgi loads the app in other processes, by its name."),
+        *(
+            (wsgi_app, {"server": "hypercorn", **workers}, ValueError, "or leave out workers and reload.")
+            for workers in ({"workers": 2}, {"server_options": ["-w", "2"]})
+        ),
+        (wsgi_app, {"server": "gunicorn", "reload": True}, ValueError, "or leave out workers and reload."),
+        (
+            wsgi_app,
+            {"server": "uwsgi"},
+            ValueError,
+            "or pass another server: uvicorn, hypercorn, daphne, gunicorn, gunicorn-asgi, waitress, cheroot, werkzeug.",
+        ),
+        (
+            wsgi_app,
+            {"server_options": "--log-level debug"},
+            TypeError,
+            "run(server_options='--log-level debug'): pass a list of strings, such as ['--log-level', 'debug'].",
+        ),
+        (wsgi_app, {"server_options": ["--backlog", 5]}, TypeError, "pass a list of strings, such as"),
+        (wsgi_app, {"bridge": "workers=3"}, TypeError, "run(bridge='workers=3'): pass a dict, such as {'workers': 3}."),
         (
             wsgi_app,
             {"bridge": {"worker": 1}},
@@ -182,15 +200,29 @@ def test_run_returns_at_once_where_a_loop_runs() -> None:
     ],
 )
 def test_run_refuses_what_it_cannot_do(
-    app: Any, options: dict[str, Any], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+    app: Any,
+    options: dict[str, Any],
+    error: type[Exception],
+    message: str,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """By an error of Python's, with the text of the command line."""
+    """By an error of Python's, with the text of the command line, and before it says that it serves."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     for server in {options.get("server", "uvicorn")} & set(SERVERS):
         installed(server)
     with pytest.raises(error) as raised:
         a2wsgi.run(app, **{"port": 0, **options})
     assert message in str(raised.value)
+    assert capsys.readouterr().err == ""
+
+
+def test_run_says_what_in_the_environment_asks_for_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then neither option was passed."""
+    monkeypatch.setenv("WEB_CONCURRENCY", "2")
+    with pytest.raises(ValueError, match="or unset WEB_CONCURRENCY"):
+        a2wsgi.run(wsgi_app, server=installed("uvicorn"), port=0)
 
 
 SCRIPT = """\

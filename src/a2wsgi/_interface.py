@@ -41,9 +41,9 @@ if sys.version_info >= (3, 14):
 
     # PEP 649: evaluating annotations would run code, and fail on names that are imported for type checkers only.
     _FORMAT = annotationlib.Format.STRING
-    _signature = functools.partial(inspect.signature, follow_wrapped=False, annotation_format=_FORMAT)
+    signature_of = functools.partial(inspect.signature, follow_wrapped=False, annotation_format=_FORMAT)
 else:
-    _signature = functools.partial(inspect.signature, follow_wrapped=False)
+    signature_of = functools.partial(inspect.signature, follow_wrapped=False)
 
 __all__ = [
     "MARK",
@@ -55,6 +55,7 @@ __all__ = [
     "interface_of",
     "is_bridge",
     "name_of",
+    "signature_of",
     "wrong_kind",
 ]
 
@@ -394,7 +395,7 @@ class _Shape:
 
 
 def _shape(call: _App) -> _Shape | None:
-    signature = _quietly(_signature, call)
+    signature = _quietly(signature_of, call)
     if signature is None:
         return None
     parameters = signature.parameters.values()

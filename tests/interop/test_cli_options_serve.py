@@ -154,6 +154,22 @@ def test_server_speaks_tls(name: str, tmp_path: Path, certificate: tuple[str, st
         assert f" on https://127.0.0.1:{port} by {name} " in server.output()
 
 
+@pytest.mark.parametrize("name", ["hypercorn", "granian", "daphne"])
+def test_server_speaks_tls_with_a_certificate_and_its_key_in_one_file(
+    name: str, tmp_path: Path, certificate: tuple[str, str]
+) -> None:
+    """These need to be told of the key. Untold, hypercorn would speak HTTP."""
+    port, context = free_port(), ssl.create_default_context(cafile=certificate[0])
+    context.check_hostname = False
+    (tmp_path / "both.pem").write_text("".join(Path(part).read_text() for part in certificate))
+
+    def connect() -> socket.socket:
+        return context.wrap_socket(to(port)())
+
+    with serving(tmp_path, connect, f"--server={name}", f"--port={port}", "--ssl-certfile=both.pem"):
+        assert get(connect)[0] == "https"
+
+
 #: gunicorn takes only the scheme from a proxy.
 KEEPS_THE_ADDRESS = {"gunicorn", "gunicorn-asgi"}
 

@@ -134,6 +134,8 @@ def _free_port(host: str, port: int) -> int:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
             return int(listener.getsockname()[1])
+    except UnicodeError as error:  # an empty label, or one that is too long
+        raise ServerNotStarted(f"Cannot listen on {host}: it is not the name or the address of a host.") from error
     except OSError as error:
         raise ServerNotStarted(
             f"Cannot listen on port {port} of {host}: {error}. Pass another --port or --host."
@@ -167,5 +169,7 @@ def _check_descriptor(number: int) -> None:
     try:
         with socket.socket(fileno=os.dup(number)):
             os.set_inheritable(number, True)  # noqa: FBT003 - as os calls it
+    except OverflowError as error:
+        raise ServerNotStarted(f"Cannot listen on file descriptor {number}: the number is too large.") from error
     except OSError as error:
         raise ServerNotStarted(f"Cannot listen on file descriptor {number}: {error}.") from error

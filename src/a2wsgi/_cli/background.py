@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .command import Start
     from .options import Options
 
-__all__ = ["BackgroundServer", "loop_runs", "run_in_thread"]
+__all__ = ["BackgroundServer", "check_can_run_in_thread", "loop_runs", "run_in_thread"]
 
 #: How long a stopped server may take for the requests that run. Arbitrary; a bridge's own default is 10 s.
 _STOP_SECONDS: Final = 15.0
@@ -84,19 +84,22 @@ def loop_runs() -> bool:
     return True
 
 
-def run_in_thread(start: Start, app: Any, options: Options) -> BackgroundServer:  # noqa: ANN401 - any app
-    """Serve in a thread.
-
-    Raises:
-        UsageError: The server cannot, or an option cannot be had there.
-        ServerNotStarted: It cannot listen.
-    """
-    if start.name not in _MADE:
-        raise UsageError(f"{start.name} cannot run in the background. These can: {', '.join(_MADE)}.")
+def check_can_run_in_thread(name: str, options: Options) -> None:
+    """Raise an error if a server cannot run in a thread, or an option cannot be had there."""
+    if name not in _MADE:
+        raise UsageError(f"{name} cannot run in the background. These can: {', '.join(_MADE)}.")
     unknown = sorted(options.given - _KNOWN)
     if unknown or options.extra:
         named = ", ".join([*unknown, *(["server_options"] if options.extra else [])])
         raise UsageError(f"A server in the background takes no {named}. It takes: {', '.join(sorted(_KNOWN))}.")
+
+
+def run_in_thread(start: Start, app: Any, options: Options) -> BackgroundServer:  # noqa: ANN401 - any app
+    """Serve in a thread, once `check_can_run_in_thread` has let it.
+
+    Raises:
+        ServerNotStarted: It cannot listen.
+    """
     address = start.addresses[0]
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:

@@ -14,6 +14,7 @@ from a2wsgi._front.wsgi_middleware import WSGIMiddleware
 from a2wsgi._interface import interface_of
 
 from .addresses import Address, addresses_of
+from .certificates import check_certificate
 from .errors import ServerNotStarted, UsageError
 from .loading import converted
 from .options import OPTIONS
@@ -60,8 +61,6 @@ def check_server_can(name: str, options: Options) -> None:
         why = "runs one process and has no --workers" if option == "workers" else f"has no {flag}"
         able = [other for other in SERVERS if SERVERS[other].can(option)]
         raise UsageError(f"{name} {why}. These have: {', '.join(able)}.")
-    if options.ssl_certfile is not None and options.ssl_keyfile is None and name in {"daphne", "granian"}:
-        raise UsageError(f"{name} needs --ssl-keyfile, too.")
     if options.ssl_keyfile is not None and options.ssl_certfile is None:
         raise UsageError("--ssl-keyfile needs --ssl-certfile, too.")
 
@@ -70,9 +69,12 @@ def wanted_options(server: Server, options: Options) -> Iterator[str]:
     """The names, as in `servers`, of what the user wants of a server besides an address."""
     if options.workers is not None and (server.can("workers") or options.workers > 1):
         yield "workers"
-    for name in ("root_path", "reload", "log_level", "ssl_certfile", "ssl_keyfile"):
+    for name in ("root_path", "reload", "log_level", "ssl_certfile"):
         if getattr(options, name):
             yield name
+    # Always with a certificate, whose file may hold the key: without one, hypercorn speaks HTTP and granian ends.
+    if options.ssl_keyfile or options.ssl_certfile:
+        yield "ssl_keyfile"
     if options.access_log is not None:
         yield "access_log" if options.access_log else "no_access_log"
     if options.proxy_headers is False:
@@ -127,10 +129,12 @@ class Start:
 
         Raises:
             UsageError: The server cannot do what is wanted.
-            ServerNotStarted: It cannot listen where it is to.
+            ServerNotStarted: It cannot listen where it is to, or has no certificate that it can use.
         """
         server, interface = SERVERS[name], interface_of(app)
         check_server_can(name, options)
+        if options.ssl_certfile is not None:
+            check_certificate(options.ssl_certfile, options.ssl_keyfile)
         bridge = bridge_options(name, app, options)
         addresses, are_ours = addresses_of(server, options)
         addresses = [address.ready() for address in addresses]
@@ -181,6 +185,7 @@ def _values(server: Server, options: Options, address: Address, target: Target, 
         "endpoint_host": address.host.replace(":", "\\:"),
         "uds": address.uds,
         "fd": address.fd,
+        "ssl_keyfile": options.ssl_keyfile or options.ssl_certfile,
         "interface": called.rstrip("3"),
         "directory": target.directory,
         "verbosity": _VERBOSITY.get(options.log_level or "", 1),

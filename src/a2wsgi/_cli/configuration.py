@@ -90,11 +90,13 @@ def _read(option: Option, text: str, source: str) -> Any:  # noqa: ANN401 - each
 def _load_env_file(path: Path) -> None:
     """Add a file's variables to the environment. What is set already stays."""
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except OSError as error:
         raise UsageError(f"--env-file {path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise UsageError(f"--env-file {path} is not a text file in UTF-8.") from None
+        text = "\0"
+    if "\0" in text:  # no variable can hold it, and UTF-16 has it in every other byte
+        raise UsageError(f"--env-file {path} is not a text file in UTF-8.")
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -137,9 +139,12 @@ def _table(path: Path) -> Mapping[str, object]:
             raise UsageError(f"{path} has a [tool.a2wsgi], and Python 3.10 needs tomli to read it: pip install tomli")
         return {}
     try:
-        table = toml.loads(text).get("tool", {}).get("a2wsgi", {})
+        tool = toml.loads(text).get("tool", {})
     except toml.TOMLDecodeError as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
+    if not isinstance(tool, dict):
+        raise UsageError(f"{path}: tool is not a table.")
+    table = cast("dict[str, object]", tool).get("a2wsgi", {})
     if not isinstance(table, dict):
         raise UsageError(f"{path}: tool.a2wsgi is not a table.")
     return cast("dict[str, object]", table)

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from a2wsgi._front.convert import to_asgi, to_wsgi
+from a2wsgi._interface import signature_of
 
 from .errors import LoadError
 
@@ -105,6 +106,19 @@ def takes_nothing(function: object) -> bool:
     return all(each.default is not each.empty or each.kind is each.VAR_KEYWORD for each in parameters)
 
 
+def _needs_arguments(function: Any) -> bool:  # noqa: ANN401 - anything that can be called
+    """Whether a call without arguments would fail. A decorator may pass some, so what it wraps does not count."""
+    try:
+        signature = signature_of(function)
+    except (TypeError, ValueError):
+        return False
+    try:
+        signature.bind()
+    except TypeError:
+        return True
+    return False
+
+
 def load(target: Target) -> Any:  # noqa: ANN401 - it may be anything
     """Return the app at ``target``, or what the factory there returns.
 
@@ -123,6 +137,10 @@ def load(target: Target) -> Any:  # noqa: ANN401 - it may be anything
         return app
     if not callable(app):
         raise LoadError(f"{place} is not a factory: it cannot be called. Leave out --factory.")
+    if _needs_arguments(app):
+        raise LoadError(
+            f"{place} is not a factory: it needs arguments. Leave out --factory, or name a function that takes none."
+        )
     try:
         return app()
     except (Exception, SystemExit) as error:
@@ -136,9 +154,16 @@ def _module(target: Target) -> Any:  # noqa: ANN401 - modules have attributes of
         return importlib.import_module(target.module)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{target.module}.".startswith(f"{error.name}."):
+            parent, _, name = target.module.rpartition(".")
+            # With a parent, that is imported already.
+            is_attribute = error.name == target.module and hasattr(sys.modules.get(parent), name)
+            hint = (
+                f"Did you mean {parent}:{name}?"
+                if is_attribute and not target.attribute
+                else "Go to the directory that has it, or write path/to/file.py:app."
+            )
             raise LoadError(
-                f"There is no module {error.name!r} in {target.directory}, nor where Python looks for modules. Go to "
-                "the directory that has it, or write path/to/file.py:app."
+                f"There is no module {error.name!r} in {target.directory}, nor where Python looks for modules. {hint}"
             ) from error
         raise LoadError(f"The module {target.module} cannot be imported: {_told(error)}") from error
 

@@ -4,7 +4,7 @@
 process or in its place, and the server loads ``a2wsgi._cli.served:app``. So signals, worker processes, reloading and
 the exit code are the server's own.
 
-Exit codes before that: 0 for success; 1 if the app or the server is at fault; 2 if the command line is.
+Exit codes before that: 0 for success; 1 if the app or the server is at fault; 2 if the command line is; 130 on Ctrl-C.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ __all__ = ["announced", "checked_server", "main", "parser", "prepared"]
 
 #: What programs that die of SIGPIPE exit with, as a shell tells it.
 _NOBODY_READS = 141
+#: The same of SIGINT.
+_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,9 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _main(list(sys.argv[1:] if arguments is None else arguments))
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # it was closed when Python started
+                sys.stdout.flush()
     except BrokenPipeError:  # `| head` has read enough; Python would complain once more when it closes stdout
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _NOBODY_READS
 
 
@@ -82,7 +86,7 @@ def _main(given: list[str]) -> int:
             traceback.print_exc()
         print(f"a2wsgi: {error}", file=sys.stderr)
     except KeyboardInterrupt:
-        pass
+        return _INTERRUPTED
     return 1
 
 
@@ -94,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "a2wsgi",
         description="Run WSGI apps on ASGI servers, and ASGI apps on WSGI servers.",
-        epilog="Exit codes: 0; 1, the app or the server is at fault; 2, the command line is.",
+        epilog="Exit codes: 0; 1, the app or the server is at fault; 2, the command line is; 130, Ctrl-C.",
     )
     parser.add_argument("--version", action="version", version=f"a2wsgi {__version__}")
     parser.add_argument("--print-completion", action=_Completion, choices=("bash", "zsh", "tcsh"))

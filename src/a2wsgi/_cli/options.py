@@ -157,6 +157,11 @@ def _descriptor(text: str) -> int:
     return int(text)
 
 
+def _prefix(text: str) -> str:
+    """With a slash in front and none at the end, as servers want it."""
+    return f"/{text.strip('/')}" if text.strip("/") else ""
+
+
 _DEFAULT_SERVER: Final = f"the first of {', '.join(DEFAULTS)} that is installed"
 
 OPTIONS: Final = (
@@ -184,12 +189,12 @@ OPTIONS: Final = (
         _count,
         metavar="N",
     ),
-    Option("root_path", "prefix under which a proxy mounts the app", metavar="PATH"),
+    Option("root_path", "prefix under which a proxy mounts the app", _prefix, metavar="PATH"),
     Option("reload", "restart when code changes", _flag, has_no=True),
     Option("log_level", f"how much the server logs: {', '.join(LOG_LEVELS)}", metavar="LEVEL", choices=LOG_LEVELS),
     Option("access_log", "log each request, or log none", _flag, has_no=True),
     Option("ssl_certfile", "certificate for TLS, a PEM file", metavar="FILE"),
-    Option("ssl_keyfile", "private key of the certificate", metavar="FILE"),
+    Option("ssl_keyfile", "private key of the certificate, if it is in another file", metavar="FILE"),
     Option(
         "proxy_headers",
         "take the client's address and the scheme from X-Forwarded-For and X-Forwarded-Proto, or do not",

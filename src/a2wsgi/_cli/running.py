@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +20,17 @@ from .errors import UsageError
 from .loading import Target
 from .main import announced, checked_server, prepared
 from .options import OPTIONS, Options
+from .servers import SERVERS
 from .starting import run_here, runs_here
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from .background import BackgroundServer
 
 __all__ = ["run"]
 
-#: These fork their processes from the one that has the app; hypercorn runs it in that one, if it is told to.
+#: These fork their processes from the one that has the app; hypercorn runs it in that one, if it is to have no others.
 _INHERIT = {"gunicorn", "gunicorn-asgi", "hypercorn"}
 
 
@@ -63,7 +65,7 @@ def run(
 
     Raises:
         ValueError: An option is unknown, has a wrong value, or cannot be had with this server.
-        TypeError: As ValueError, for an unknown name.
+        TypeError: As ValueError, for an unknown name, or server_options or a bridge of a wrong type.
         ImportError: The app cannot be loaded.
         RuntimeError: The server is not installed, or cannot listen there.
         AppInterfaceError: It is not an app, or its interface cannot be detected.
@@ -73,25 +75,28 @@ def run(
     """
     given = {**options, "server": server, "host": host, "port": port}
     wanted = _options(app, {name: value for name, value in given.items() if value is not None}, bridge, server_options)
-    from .background import loop_runs, run_in_thread  # noqa: PLC0415 - the command line needs no threads
+    from .background import check_can_run_in_thread, loop_runs, run_in_thread  # noqa: PLC0415 - the command line needs no threads
 
+    in_thread = background if background is not None else loop_runs()
+    if in_thread:
+        check_can_run_in_thread(checked_server(wanted), wanted)
     if isinstance(app, str):
         start, loaded = prepared(wanted)
     else:
         wanted.app, loaded = type(app).__name__, app
-        target = Target("", "", str(Path.cwd()))
-        start = Start.of(checked_server(wanted), app, target, wanted)
+        start = Start.of(checked_server(wanted), app, Target("", "", str(Path.cwd())), wanted)
+        if not in_thread:
+            _check_needs_no_name(start)
         announced(wanted, app, start)
-    if background if background is not None else loop_runs():
+    if in_thread:
         return run_in_thread(start, loaded, wanted)
-    if not isinstance(app, str):
-        _check_needs_no_name(start)
     _run(start, loaded, is_object=not isinstance(app, str))
     return None
 
 
 def _options(app: object, given: dict[str, Any], bridge: Mapping[str, object] | None, extra: Sequence[str]) -> Options:
     """All options, as from a command line."""
+    _check_types(bridge, extra)
     readers = {option.name: option for option in OPTIONS if option.name not in {"app", "bridge", "traceback"}}
     for name, value in given.items():
         if name not in readers:
@@ -108,14 +113,37 @@ def _options(app: object, given: dict[str, Any], bridge: Mapping[str, object] | 
     return options
 
 
+def _check_types(bridge: object, extra: Sequence[object]) -> None:
+    """Raise an error for what is easily passed as it is written on the command line."""
+    if isinstance(extra, str) or not all(isinstance(word, str) for word in extra):
+        words = extra.split() if isinstance(extra, str) else [str(word) for word in extra]
+        raise TypeError(f"run(server_options={extra!r}): pass a list of strings, such as {words}.")
+    if not isinstance(bridge, Mapping | None):
+        raise TypeError(f"run(bridge={bridge!r}): pass a dict, such as {{'workers': 3}}.")
+
+
 def _check_needs_no_name(start: Start) -> None:
     """Raise an error if other processes would have to import an app that has no name."""
-    if runs_here(start) or (start.name in _INHERIT and "--reload" not in start.words):
+    reloads = "--reload" in start.words
+    starts_several = any(word.startswith(("--workers", "-w")) for word in start.words)
+    inherits = start.name in _INHERIT and not (start.name == "hypercorn" and starts_several)
+    if runs_here(start) or (inherits and not reloads):
         return
+    if not _takes_object(start.name):
+        way_out = f"pass another server: {', '.join(filter(_takes_object, SERVERS))}"
+    elif reloads or starts_several:
+        way_out = "leave out workers and reload"
+    else:
+        way_out = "unset WEB_CONCURRENCY, which asks for several"
     raise UsageError(
-        f"{start.name} loads the app in other processes, by its name. Pass the name, as in run('module:app'), or leave "
-        "out workers and reload."
+        f"{start.name} loads the app in other processes, by its name. Pass the name, as in run('module:app'), or "
+        f"{way_out}."
     )
+
+
+def _takes_object(name: str) -> bool:
+    """Whether a server can run an app that has no name, if it is told nothing else."""
+    return SERVERS[name].in_place or name in _INHERIT
 
 
 def _run(start: Start, app: Any, *, is_object: bool) -> None:  # noqa: ANN401 - any app

@@ -82,9 +82,11 @@ class Server:
         """The installed version; None if the server is not installed."""
         try:
             found = importlib.util.find_spec(self.needs or self.module)
-        except ModuleNotFoundError:  # the package of ``needs`` is missing
+            if found is None or found.origin is None:  # a folder of the project that has its name
+                return None
+            return importlib.metadata.version(self.distribution or self.module)
+        except ModuleNotFoundError:  # the package of ``needs``, or the metadata: a package of the project has its name
             return None
-        return importlib.metadata.version(self.distribution or self.module) if found else None
 
     def called(self, interface: Interface) -> Literal["asgi3", "wsgi"]:
         """The interface in which the server calls an app of this one."""
@@ -184,7 +186,7 @@ SERVERS: Final[Mapping[str, Server]] = MappingProxyType(
                 **_CERTIFICATE,
                 "no_proxy_headers": (),
             },
-            address={"--bind": "bind", "-b": "bind", "--certfile": "tls"},
+            address={"--bind": "bind", "-b": "bind", "--keyfile": "tls"},  # with a certificate alone it speaks HTTP
             app_prefix="asgi:",
         ),
         "granian": Server(

@@ -48,8 +48,9 @@ def run_here(start: Start, app: Any) -> int:  # noqa: ANN401 - any app
 
 def become(command: list[str], environment: Mapping[str, str]) -> None:
     """Replace this process by a command, and never return."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # it was closed when Python started
+            stream.flush()
     if os.name == "posix":
         os.execve(command[0], command, environment)  # noqa: S606 - it needs no shell
     sys.exit(subprocess.call(command, env=dict(environment)))  # noqa: S603 - it needs no shell
