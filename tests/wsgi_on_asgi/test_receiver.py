@@ -641,19 +641,37 @@ def test_server_that_repeats_the_end_is_asked_once_a_watch() -> None:
     in_story(story)
 
 
+@pytest.mark.parametrize("aborts", [False, True], ids=["goes on", "is aborted"])
+@pytest.mark.parametrize(
+    ("parts", "buffer_bytes", "first", "environ"),
+    [
+        ([b"ab", b"cd", b"ef"], 3, 1, {}),
+        ([b"abcdef"], 0, 0, {}),
+        ([b"abcdef"], 100, 1, {"HTTP_EXPECT": "100-continue"}),
+    ],
+    ids=["past the buffer", "nothing ahead", "asked for"],
+)
 @pytest.mark.usefixtures("runtime")
-def test_client_that_leaves_takes_nothing_of_a_body_that_came_whole() -> None:
+def test_client_that_leaves_takes_nothing_of_a_body_that_came_whole(
+    parts: list[bytes], buffer_bytes: int, first: int, environ: dict[str, str], aborts: bool
+) -> None:
     """A half-closed connection is reported as a disconnect: what came before it is the request's, if that goes on."""
 
     async def story() -> None:
-        it = Story(Client(b"ab", b"cd", b"ef"), 3)
+        it = Story(Client(*parts), buffer_bytes, environ=environ)
         file = await it.open()
-        assert await it.read(file, 1) == b"a"
+        assert await it.read(file, first) == b"a"[:first]
         await rounds()
         it.client.leave()
         await rounds()
+        if not it.listener.told:  # nobody has watched it yet
+            it.incoming.watch()
+            await rounds()
         assert it.listener.told == ["the server sent http.disconnect"]
-        assert await it.read(file) == b"bcdef"
+        if aborts:
+            it.incoming.abort(ZeroDivisionError)
+        assert await it.read(file) == b"abcdef"[first:]
+        assert await it.read(file) == b""
         await it.close()
 
     in_story(story)
