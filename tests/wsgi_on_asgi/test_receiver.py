@@ -852,6 +852,32 @@ def test_body_of_a_server_that_says_nothing_for_long_does_not_hold_the_loop(buff
     in_story(story)
 
 
+@pytest.mark.parametrize("buffer_bytes", [0, 100])
+@pytest.mark.usefixtures("runtime")
+def test_server_that_says_nothing_for_long_is_asked_less_and_less_often(
+    buffer_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A single empty message costs a turn of the loop; those that follow it wait, in which the client is silent."""
+    pauses: list[float] = []
+
+    async def story() -> None:
+        silent: list[bool] = []
+
+        async def wait_for(_waiter: object, seconds: float) -> None:
+            pauses.append(seconds)
+            silent.append(it.incoming._in_receive)
+            await rest()
+
+        monkeypatch.setattr(type(verbs()), "wait_for", staticmethod(wait_for))
+        it = Story(Client(b"a", *[b""] * 10, b"b", b"", b"c"), buffer_bytes)
+        assert await it.read(await it.open()) == b"abc"
+        assert all(silent)
+        await it.close()
+
+    in_story(story)
+    assert pauses == [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.1, 0.1]
+
+
 @pytest.mark.parametrize("spool", [False, True])
 @pytest.mark.usefixtures("runtime")
 def test_client_that_the_server_lost_ahead_is_noticed(spool: bool) -> None:
