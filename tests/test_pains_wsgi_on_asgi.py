@@ -1202,6 +1202,20 @@ def test_starlette_testclient_calls_the_bridge() -> None:
             assert client.post("/x", content=body).content == body
 
 
+def test_litestar_mounts_the_bridge() -> None:
+    """Litestar refuses a handler that is a coroutine function and is not annotated to return None."""
+    litestar = pytest.importorskip("litestar")
+    mount = litestar.asgi("/x", is_mount=True, copy_scope=True)
+    app = litestar.Litestar([mount(WSGIMiddleware(echo.app))], openapi_config=None, logging_config=None)
+
+    async def main() -> None:
+        client = Client(b"ab", b"cd", strict=False)
+        await app(http_scope("POST", "/x/y"), client.receive, client.send)
+        assert b"".join(message["body"] for message in client.sent[1:]) == b"abcd"
+
+    run(main())
+
+
 def test_base_http_middleware_of_starlette_wraps_the_bridge() -> None:
     """Starlette's ``BaseHTTPMiddleware`` has its own ``receive()`` and ``send()``, and a task group."""
     from starlette.middleware import Middleware

@@ -63,6 +63,7 @@ def asgi_call(call: _Named) -> _Named:
     ``receive`` and ``send`` are `NOT_GIVEN` if the caller did not give them. The signature does not show it.
     """
     function = cast("types.FunctionType", call)
+    function.__annotations__["return"] = "None"  # of a coroutine function: Litestar refuses any other to mount
     function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]  # PEP 362
     function.__defaults__ = (NOT_GIVEN, NOT_GIVEN)
     if sys.version_info >= (3, 12):

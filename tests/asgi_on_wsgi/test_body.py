@@ -240,6 +240,21 @@ def test_body_that_ends_early_has_broken_off(error: Exception | None) -> None:
     assert (body.broke_off, body.stalled, body.read) == (True, False, None)
 
 
+@pytest.mark.parametrize("length", [6, READ_BYTES + 1], ids=["read before", "read on"])
+def test_body_that_ends_early_says_so_in_the_log(length: int, caplog: pytest.LogCaptureFixture) -> None:
+    """The app is only told of a disconnect: who sees no client leave finds here what else may have read the body."""
+    caplog.set_level(logging.DEBUG, "a2wsgi")
+    rest_of(RequestBody(environ_of("POST", body=b"x" * length, wsgi__input=BodyStream(b"x" * length, gone_after=4))))
+    read = io.BytesIO(b"x" * length)
+    read.read()
+    rest_of(RequestBody(environ_of("POST", body=b"x" * length, wsgi__input=read)))
+    why = "bytes: the client left, or something in front of the bridge has read wsgi.input"
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("DEBUG", f"The request's body ended after 4 of {length} {why}"),
+        ("DEBUG", f"The request's body ended after 0 of {length} {why}"),
+    ]
+
+
 def test_body_of_no_known_length_that_cannot_be_read_has_broken_off() -> None:
     """An error is no end, though nothing says how much is to come."""
     stream = BodyStream(b"abc", error=OSError("gone"), ends=True)

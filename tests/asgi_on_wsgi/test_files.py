@@ -50,6 +50,18 @@ def pathsend(path: object) -> dict[str, Any]:
     return {"type": "http.response.pathsend", "path": path if not isinstance(path, Path) else str(path)}
 
 
+class Named:
+    """Something that has a path."""
+
+    def __init__(self, name: Any) -> None:
+        self.name = name
+
+    def __fspath__(self) -> Any:
+        if isinstance(self.name, Exception):
+            raise self.name
+        return self.name
+
+
 def app_of(path: object, headers: Any = LENGTH, status: int = 200, after: Callable[[], Any] | None = None) -> Any:
     """An app that sends a file, and then does something."""
 
@@ -263,8 +275,11 @@ def _fifo(directory: Path) -> Path:
         (lambda directory: f"{directory}/\0", ValueError),
         (lambda directory: None, AppProtocolError),
         (lambda directory: b"/file", AppProtocolError),
+        (lambda directory: Named(b"/file"), AppProtocolError),
+        (lambda directory: Named(1), AppProtocolError),
+        (lambda directory: Named(LookupError("no name")), AppProtocolError),
     ],
-    ids=["missing", "directory", "fifo", "NUL", "none", "bytes"],
+    ids=["missing", "directory", "fifo", "NUL", "none", "bytes", "of bytes", "of an int", "of none"],
 )
 def test_what_cannot_be_sent_raises_in_the_apps_send(
     bridge: Bridge, make: Callable[[Path], Any], kind: type[Exception], tmp_path: Path
@@ -283,6 +298,16 @@ def test_what_cannot_be_sent_raises_in_the_apps_send(
     response = call(bridge(app), environ_with(), fails=kind)
     assert response.status is None
     assert response.raised is raised[0]
+
+
+def test_path_may_be_a_path(bridge: Bridge, path: Path) -> None:
+    """ASGI wants a str, and freezeyt sends a ``pathlib.Path``."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        await send({"type": "http.response.pathsend", "path": path})
+
+    assert call(bridge(app), environ_with()).body == DATA
 
 
 def test_app_that_catches_the_error_may_send_a_body(bridge: Bridge, path: Path) -> None:

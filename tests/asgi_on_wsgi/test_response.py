@@ -18,6 +18,25 @@ def test_response_in_one_go_is_a_list_of_one_chunk_with_its_length(bridge: Bridg
     assert isinstance(Exchange(bridge(hello)).begin().iterable, list)
 
 
+@pytest.mark.parametrize(
+    ("environ", "chunks"),
+    [
+        (environ_of(), [b"hello"]),
+        (environ_of("HEAD"), [b""]),
+        (environ_of(CONTENT_LENGTH="many"), [b"The request's Content-Length is malformed."]),
+        (environ_of("HEAD", CONTENT_LENGTH="many"), [b""]),
+    ],
+    ids=["complete", "to HEAD", "of ours", "of ours to HEAD"],
+)
+def test_every_response_has_a_close(bridge: Bridge, environ: dict[str, Any], chunks: list[bytes]) -> None:
+    """DESIGN 5.3: also one whose app has ended. Some middleware calls it in any case; and again."""
+    iterable: Any = Exchange(bridge(hello), environ).begin().iterable
+    assert list(iterable) == chunks
+    assert isinstance(iterable, list) == any(chunks)
+    for _ in range(2):
+        iterable.close()
+
+
 def test_response_in_many_pieces_arrives_whole(bridge: Bridge) -> None:
     """DESIGN 5.3: what is queued is joined, in order, past the bound of the queue."""
     pieces = [bytes([number]) * 1000 for number in range(200)]

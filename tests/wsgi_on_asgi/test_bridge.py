@@ -41,6 +41,12 @@ def test_bridge_is_an_asgi3_app_to_servers() -> None:
     assert inspect.iscoroutinefunction(WSGIMiddleware(hello.app).__call__)
 
 
+def test_bridge_shows_the_return_type_of_a_coroutine_function() -> None:
+    """It passes for one, and those are annotated with what they return when awaited. Litestar asks."""
+    call = WSGIMiddleware(hello.app).__call__
+    assert call.__annotations__["return"] == inspect.signature(call).return_annotation == "None"
+
+
 def test_bridge_answers_what_the_app_says(bridged: Bridged) -> None:
     """A response that is complete at once is two messages, with the length that the app did not say."""
     assert call(bridged(hello.app)).messages == HELLO

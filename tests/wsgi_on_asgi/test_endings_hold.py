@@ -359,6 +359,24 @@ def test_client_that_is_silent_before_the_app_starts_is_answered_408(spool: bool
     assert bridge.statistics().stalled == 1
 
 
+@pytest.mark.parametrize("buffer_bytes", [0, 100], ids=["read by the app", "ahead"])
+def test_client_is_silent_though_its_server_repeats_empty_messages(buffer_bytes: int) -> None:
+    """They bring nothing, so they count as nothing."""
+    bridge = WSGIMiddleware(echo.app, receive_timeout=0.05, request_buffer_bytes=buffer_bytes)
+
+    async def main() -> None:
+        client = Client()
+
+        async def receive() -> Message:
+            return body_message(b"", more=True)
+
+        await bridge(http_scope("POST"), receive, client.send)
+        assert client.sent[0]["status"] == 408
+
+    run(main())
+    assert bridge.statistics().stalled == 1
+
+
 def test_client_that_falls_silent_after_the_head_has_its_response_broken_off() -> None:
     """Nothing can be said to it any more: no 408, and no end of the response."""
     app_is_over = Signal("the iterable was closed")

@@ -641,19 +641,37 @@ def test_server_that_repeats_the_end_is_asked_once_a_watch() -> None:
     in_story(story)
 
 
+@pytest.mark.parametrize("aborts", [False, True], ids=["goes on", "is aborted"])
+@pytest.mark.parametrize(
+    ("parts", "buffer_bytes", "first", "environ"),
+    [
+        ([b"ab", b"cd", b"ef"], 3, 1, {}),
+        ([b"abcdef"], 0, 0, {}),
+        ([b"abcdef"], 100, 1, {"HTTP_EXPECT": "100-continue"}),
+    ],
+    ids=["past the buffer", "nothing ahead", "asked for"],
+)
 @pytest.mark.usefixtures("runtime")
-def test_client_that_leaves_takes_nothing_of_a_body_that_came_whole() -> None:
+def test_client_that_leaves_takes_nothing_of_a_body_that_came_whole(
+    parts: list[bytes], buffer_bytes: int, first: int, environ: dict[str, str], aborts: bool
+) -> None:
     """A half-closed connection is reported as a disconnect: what came before it is the request's, if that goes on."""
 
     async def story() -> None:
-        it = Story(Client(b"ab", b"cd", b"ef"), 3)
+        it = Story(Client(*parts), buffer_bytes, environ=environ)
         file = await it.open()
-        assert await it.read(file, 1) == b"a"
+        assert await it.read(file, first) == b"a"[:first]
         await rounds()
         it.client.leave()
         await rounds()
+        if not it.listener.told:  # nobody has watched it yet
+            it.incoming.watch()
+            await rounds()
         assert it.listener.told == ["the server sent http.disconnect"]
-        assert await it.read(file) == b"bcdef"
+        if aborts:
+            it.incoming.abort(ZeroDivisionError)
+        assert await it.read(file) == b"abcdef"[first:]
+        assert await it.read(file) == b""
         await it.close()
 
     in_story(story)
@@ -832,6 +850,32 @@ def test_body_of_a_server_that_says_nothing_for_long_does_not_hold_the_loop(buff
         await it.close()
 
     in_story(story)
+
+
+@pytest.mark.parametrize("buffer_bytes", [0, 100])
+@pytest.mark.usefixtures("runtime")
+def test_server_that_says_nothing_for_long_is_asked_less_and_less_often(
+    buffer_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A single empty message costs a turn of the loop; those that follow it wait, in which the client is silent."""
+    pauses: list[float] = []
+
+    async def story() -> None:
+        silent: list[bool] = []
+
+        async def wait_for(_waiter: object, seconds: float) -> None:
+            pauses.append(seconds)
+            silent.append(it.incoming._in_receive)
+            await rest()
+
+        monkeypatch.setattr(type(verbs()), "wait_for", staticmethod(wait_for))
+        it = Story(Client(b"a", *[b""] * 10, b"b", b"", b"c"), buffer_bytes)
+        assert await it.read(await it.open()) == b"abc"
+        assert all(silent)
+        await it.close()
+
+    in_story(story)
+    assert pauses == [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.1, 0.1]
 
 
 @pytest.mark.parametrize("spool", [False, True])

@@ -617,6 +617,20 @@ def test_to_thread_gives_nothing_after_stop() -> None:
     in_story(story)
 
 
+def test_to_thread_keeps_what_is_whole_when_it_is_stopped() -> None:
+    """A stop after the end has nothing to cut short: what is queued may be taken, and then there is no more."""
+
+    async def story() -> None:
+        stream = ToThread(here(), 100)
+        stream.put(b"a")
+        stream.finish()
+        stream.abort(Stopped)
+        assert stream.take() == [b"a"]
+        assert stream.take() == []
+
+    in_story(story)
+
+
 def test_to_thread_cancelled_room_may_wait_again() -> None:
     """A cancelled wait for room changes nothing, and the next one is woken as any."""
 

@@ -63,14 +63,15 @@ class RequestBody:
         ServerProtocolError: ``wsgi.input`` cannot be read.
     """
 
-    __slots__ = ("_at_once", "_remaining", "_socket", "broke_off", "read", "stalled", "timeout")
+    __slots__ = ("_at_once", "_length", "_remaining", "_socket", "broke_off", "read", "stalled", "timeout")
 
     def __init__(self, environ: Environ, timeout: float | None = None) -> None:
         self.timeout = timeout
         self.broke_off = False
         self.stalled = False
         self._socket: Any = None  # whose timeout bounds a read
-        self._remaining = request_length(environ)  # bytes still to be read; None reads to the end of the stream
+        self._length = request_length(environ)  # None if nothing says it
+        self._remaining = self._length  # bytes still to be read; None reads to the end of the stream
         # A body that is small or in memory is read before the app starts, unless the client waits to be asked for it.
         self._at_once = "HTTP_EXPECT" not in environ and (
             self._remaining <= READ_BYTES
@@ -113,22 +114,31 @@ class RequestBody:
             size = READ_BYTES if self._remaining is None else min(self._remaining, READ_BYTES)
             data = self.read(size) if self._socket is None else self._read_in_time(self.read, size)
         except Exception as error:  # noqa: BLE001 - servers raise what they like when the client is gone
-            data = b""
-            self._remaining = self._remaining or 1
             logger.debug("The request's body could not be read to its end", exc_info=error)
+            return self._break_off()
         if type(data) is not bytes:
             data = _as_bytes(data)
         more = bool(data)
-        if self._remaining is not None:
-            if not data:  # the client left before its Content-Length was reached
-                self.read = None
-                self.broke_off = True
-                return [{"type": "http.disconnect"}]
+        if self._length is not None and self._remaining is not None:
+            if not data:
+                logger.debug(
+                    "The request's body ended after %d of %d bytes: the client left, or something in front of the "
+                    "bridge has read wsgi.input",
+                    self._length - self._remaining,
+                    self._length,
+                )
+                return self._break_off()
             self._remaining -= len(data)
             more = self._remaining > 0
         if not more:
             self.read = None
         return [{"type": "http.request", "body": data, "more_body": more}]
+
+    def _break_off(self) -> list[Message]:
+        """Nothing follows, though the body is not complete."""
+        self.read = None
+        self.broke_off = True
+        return [{"type": "http.disconnect"}]
 
     def _read_in_time(self, read: Callable[[int], bytes], size: int) -> bytes:
         """Read with the socket's timeout set to ours. It holds anew for each ``recv`` of the server within one read."""

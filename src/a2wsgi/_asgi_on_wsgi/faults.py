@@ -8,7 +8,9 @@ exception out of the send awaitable back to the application". ASGI HTTP 2.5, "Re
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+from typing import cast
 
 from a2wsgi._errors import (
     AppError,
@@ -21,6 +23,7 @@ from a2wsgi._errors import (
 
 __all__ = [
     "as_bytes",
+    "as_path",
     "body_before_head",
     "body_broke_off",
     "closed_error",
@@ -37,7 +40,6 @@ __all__ = [
     "no_daemon_threads",
     "no_file",
     "no_loop_on_trio",
-    "no_path",
     "no_response",
     "no_status",
     "no_trio",
@@ -114,12 +116,27 @@ def too_short(missing: int) -> AppProtocolError:
     )
 
 
-def no_path(path: object) -> AppProtocolError:
+def _no_path(path: object) -> AppProtocolError:
     """The app sent a file without a path, or with one of a wrong type."""
     return AppProtocolError(
         f'The ASGI app sent http.response.pathsend with a path of type {type(path).__name__}. ASGI, "Path Send", wants '
         "an absolute path as a str. Send str(path)."
     )
+
+
+def as_path(path: object) -> str:
+    """A path as a str. ASGI wants one, but some apps send a ``pathlib.Path`` (freezeyt).
+
+    Raises:
+        AppProtocolError: It is none.
+    """
+    try:
+        name = os.fspath(cast("os.PathLike[str]", path))
+    except Exception as error:  # it has none, or its own code raised
+        raise _no_path(path) from error
+    if not isinstance(cast("object", name), str):
+        raise _no_path(path)
+    return name
 
 
 def no_file(path: str) -> AppProtocolError:

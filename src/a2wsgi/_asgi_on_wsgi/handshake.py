@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from a2wsgi._log import logger
 from a2wsgi._protocol.frames import available
+from a2wsgi._protocol.iterables import CompleteBody
 from a2wsgi._protocol.upgrade import Refusal, check_handshake, is_handshake, refusal
 
 from .takeover import find_socket, why_impossible
@@ -88,7 +89,7 @@ def _impossible(why: str) -> Refusal:
 
 def _refuse(answer: Refusal, start_response: StartResponse) -> Iterable[bytes]:
     start_response(answer.status, answer.headers)
-    return [answer.text.encode()]
+    return CompleteBody((answer.text.encode(),))
 
 
 #: Guards the step from counting a bridge's WebSockets to adding another.

@@ -27,7 +27,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from a2wsgi._log import logger
-from a2wsgi._threads.runtime import Runtime
+from a2wsgi._threads.runtime import Runtime, wake
 
 from . import faults
 
@@ -213,14 +213,19 @@ def warn_of_uwsgi_without_threads() -> None:
 # -- The end of a loop ------------------------------------------------------------------------------------------------
 
 
-def close_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel what is left on a loop that does not run, and close it, as ``asyncio.run`` does. Raises no Exception."""
+def close_loop(loop: asyncio.AbstractEventLoop, executor_seconds: float | None = None) -> None:
+    """Cancel what is left on a loop that does not run, and close it, as ``asyncio.run`` does. Raises no Exception.
+
+    Args:
+        loop: The loop.
+        executor_seconds: How long to wait for the threads of ``asyncio.to_thread``; None is as long as they take.
+    """
     try:
         _cancel_tasks(loop)
         loop.run_until_complete(loop.shutdown_asyncgens())
         # It needs a thread, and Python 3.12.0 to 3.12.2 start none while the process ends.
         with contextlib.suppress(RuntimeError):
-            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.run_until_complete(_end_executor(loop, executor_seconds))
         # Other threads may have had it create tasks meanwhile, as asgiref does, and wait for them. 1. It takes no more.
         # 2. Those that it took begin. 3. They are cancelled.
         with contextlib.suppress(AttributeError):  # uvloop's
@@ -234,6 +239,27 @@ def close_loop(loop: asyncio.AbstractEventLoop) -> None:
             loop.close()
         except Exception:  # noqa: BLE001 - of a selector that an app has broken; there is nothing left to do
             logger.debug("The event loop could not be closed", exc_info=True)
+
+
+async def _end_executor(loop: asyncio.AbstractEventLoop, seconds: float | None) -> None:
+    """Call ``shutdown_default_executor()``, with a bound. Its own ``timeout`` is new in Python 3.12."""
+    executor = getattr(loop, "_default_executor", None)
+    if seconds is None or executor is None:
+        await loop.shutdown_default_executor()
+        return
+    ended = loop.create_future()
+
+    def end() -> None:
+        executor.shutdown()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(wake, ended)
+
+    thread = threading.Thread(target=end, name="a2wsgi-executor-end", daemon=True)
+    thread.start()
+    if (await asyncio.wait((ended,), timeout=seconds))[0]:
+        thread.join()
+    else:
+        logger.warning("A thread that the app started by asyncio.to_thread() did not end within %g s", seconds)
 
 
 def _refuse(*_: object, **__: object) -> NoReturn:

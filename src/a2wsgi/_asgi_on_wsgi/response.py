@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 from a2wsgi._deprecated import takes_three
 from a2wsgi._log import logger
 from a2wsgi._protocol.files import BLOCK_BYTES
+from a2wsgi._protocol.iterables import CompleteBody, NoBody
 
 from .files import WrappedFile, closes_on_another_thread
 
@@ -124,8 +125,8 @@ def give_whole(
         write(b"")
     if framing.bodiless:
         # No list: a server would take the length from it, and say "Content-Length: 0" (wsgiref does).
-        return Response(request, [b""], ended=True) if closes else iter((b"",))
-    return WholeResponse(request, body) if closes else [body]
+        return Response(request, [b""], ended=True) if closes else NoBody((b"",))
+    return WholeResponse(request, body) if closes else CompleteBody((body,))
 
 
 def give_file(
@@ -191,7 +192,7 @@ def answer_with(environ: Environ, start_response: StartResponse, status: str, te
     except TypeError as error:
         start_with_three(start_response, status, headers, error)
     # RFC 9110 §9.3.2. No list, as in give_whole().
-    return iter((b"",)) if environ.get("REQUEST_METHOD") == "HEAD" else [text]
+    return NoBody((b"",)) if environ.get("REQUEST_METHOD") == "HEAD" else CompleteBody((text,))
 
 
 def gateway_timeout(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

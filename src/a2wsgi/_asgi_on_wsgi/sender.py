@@ -198,7 +198,7 @@ class Sender:
         if with_trailers or self._said is OPENING:
             raise faults.file_and_more()
         if not isinstance(path, str):
-            raise faults.no_path(path)
+            path = faults.as_path(path)
         if framing.bodiless:
             self._complete(b"")
             return

@@ -9,6 +9,7 @@ Each file opens with its facts and the specifications they are from. In reading 
 `files`                  which file a server can send by itself
 `headers`                the head of a response, in each direction
 `hints`                  early hints, in each direction
+`iterables`              what a WSGI server gets of a complete response
 `paths`                  paths and addresses, as each interface has them
 `tls`                    what servers tell of TLS, in each direction
 `cipher_suites`          the names and numbers of its cipher suites

@@ -10,6 +10,8 @@ Guarantees
     - While the client waits for "100 Continue" it is called only if the app reads, the response has begun (RFC 9110
       §10.1.1) or the body is to be spooled, since the call makes the server send "100 Continue".
     - A server that repeats the end of the body for ever without waiting (aiohttp-asgi, tsuno) is asked once a tick.
+    - A server that returns empty parts of the body for ever without waiting is asked less and less often, down to ten
+      times a second, and its client counts as silent.
     - While the app waits for the body, `Receiver.is_silent` tells for how long the client has sent nothing.
     - A body that is not as long as its ``Content-Length``, or that ends in a disconnect, never looks complete.
     - What the app has not read is bounded: the stream holds ``buffer_bytes`` (`GROWTH` times that if the app is faster
@@ -47,6 +49,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Receiver"]
 
+#: Seconds to wait after the second empty part of the body in a row, and the most that the doubled wait after each
+#: further one grows to. After the first, the loop goes round once. Arbitrary; no known server gives two in a row.
+PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.001, 0.1
+
 #: Seconds that a server's ``receive()`` may take to end once it is cancelled. Arbitrary; no known one waits at all.
 RECEIVE_END_SECONDS = 1.0
 
@@ -75,6 +81,7 @@ class Receiver:
         "_limit",
         "_listener",
         "_more",
+        "_pause_seconds",
         "_receive",
         "_runtime",
         "_seen_received",
@@ -109,7 +116,8 @@ class Receiver:
         self._declared: int | None = None  # the Content-Length
         self.received = 0
         self._more = True  # more of the body is to come
-        self._in_receive = False  # waiting in receive() for more of the body
+        self._in_receive = False  # waiting for more of the body, in receive() or until it is called again
+        self._pause_seconds = 0.0  # how long to wait after an empty part of the body
         self._seen_received = 0  # what was received when the silence began
         self._silent_since: float | None = None  # None while nobody waits for the client
         self.spooled: BinaryIO | None = None
@@ -179,9 +187,24 @@ class Receiver:
             raise ClientDisconnected("the server sent http.disconnect before the body was complete")
         chunk, self._more = part
         self.received += len(chunk)
-        if not chunk and self._more:
-            await self._runtime.go_round()  # a server that says nothing, again and again, must not hold the loop
+        if chunk:
+            self._pause_seconds = 0.0
+        elif self._more:
+            await self._pause()
         return chunk
+
+    async def _pause(self) -> None:
+        """Wait after an empty part: a server that says nothing, again and again, must not keep the loop busy."""
+        seconds = self._pause_seconds
+        self._pause_seconds = min(2 * seconds or PAUSE_SECONDS, MOST_PAUSE_SECONDS)
+        self._in_receive = True  # such a client sends nothing, as one for which receive() waits
+        try:
+            if seconds:
+                await self._runtime.wait_for(self._runtime.create_waiter(), seconds)
+            else:
+                await self._runtime.go_round()
+        finally:
+            self._in_receive = False
 
     def _lost(self, error: OSError) -> OSError:
         """What to raise for an OSError of ``receive()``, by which aiohttp-asgi tells that it lost the client."""

@@ -29,6 +29,7 @@ from a2wsgi._log import logger
 from a2wsgi._protocol.environ import environ_from_scope
 from a2wsgi._protocol.framing import BadRequest
 from a2wsgi._protocol.hints import EXTENSION, KEY
+from a2wsgi._protocol.iterables import CompleteBody, NoBody
 from a2wsgi._wrong_server import named_as
 
 from .disconnected import current
@@ -226,10 +227,10 @@ class Request(Timed):
         try:
             iterable = self._app(environ, response.start_response)
             kind = type(iterable)
-            if kind is list or kind is tuple:
+            if kind is list or kind is tuple or kind is CompleteBody:
                 last = response.take_whole(iterable)
             else:
-                close = getattr(iterable, "close", None)
+                close = None if kind is NoBody else getattr(iterable, "close", None)
                 if isinstance(iterable, list) and kind.__iter__ is _LIST_ITER:  # a bridge's, whose app goes on
                     last = response.take_whole(iterable)
                 elif kind is FileWrapper:

@@ -10,6 +10,7 @@ Strategy
 
 Guarantees
     - Those of `Stream`. The last chunks, which `ToLoop.finish` is given, come on top of the limit.
+    - A `ToThread` that is finished is not aborted: a body that has come whole may be read however its request ends.
     - A writing thread waits for room before it adds a chunk, not after it: it makes the next one meanwhile.
     - Once the thread is done with a request, it touches nothing of it.
 
@@ -26,6 +27,8 @@ from a2wsgi._threads.runtime import wake
 from a2wsgi._threads.stream import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from a2wsgi._threads.runtime import Runtime
 
 __all__ = ["ToLoop", "ToThread"]
@@ -237,6 +240,11 @@ class ToThread(Stream):
         return self._gate is not None
 
     # -- The loop thread ------------------------------------------------------------------------------------------
+
+    def abort(self, error: Callable[[], BaseException]) -> None:
+        """As `Stream.abort`, unless the stream is finished: the thread may still take what is queued, and its end."""
+        if not self._finished:
+            super().abort(error)
 
     def put(self, chunk: bytes) -> None:
         """Queue ``chunk`` without waiting for room; `wait_room` does that. The thread learns of it at `flush`."""
