@@ -16,6 +16,7 @@ import threading
 import traceback
 import warnings
 import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from typing import Any
 
@@ -424,6 +425,49 @@ def test_under_trio_it_is_an_error() -> None:
             async_to_sync(loop_here)()
 
     trio.run(main)
+
+
+@pytest.mark.parametrize("where", ["put", "ring"])
+@pytest.mark.parametrize(
+    "function", [lambda: run_in_loop(loop_here()), async_to_sync(loop_here)], ids=["run_in_loop", "async_to_sync"]
+)
+def test_finalizer_within_our_own_code_gets_an_error(function: Callable[[], Any], where: str) -> None:
+    """Python runs finalizers wherever it likes, so also while the thread has the lock of the stream or the doorbell.
+
+    There the loop would wait for the thread, and the thread for the loop. Whatever the app calls itself is served.
+    """
+    errors: list[BaseException] = []
+
+    def finalizer() -> None:
+        if not errors:
+            with pytest.raises(RuntimeError, match="was called by a finalizer") as raised:
+                function()
+            assert isinstance(raised.value, BridgeError)
+            errors.append(raised.value)
+
+    class Chunks(list[bytes]):
+        def append(self, chunk: bytes) -> None:
+            finalizer()
+            super().append(chunk)
+
+    class Rung(deque[Any]):
+        def append(self, item: Any) -> None:
+            super().append(item)
+            finalizer()
+
+    def app(_environ: Environ, start_response: Any) -> Iterator[bytes]:
+        assert function() is not None
+        start_response("200 OK", [])
+        output = start_response.__self__._output
+        if where == "put":
+            output._chunks = Chunks()
+        else:
+            output._runtime.doorbell._rung = Rung()
+        yield b"one"
+        yield b"two"
+
+    assert call(WSGIMiddleware(app)).body == b"onetwo"
+    assert len(errors) == 1
 
 
 # -- Context ----------------------------------------------------------------------------------------------------------

@@ -107,6 +107,15 @@ class Doorbell:
             raise
         return True
 
+    def look(self) -> None:
+        """Answer those who rang a while ago, if there are any. Loop thread, now and then.
+
+        1. A thread is about to tell the loop. 2. A finalizer of the app's runs there, and takes its time. 3. Others
+        ring meanwhile, and rely on an answer.
+        """
+        if self._rung:
+            self._answer()
+
     def _answer(self) -> None:
         # A ring comes before this step or after it, since both hold the lock:
         # 1. Before: its function is among those that are taken here.

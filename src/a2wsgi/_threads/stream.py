@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 
 from a2wsgi._errors import ClientDisconnected
 
+from .finalizers import refuse_within_finalizer
 from .runtime import wake
 
 if TYPE_CHECKING:
@@ -180,3 +181,4 @@ class Stream:
                     self._abort_error = self._abort_error or _loop_closed
                     self._gate = None
                 return
+            refuse_within_finalizer("A read or write of the request")

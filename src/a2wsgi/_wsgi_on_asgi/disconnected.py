@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 
 from a2wsgi._errors import ClientDisconnected
 from a2wsgi._log import logger
+from a2wsgi._threads.finalizers import refuse_within_finalizer
 from a2wsgi._threads.stream import LOOK_SECONDS
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class Disconnected:
                 break
             if (runtime := self._runtime) is not None and runtime.is_closed():  # nobody is left to open the gate
                 self._is_set = self._over = True
+            refuse_within_finalizer("wait()")
         with contextlib.suppress(ValueError):  # whoever opened it has taken it out
             self._gates.remove(gate)
         return self._is_set
