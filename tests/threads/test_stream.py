@@ -163,6 +163,19 @@ def test_to_loop_revives_nobody_who_is_not_forgotten() -> None:
     in_story(story)
 
 
+@pytest.mark.usefixtures("quick_life_sign")
+def test_gate_that_was_taken_out_and_not_opened_holds_nobody(parked: Parked) -> None:
+    """An exception from another thread has come between. The thread finds that its gate is gone, and looks again."""
+    loop = asyncio.new_event_loop()
+    stream = ToThread(Runtime(loop), 1)
+    taking = in_thread(stream.take)
+    parked.times(1).wait()
+    stream._gate = None
+    stream.put(b"a")
+    assert taking.result() == [b"a"]
+    loop.close()
+
+
 # -- A finalizer ------------------------------------------------------------------------------------------------------
 
 
