@@ -315,6 +315,9 @@ class Request(Timed):
             self._look_at_app(timeout)
         super().tick(now)
 
+    def _pieces(self) -> int:
+        return 1 if self._response.file is None else self._response.file.pieces
+
     def _client_is_slow(self) -> None:
         self._output.reset_limit()
 
