@@ -12,6 +12,7 @@ import contextvars
 import functools
 import gc
 import inspect
+import sys
 import threading
 import traceback
 import warnings
@@ -887,6 +888,36 @@ def test_loop_that_is_closed_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> No
     while tasks:  # asyncio would complain of tasks that were thrown away
         tasks.pop()._log_destroy_pending = False  # type: ignore[attr-defined]
     del task
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="a task does not know whether it was cancelled")
+@only_on("asyncio", reason="it ends the loop itself, and test_trio has what a run's end does")
+def test_loop_that_ends_is_a_client_that_left() -> None:
+    """`asyncio.run` cancels all tasks at its end, the coroutine's among them. The app gets one error for all."""
+    endless, tasks = Endless(), list[Any]()
+    view = View(lambda: run_in_loop(endless.wait()))
+
+    async def main() -> None:
+        client = Client()
+        tasks.append(start(WSGIMiddleware(view)(http_scope(), client.receive, client.send)))
+        await endless.begun.wait_in_task()
+
+    asyncio.run(main())
+    view.over.wait()
+    assert isinstance(view.error, ClientDisconnected)
+
+
+@only_on("asyncio", "uvloop", reason="nothing that is awaited raises trio.Cancelled")
+def test_cancellation_of_what_it_awaits_is_the_coroutines_own(bridged: Bridged) -> None:
+    """The coroutine is not cancelled itself, so the app gets what it raised."""
+
+    async def work() -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    with pytest.raises(asyncio.CancelledError):
+        in_request(bridged, lambda: run_in_loop(work()))
 
 
 class Late(BaseException):
