@@ -33,6 +33,7 @@ from a2wsgi import (
     run_in_loop,
 )
 from a2wsgi._threads import call as _call
+from a2wsgi._threads.call import Call
 from a2wsgi._wsgi_on_asgi import loops as _loops
 from a2wsgi.wsgi_typing import Environ, StartResponse
 from support.asgi_driver import Client, answer, call, http_scope, run
@@ -672,6 +673,40 @@ def test_abort_is_raised_once_and_clean_up_runs(told_by: str) -> None:
 
     run(main())
     assert seen == [ClientDisconnected, True, True]
+
+
+@pytest.mark.parametrize("made_sync", [True, False])
+def test_abort_that_comes_as_a_coroutine_ends_is_raised_by_the_next(
+    monkeypatch: pytest.MonkeyPatch, made_sync: bool
+) -> None:
+    """1. The coroutine ends. 2. The client leaves, and the call is told to end. 3. The thread has the result."""
+    waits, seen = Call.wait, list[object]()
+
+    def wait(call: Call[Any], timeout: float | None) -> Any:
+        result = waits(call, timeout)
+        if not seen:
+            client.leave()
+            assert disconnected[0].wait(BOUND_SECONDS)
+        return result
+
+    def app(environ: Environ, _start_response: StartResponse) -> Iterable[bytes]:
+        disconnected.append(environ["a2wsgi.disconnected"])
+        try:
+            while len(seen) < 3:
+                seen.append(async_to_sync(runs)() if made_sync else run_in_loop(runs()))
+        finally:
+            through.set()
+        raise AssertionError("the app did not hear of the abort")
+
+    async def main() -> None:
+        await answer(WSGIMiddleware(app), client)
+        await through.wait_in_task()
+
+    disconnected, through = list[Any](), Signal("the app is through")
+    client = Client()
+    monkeypatch.setattr(Call, "wait", wait)
+    run(main())
+    assert seen == [True]
 
 
 @pytest.mark.usefixtures("quick_timer")

@@ -89,12 +89,13 @@ def run_in_loop(coroutine: Awaitable[_T], *, timeout: float | None = None) -> _T
         raise
     call, leave = entered
     try:
-        return call.wait(timeout)
+        result = call.wait(timeout)
     except BaseException as error:
         carry_reporter_marks(error, call.context)
+        leave(error)
         raise
-    finally:
-        leave()
+    leave(None)
+    return result
 
 
 def async_to_sync(function: Callable[_P, Awaitable[_T]]) -> Callable[_P, _T]:
@@ -133,10 +134,14 @@ def async_to_sync(function: Callable[_P, Awaitable[_T]]) -> Callable[_P, _T]:
             return _run_alone(coroutine)
         call, leave = entered
         try:
-            return call.wait(None)
-        finally:
-            leave()
+            result = call.wait(None)
+        except BaseException as error:
+            leave(error)
             _take_over(call.context)
+            raise
+        leave(None)
+        _take_over(call.context)
+        return result
 
     for mark in _ASYNC_MARKS:  # wraps() copies them, and Django asks for them
         vars(sync).pop(mark, None)
@@ -146,7 +151,7 @@ def async_to_sync(function: Callable[_P, Awaitable[_T]]) -> Callable[_P, _T]:
 # -- In a request, or not ---------------------------------------------------------------------------------------------
 
 
-def _enter(awaitable: Awaitable[_T]) -> tuple[Call[_T], Callable[[], None]] | None:
+def _enter(awaitable: Awaitable[_T]) -> tuple[Call[_T], Callable[[BaseException | None], None]] | None:
     """A call that ends with the request of this thread, and what to call when it is through; None if there is none.
 
     Raises:
