@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import operator
+from types import MappingProxyType
 from typing import Any
 from wsgiref import validate
 
@@ -322,6 +324,29 @@ def test_scope_view_is_the_scope() -> None:
     assert scope == scope_of(state={"a": 1}, new=1, extensions=...)
     with pytest.raises(KeyError):
         view["nothing"]
+
+
+def test_scope_view_is_copied_and_joined_as_a_dict() -> None:
+    """What comes of it is a dict of its own, as of a scope, which servers and tests make as dicts."""
+    scope = scope_of()
+    view = environ_from_scope(scope)["asgi.scope"]
+    new = {**scope, "path": "/new"}
+    for made, expected in (
+        (view.copy(), scope),
+        (view | {"path": "/new"}, new),
+        ({"path": "/new", "a": 1} | view, {**scope, "a": 1}),
+        (view | view, scope),
+        (view | MappingProxyType({"path": "/new"}), new),
+    ):
+        assert type(made) is dict
+        assert made == expected
+    assert scope == scope_of()
+    with pytest.raises(TypeError):
+        operator.or_(view, 1)
+    with pytest.raises(TypeError):
+        operator.or_(1, view)
+    view |= {"path": "/new"}
+    assert scope["path"] == "/new"
 
 
 def test_scope_view_shows_no_secrets() -> None:

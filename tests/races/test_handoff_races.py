@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -17,6 +17,7 @@ from a2wsgi import ClientDisconnected
 from a2wsgi._threads import stream as _handoff
 from a2wsgi._threads.runtime import Doorbell, Runtime, wake
 from a2wsgi._wsgi_on_asgi.disconnected import Disconnected
+from a2wsgi._wsgi_on_asgi.loops import BridgeLoop
 from a2wsgi._wsgi_on_asgi.streams import ToLoop, ToThread
 from support.lockstep import Lockstep, Signal
 from support.runtimes import cancelled
@@ -487,6 +488,43 @@ def test_ring_by_a_finalizer_within_a_ring_is_answered() -> None:
         assert await in_thread(bell.ring, called, 1).result_in_task()
         await both.wait_in_task()
         assert calls == [1, 2]
+
+    in_story(story)
+
+
+@pytest.mark.usefixtures("runtime")
+def test_ring_that_has_not_told_the_loop_yet_holds_no_other_up() -> None:
+    """A finalizer of the app's runs within a ring, and waits for another thread. Defends `Doorbell.look`.
+
+    1. A thread is about to tell the loop. 2. A finalizer runs there, and takes its time. 3. Another thread rings, and
+    relies on the answer. 4. The timer of a bridge answers.
+    """
+
+    class Request:
+        def tick(self, now: float) -> None:
+            pass
+
+    async def story() -> None:
+        runtime = here()
+        bell, tells = runtime.doorbell, runtime.doorbell.loop
+        within, answered = Signal("the finalizer"), Signal("the answer")
+
+        class Loop:
+            def call_soon_threadsafe(self, *args: Any, **options: Any) -> None:
+                bell.loop = tells
+                within.set()
+                answered.wait()
+                tells.call_soon_threadsafe(*args, **options)
+
+        bell.loop = cast("Any", Loop())
+        first = in_thread(bell.ring, lambda _: None, None)
+        await within.wait_in_task()
+        assert bell.ring(answered.set, None)
+        loop, request = BridgeLoop(runtime), cast("Any", Request())
+        loop.enter(request)
+        await answered.wait_in_task()
+        loop.leave(request)
+        assert await first.result_in_task()
 
     in_story(story)
 

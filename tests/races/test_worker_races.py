@@ -20,9 +20,14 @@ from typing import Any
 import pytest
 
 from a2wsgi import WSGIMiddleware
+from a2wsgi._wsgi_on_asgi import bridge as _bridge
 from a2wsgi._wsgi_on_asgi import loops as _loops
+from a2wsgi._wsgi_on_asgi import request as _request
 from a2wsgi._wsgi_on_asgi import workers as _workers
+from a2wsgi._wsgi_on_asgi.request import Request
+from a2wsgi._wsgi_on_asgi.streams import ToLoop
 from a2wsgi._wsgi_on_asgi.workers import Job, Overloaded, Workers, _Worker
+from a2wsgi.wsgi_typing import Environ, StartResponse
 from apps import hello
 from support.asgi_driver import Client, answer, call, run
 from support.lockstep import BOUND_SECONDS, Lockstep, Signal
@@ -892,3 +897,55 @@ def test_worker_that_forks_is_no_worker_of_the_child(make: Callable[..., Workers
     job.is_done.wait()
     assert os.waitstatus_to_exitcode(os.waitpid(job.child, 0)[1]) == 0
     assert (workers.alive, workers.busy) == (1, 0)
+
+
+def test_failure_at_the_moment_of_a_cancellation_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Defends `Timed._leave_worker`: ``self._log_failure()``.
+
+    1. The app fails, and its request is not aborted. 2. The server cancels the request, and finds no failure to log.
+    3. The worker thread keeps the failure, and is done; nobody has left it yet. 4. It is left.
+    """
+    step = Lockstep()
+
+    def app(_environ: Environ, _start_response: StartResponse) -> Iterable[bytes]:
+        raise ValueError("of the app")
+
+    class Output(ToLoop):
+        @property
+        def aborted(self) -> bool:
+            with step(1):
+                aborted = super().aborted
+            with step(3):
+                return aborted
+
+    class Late(Request):
+        def done(self) -> None:
+            super().done()
+            with step(4):
+                pass
+
+    class Loop(_loops.BridgeLoop):
+        def leave(self, request: _loops.InFlight) -> None:
+            with step(2):
+                super().leave(request)
+            with step(5):
+                pass
+
+    monkeypatch.setattr(_request, "ToLoop", Output)
+    monkeypatch.setattr(_loops, "BridgeLoop", Loop)
+    monkeypatch.setattr(_bridge, "Request", Late)
+
+    async def story() -> None:
+        request = asyncio.ensure_future(answer(WSGIMiddleware(app)))
+        await step.passed(1).wait_in_task()
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+
+    run(story())
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert record.getMessage() == "The WSGI app failed, and the server ended its request meanwhile"
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "of the app"

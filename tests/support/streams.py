@@ -49,13 +49,14 @@ class Parked:
 
     def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Have every stream tell this one."""
-        original = Stream._wait_at
+        original = Stream._leave_gate
 
-        def wait_at(stream: Stream, gate: threading.Lock) -> None:
-            self.note()
-            original(stream, gate)
+        def leave_gate(stream: Stream) -> threading.Lock:
+            gate = original(stream)
+            self.note()  # whoever looks at the stream now has to wait until its lock is released
+            return gate
 
-        monkeypatch.setattr(Stream, "_wait_at", wait_at)
+        monkeypatch.setattr(Stream, "_leave_gate", leave_gate)
 
 
 def here() -> Runtime:

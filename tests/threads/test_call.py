@@ -35,6 +35,8 @@ class Loop:
     def is_cancellation(self, error: BaseException) -> bool:
         return isinstance(error, asyncio.CancelledError)
 
+    was_cancelled = is_cancellation
+
 
 async def never() -> None:
     """Must not begin."""

@@ -10,7 +10,11 @@ import pytest
 
 from a2wsgi import ClientDisconnected
 from a2wsgi._threads import stream as _stream
+from a2wsgi._threads.finalizers import LOCKING
 from a2wsgi._threads.runtime import Runtime
+from a2wsgi._threads.stream import Stream
+from a2wsgi._wsgi_on_asgi import disconnected as _disconnected
+from a2wsgi._wsgi_on_asgi.disconnected import Disconnected
 from a2wsgi._wsgi_on_asgi.streams import ToLoop, ToThread
 from support.lockstep import Signal
 from support.streams import Parked, here, in_story, others_go, waiting
@@ -157,3 +161,54 @@ def test_to_loop_revives_nobody_who_is_not_forgotten() -> None:
         assert await taking == ([b"x"], False)
 
     in_story(story)
+
+
+@pytest.mark.usefixtures("quick_life_sign")
+def test_gate_that_was_taken_out_and_not_opened_holds_nobody(parked: Parked) -> None:
+    """An exception from another thread has come between. The thread finds that its gate is gone, and looks again."""
+    loop = asyncio.new_event_loop()
+    stream = ToThread(Runtime(loop), 1)
+    taking = in_thread(stream.take)
+    parked.times(1).wait()
+    stream._gate = None
+    stream.put(b"a")
+    assert taking.result() == [b"a"]
+    loop.close()
+
+
+# -- A finalizer ------------------------------------------------------------------------------------------------------
+
+
+def test_every_stream_has_its_module_among_those_that_no_finalizer_may_wait_in() -> None:
+    """Their methods hold a lock that the loop needs. A server thread's stream has none that `run_in_loop` waits for."""
+    modules = {"a2wsgi._asgi_on_wsgi.to_server"}
+    kinds = [Stream]
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        if kind.__module__.startswith("a2wsgi."):
+            modules.add(kind.__module__)
+    assert modules - LOCKING == {"a2wsgi._asgi_on_wsgi.to_server"}
+
+
+@pytest.mark.usefixtures("quick_life_sign")
+@pytest.mark.parametrize("waits", ["put", "take", "wait"])
+def test_finalizer_that_waits_within_a_put_gets_an_error(waits: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread has the stream's lock, which the loop needs to let it go on."""
+    monkeypatch.setattr(_disconnected, "LOOK_SECONDS", 0.001)
+    loop = asyncio.new_event_loop()
+    runtime = Runtime(loop)
+    outer, full, empty, request = ToLoop(runtime, 1), ToLoop(runtime, 0), ToThread(runtime, 1), Disconnected(runtime)
+    full.put(b"a")
+    calls: dict[str, Callable[[], object]] = {"put": lambda: full.put(b"b"), "take": empty.take, "wait": request.wait}
+
+    class Chunks(list[bytes]):
+        def append(self, chunk: bytes) -> None:
+            with pytest.raises(RuntimeError, match="was called by a finalizer"):
+                calls[waits]()
+            super().append(chunk)
+
+    outer._chunks = Chunks()
+    in_thread(outer.put, b"c").result()
+    assert outer._chunks == [b"c"]
+    loop.close()

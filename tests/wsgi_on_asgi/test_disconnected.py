@@ -113,6 +113,23 @@ def test_nothing_can_be_entered_into_a_request_that_is_over() -> None:
     assert disconnected._on_abort == []
 
 
+@pytest.mark.parametrize("raises", [True, False])
+def test_abort_counts_as_heard_when_a_call_raises_it(raises: bool) -> None:
+    """A call that has its result already raises no abort; so the next one does. What comes then is a clean-up."""
+    disconnected = Disconnected()
+    disconnected._runtime = cast("Any", object())
+    given: list[BaseException] = []
+    leave = disconnected._enter(given.append)
+    assert leave is not None
+    disconnected._abort(gone())
+    (error,) = given
+    leave(error if raises else ValueError("the coroutine's own"))
+    if not raises:
+        with pytest.raises(ClientDisconnected):
+            disconnected._enter(print)
+    assert disconnected._enter(print) is not None
+
+
 def test_callback_that_fails_keeps_no_other_from_the_abort(caplog: pytest.LogCaptureFixture) -> None:
     """It is logged; each gets an error of its own."""
 

@@ -24,6 +24,7 @@ from a2wsgi.wsgi_typing import Environ, StartResponse
 from support.asgi_driver import Client, Message, Response, call, http_scope
 from support.bridges import Bridged
 from support.lockstep import Signal
+from support.runtimes import rest
 from support.wsgi_requests import our_log
 
 pytestmark = pytest.mark.usefixtures("runtime")
@@ -203,6 +204,28 @@ def test_path_goes_out_where_the_server_offers_it(bridged: Bridged, buffering: i
         {"type": "http.response.pathsend", "path": str(path)},
     ]
     assert file.closed
+
+
+@pytest.mark.parametrize(("extensions", "seconds"), [(PATHSEND, 400), (ZEROCOPYSEND, 100)])
+def test_path_has_the_time_of_all_its_pieces(
+    extensions: dict[str, Any], seconds: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some servers read the whole file within ``send()``: a slow client that goes on taking it has not stalled."""
+    monkeypatch.setattr(_files, "PIECE_BYTES", 64_000)
+    bridge: Any = WSGIMiddleware(app_of(lambda: path.open("rb")), send_timeout=100)
+    stalled: list[int] = []
+
+    async def on_send(number: int, _: Message) -> None:
+        if number == 2:
+            (request,) = bridge._shared.loops.here().in_flight
+            now = request._loop.runtime.time()
+            for later in (0, seconds - 1, seconds + 1):
+                request.tick(now + later)
+                stalled.append(bridge.statistics().stalled)
+            await rest()
+
+    get(bridge, extensions, client=Client(on_send=on_send, strict=False))
+    assert stalled == [0, 0, 1]
 
 
 def test_path_of_a_relative_name_is_absolute(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,12 @@ import contextvars
 import functools
 import gc
 import inspect
+import sys
 import threading
 import traceback
 import warnings
 import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from typing import Any
 
@@ -31,6 +33,7 @@ from a2wsgi import (
     run_in_loop,
 )
 from a2wsgi._threads import call as _call
+from a2wsgi._threads.call import Call
 from a2wsgi._wsgi_on_asgi import loops as _loops
 from a2wsgi.wsgi_typing import Environ, StartResponse
 from support.asgi_driver import Client, answer, call, http_scope, run
@@ -426,6 +429,49 @@ def test_under_trio_it_is_an_error() -> None:
     trio.run(main)
 
 
+@pytest.mark.parametrize("where", ["put", "ring"])
+@pytest.mark.parametrize(
+    "function", [lambda: run_in_loop(loop_here()), async_to_sync(loop_here)], ids=["run_in_loop", "async_to_sync"]
+)
+def test_finalizer_within_our_own_code_gets_an_error(function: Callable[[], Any], where: str) -> None:
+    """Python runs finalizers wherever it likes, so also while the thread has the lock of the stream or the doorbell.
+
+    There the loop would wait for the thread, and the thread for the loop. Whatever the app calls itself is served.
+    """
+    errors: list[BaseException] = []
+
+    def finalizer() -> None:
+        if not errors:
+            with pytest.raises(RuntimeError, match="was called by a finalizer") as raised:
+                function()
+            assert isinstance(raised.value, BridgeError)
+            errors.append(raised.value)
+
+    class Chunks(list[bytes]):
+        def append(self, chunk: bytes) -> None:
+            finalizer()
+            super().append(chunk)
+
+    class Rung(deque[Any]):
+        def append(self, item: Any) -> None:
+            super().append(item)
+            finalizer()
+
+    def app(_environ: Environ, start_response: Any) -> Iterator[bytes]:
+        assert function() is not None
+        start_response("200 OK", [])
+        output = start_response.__self__._output
+        if where == "put":
+            output._chunks = Chunks()
+        else:
+            output._runtime.doorbell._rung = Rung()
+        yield b"one"
+        yield b"two"
+
+    assert call(WSGIMiddleware(app)).body == b"onetwo"
+    assert len(errors) == 1
+
+
 # -- Context ----------------------------------------------------------------------------------------------------------
 
 
@@ -627,6 +673,40 @@ def test_abort_is_raised_once_and_clean_up_runs(told_by: str) -> None:
 
     run(main())
     assert seen == [ClientDisconnected, True, True]
+
+
+@pytest.mark.parametrize("made_sync", [True, False])
+def test_abort_that_comes_as_a_coroutine_ends_is_raised_by_the_next(
+    monkeypatch: pytest.MonkeyPatch, made_sync: bool
+) -> None:
+    """1. The coroutine ends. 2. The client leaves, and the call is told to end. 3. The thread has the result."""
+    waits, seen = Call.wait, list[object]()
+
+    def wait(call: Call[Any], timeout: float | None) -> Any:
+        result = waits(call, timeout)
+        if not seen:
+            client.leave()
+            assert disconnected[0].wait(BOUND_SECONDS)
+        return result
+
+    def app(environ: Environ, _start_response: StartResponse) -> Iterable[bytes]:
+        disconnected.append(environ["a2wsgi.disconnected"])
+        try:
+            while len(seen) < 3:
+                seen.append(async_to_sync(runs)() if made_sync else run_in_loop(runs()))
+        finally:
+            through.set()
+        raise AssertionError("the app did not hear of the abort")
+
+    async def main() -> None:
+        await answer(WSGIMiddleware(app), client)
+        await through.wait_in_task()
+
+    disconnected, through = list[Any](), Signal("the app is through")
+    client = Client()
+    monkeypatch.setattr(Call, "wait", wait)
+    run(main())
+    assert seen == [True]
 
 
 @pytest.mark.usefixtures("quick_timer")
@@ -843,6 +923,36 @@ def test_loop_that_is_closed_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> No
     while tasks:  # asyncio would complain of tasks that were thrown away
         tasks.pop()._log_destroy_pending = False  # type: ignore[attr-defined]
     del task
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="a task does not know whether it was cancelled")
+@only_on("asyncio", reason="it ends the loop itself, and test_trio has what a run's end does")
+def test_loop_that_ends_is_a_client_that_left() -> None:
+    """`asyncio.run` cancels all tasks at its end, the coroutine's among them. The app gets one error for all."""
+    endless, tasks = Endless(), list[Any]()
+    view = View(lambda: run_in_loop(endless.wait()))
+
+    async def main() -> None:
+        client = Client()
+        tasks.append(start(WSGIMiddleware(view)(http_scope(), client.receive, client.send)))
+        await endless.begun.wait_in_task()
+
+    asyncio.run(main())
+    view.over.wait()
+    assert isinstance(view.error, ClientDisconnected)
+
+
+@only_on("asyncio", "uvloop", reason="nothing that is awaited raises trio.Cancelled")
+def test_cancellation_of_what_it_awaits_is_the_coroutines_own(bridged: Bridged) -> None:
+    """The coroutine is not cancelled itself, so the app gets what it raised."""
+
+    async def work() -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    with pytest.raises(asyncio.CancelledError):
+        in_request(bridged, lambda: run_in_loop(work()))
 
 
 class Late(BaseException):

@@ -156,6 +156,39 @@ def test_input_behaves_as_a_buffered_reader_while_the_body_arrives(
         run(story())
 
 
+@pytest.mark.parametrize("buffer_bytes", [0, 1, 100])
+def test_line_is_not_read_byte_by_byte(buffer_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little is to be read ahead: `io.BufferedReader` fills its buffer anew for each part of a line."""
+    reads = 0
+    readinto = BodyReader.readinto
+
+    def counted(reader: BodyReader, buffer: Any) -> int:
+        nonlocal reads
+        reads += 1
+        return readinto(reader, buffer)
+
+    monkeypatch.setattr(BodyReader, "readinto", counted)
+    loop = Anywhere()
+    line = b"x" * 65_535 + b"\n"
+    assert streamed_input(stream_of(Runtime(loop), [line]), None, buffer_bytes).readline() == line
+    loop.close()
+    assert reads <= 8
+
+
+@pytest.mark.usefixtures("runtime")
+def test_read_of_what_is_there_does_not_wait_for_a_full_buffer() -> None:
+    """A fill takes what has arrived."""
+
+    async def story() -> None:
+        stream = ToThread(verbs(), 100)
+        file = streamed_input(stream, None, 0)
+        for part in (b"a\n", b"b\n"):
+            stream.put(part)
+            assert in_thread(file.readline).result() == part
+
+    run(story())
+
+
 # -- Bodies that do not arrive whole ----------------------------------------------------------------------------------
 
 READS: list[Callable[[io.BufferedReader], object]] = [
@@ -200,7 +233,7 @@ def test_input_gives_what_was_taken_before_it_raises() -> None:
         stream = ToThread(verbs(), 100)
         file = streamed_input(stream, None, 4)
         stream.put(b"abcdef")
-        assert file.peek() == b"abcd"
+        assert file.peek() == b"abcdef"
         stream.abort(lambda: ClientDisconnected("it left"))
         assert file.read(6) == b"abcdef"
         for _ in range(2):

@@ -421,6 +421,25 @@ def test_iterable_of_one_chunk_ends_there() -> None:
     assert call(WSGIMiddleware(app)).messages == messages_of(200, [(b"content-length", b"3")], b"one")
 
 
+def test_body_is_not_kept_while_it_is_sent() -> None:
+    """A slow client does not have its response in memory twice: as the app's chunks, and as one message."""
+    kept: list[object] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return [b"one", b"two"]
+
+    async def on_send(number: int, _: Message) -> None:
+        if number == 2:
+            (request,) = bridge._shared.loops.here().in_flight
+            await until(lambda: request._response.last is None)
+            kept.extend(request._output._chunks)
+
+    bridge: Any = WSGIMiddleware(app)
+    assert call(bridge, Client(on_send=on_send)).body == b"onetwo"
+    assert kept == []
+
+
 class _Short(bytes):
     """Bytes that say that they are fewer."""
 

@@ -170,6 +170,27 @@ def test_to_loop_take_opens_the_gate_for_a_full_writer(parked: Parked) -> None:
     assert parked.times(1).is_set()
 
 
+def test_to_loop_lets_all_writers_go_on(parked: Parked) -> None:
+    """An app may write in two threads. Both wait for room, and one take wakes both."""
+
+    async def story() -> None:
+        stream = ToLoop(here(), 1)
+        stream.put(b"a")
+        writers = []
+        for number in range(1, 3):
+            writers.append(in_thread(stream.put, b"b"))
+            await parked.times(number).wait_in_task()
+        got = list[bytes]()
+        while len(got) < 3:
+            chunks, _ = await bounded(stream.take())
+            got += chunks
+        assert got == [b"a", b"b", b"b"]
+        for writer in writers:
+            await writer.result_in_task()
+
+    in_story(story)
+
+
 @pytest.mark.parametrize(
     ("sizes", "taken"),
     [

@@ -31,6 +31,8 @@ from .names import ENVIRON_KEYS, ENVIRON_KEYS_WITH_UNDERSCORES
 from .paths import PLAIN_PATH, server_name, split_root, wsgi_path
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from a2wsgi._types import Environ, Scope
 
 __all__ = ["DEFAULT_TEMPLATE", "EnvironTemplate", "ScopeView", "environ_from_scope", "fault_of_scope"]
@@ -70,6 +72,27 @@ class ScopeView(MutableMapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.scope)
+
+    def copy(self) -> dict[str, Any]:
+        """A copy of the scope, as a plain dict."""
+        return dict(self.scope)
+
+    def __or__(self, other: object) -> dict[str, Any]:
+        """A plain dict, in which the other's values count."""
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return {**self.scope, **other}
+
+    def __ror__(self, other: object) -> dict[str, Any]:
+        """A plain dict, in which the scope's values count."""
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return {**other, **self.scope}
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[misc]  # noqa: ANN401  # other than |, it takes pairs, as a dict's
+        """Write to the scope."""
+        self.update(other)
+        return self
 
     def __repr__(self) -> str:
         shown = [f"{key}={self.scope[key]!r}" for key in ("type", "method", "path") if key in self.scope]

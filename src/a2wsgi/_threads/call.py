@@ -14,6 +14,7 @@ Guarantees
     - No exception of the coroutine reaches the loop, not even ``SystemExit``.
     - A coroutine that is not run is closed: Python does not warn that it was never awaited.
     - The wait ends with the coroutine, `GRACE_SECONDS` after that was told to end, or with the loop.
+    - A loop that cancels its tasks as it ends is a `ClientDisconnected`, but on Python 3.10 a bare ``CancelledError``.
     - An exception that another thread raises into the waiting thread ends the coroutine.
 
 Assumes
@@ -198,6 +199,8 @@ class Call(Generic[_T]):
                 close_unawaited(self._awaitable)
                 self._failure = self._reason
         except BaseException as error:
+            if self._reason is None and self._runtime.was_cancelled(error):
+                self._reason = ClientDisconnected("the server cancelled all that runs on its event loop")
             if not self._left:
                 self._failure = error
             elif not self._is_end(error):

@@ -21,6 +21,7 @@ Strategy
     `Runtime.is_closed`        tell whether the loop will never run again
     `Runtime.is_inherited`     tell whether it runs in another process, from which this one was forked
     `Runtime.is_cancellation`  tell whether an error is what is raised in a task that is cancelled
+    `Runtime.was_cancelled`    tell whether it is from a cancellation of the current task
     =========================  ========================================================================================
 
 Guarantees
@@ -106,6 +107,15 @@ class Doorbell:
                 self.loop.call_soon_threadsafe(self._answer, context=contextvars.Context())
             raise
         return True
+
+    def look(self) -> None:
+        """Answer those who rang a while ago, if there are any. Loop thread, now and then.
+
+        1. A thread is about to tell the loop. 2. A finalizer of the app's runs there, and takes its time. 3. Others
+        ring meanwhile, and rely on an answer.
+        """
+        if self._rung:
+            self._answer()
 
     def _answer(self) -> None:
         # A ring comes before this step or after it, since both hold the lock:
@@ -294,6 +304,17 @@ class Runtime:
     def is_cancellation(error: BaseException) -> bool:
         """Whether ``error`` is what is raised in a task that is cancelled. Any thread."""
         return issubclass(type(error), asyncio.CancelledError)  # isinstance() would ask the error's own __class__
+
+    @classmethod
+    def was_cancelled(cls, error: BaseException) -> bool:
+        """Whether ``error`` says that the current task is cancelled itself, and not what it awaits.
+
+        Python 3.10 cannot tell, and says no.
+        """
+        if sys.version_info >= (3, 11) and cls.is_cancellation(error):
+            task = asyncio.current_task()
+            return task is not None and task.cancelling() > 0
+        return False
 
     @staticmethod
     async def go_round() -> None:

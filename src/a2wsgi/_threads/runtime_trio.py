@@ -343,6 +343,11 @@ class TrioRuntime(Runtime):
         members = members_of(error)
         return bool(members) and all(map(TrioRuntime.is_cancellation, members))
 
+    @classmethod
+    def was_cancelled(cls, error: BaseException) -> bool:
+        """See `Runtime.was_cancelled`. Nothing else raises ``trio.Cancelled``, and a scope within keeps its own."""
+        return cls.is_cancellation(error)
+
     @staticmethod
     async def go_round() -> None:
         """See `Runtime.go_round`."""

@@ -21,8 +21,8 @@ Guarantees
       has woken it. `Stream.revive`, which a timer calls, then wakes the coroutine.
 
 Assumes
-    One thread and one coroutine at a time use a stream. A coroutine whose wait was cancelled may wait again: what it
-    has left in the stream is overwritten, or wakes nobody.
+    One coroutine at a time uses a stream, and one thread; but several threads may write. A coroutine whose wait was
+    cancelled may wait again: what it has left in the stream is overwritten, or wakes nobody.
 
     What is read without the lock is written once (`Stream.aborted`, `Stream.check`), or told as it was a moment ago.
     Nobody decides to wait by such a look (`a2wsgi._threads`).
@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 
 from a2wsgi._errors import ClientDisconnected
 
+from .finalizers import refuse_within_finalizer
 from .runtime import wake
 
 if TYPE_CHECKING:
@@ -165,9 +166,11 @@ class Stream:
     # wait for ever. Step 2 needs the lock, so it comes before 1 or after 3.
 
     def _leave_gate(self) -> threading.Lock:
-        """Leave a closed gate for the loop to open. The thread; the lock is held."""
-        gate = self._gate = threading.Lock()
-        gate.acquire()
+        """Leave a closed gate for the loop to open, or find that of another writer. The thread; the lock is held."""
+        gate = self._gate
+        if gate is None:
+            gate = self._gate = threading.Lock()
+            gate.acquire()
         return gate
 
     def _wait_at(self, gate: threading.Lock) -> None:
@@ -180,3 +183,7 @@ class Stream:
                     self._abort_error = self._abort_error or _loop_closed
                     self._gate = None
                 return
+            if self._gate is not gate:  # whoever was to open it, or to pass it on, was ended by another thread
+                return
+            refuse_within_finalizer("A read or write of the request")
+        gate.release()  # another writer that waits here passes, too, and each looks again whether there is room

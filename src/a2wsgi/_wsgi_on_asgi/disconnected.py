@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 
 from a2wsgi._errors import ClientDisconnected
 from a2wsgi._log import logger
+from a2wsgi._threads.finalizers import refuse_within_finalizer
 from a2wsgi._threads.stream import LOOK_SECONDS
 
 if TYPE_CHECKING:
@@ -50,18 +51,39 @@ class AbortError:
 
     Args:
         make: Makes one.
+
+    Attributes:
+        make: The same, for a call that may end before it gets the error.
+        told: The app has got one.
     """
 
-    __slots__ = ("_make", "told")
+    __slots__ = ("make", "told")
 
     def __init__(self, make: Callable[[], BaseException]) -> None:
-        self._make = make
+        self.make = make
         self.told = False
 
     def __call__(self) -> BaseException:
         """Make one, which is about to be raised in the app."""
         self.told = True
-        return self._make()
+        return self.make()
+
+
+class _Entry:
+    """Whom an abort is told.
+
+    Attributes:
+        callback: Called with an error.
+        is_call: It is a call's, which is also told that the request is over.
+        given: What it was called with. Until the call has left: the error's traceback leads back here.
+    """
+
+    __slots__ = ("callback", "given", "is_call")
+
+    def __init__(self, callback: Callable[[BaseException], object], *, is_call: bool) -> None:
+        self.callback = callback
+        self.is_call = is_call
+        self.given: BaseException | None = None
 
 
 class Disconnected:
@@ -81,8 +103,7 @@ class Disconnected:
         self._over = False
         self._gates: list[threading.Lock] = []  # of the threads that wait
         self._abort_error: AbortError | None = None  # as given to _abort()
-        #: What is called on an abort, and whether it is called at the end of the request as well.
-        self._on_abort: list[tuple[Callable[[BaseException], object], bool]] = []
+        self._on_abort: list[_Entry] = []
         #: What the bridge further in tells this one, if the app is an ASGI app in a bridge. Written by the worker
         #: thread within the call of the app; read by it from then on, and by the loop thread once it has a chunk or the
         #: end of the response.
@@ -111,6 +132,7 @@ class Disconnected:
                 break
             if (runtime := self._runtime) is not None and runtime.is_closed():  # nobody is left to open the gate
                 self._is_set = self._over = True
+            refuse_within_finalizer("wait()")
         with contextlib.suppress(ValueError):  # whoever opened it has taken it out
             self._gates.remove(gate)
         return self._is_set
@@ -124,30 +146,30 @@ class Disconnected:
         self._pair = pair
         # The race: 1. The request is aborted, and calls the callbacks that it finds. 2. This thread adds one more. So
         # it looks after it has added it; whoever takes a callback out of the list is the one to call it.
-        self._on_abort.append((on_abort, False))
+        self._on_abort.append(_Entry(on_abort, is_call=False))
         if self._abort_error is not None:
             self._call_back(self._abort_error)
 
-    def _enter(self, end: Callable[[BaseException], object]) -> Callable[[], None] | None:
+    def _enter(self, end: Callable[[BaseException], object]) -> Callable[[BaseException | None], None] | None:
         """Have ``end`` called with an error when the request is aborted or over. Any thread that works for the request.
 
         Returns:
-            What the caller must call when it is through; None if the request is over.
+            What the caller must call when it is through, with what it raises, if anything; None if the request is over.
 
         Raises:
             BaseException: The error of an abort that the app has not heard of yet.
         """
-        entry = (end, True)
+        entry = _Entry(end, is_call=True)
         # The race is that of `_join`: whoever aborts or ends the request says so first, and looks for entries next.
         self._on_abort.append(entry)
         leave = functools.partial(self._leave, entry)
         try:
             self._check()
         except BaseException:
-            leave()
+            leave(None)
             raise
         if self._runtime is None:
-            leave()
+            leave(None)
             return None
         return leave
 
@@ -157,9 +179,14 @@ class Disconnected:
         if error is not None and not error.told:
             raise error()
 
-    def _leave(self, entry: tuple[Callable[[BaseException], object], bool]) -> None:
+    def _leave(self, entry: _Entry, raised: BaseException | None) -> None:
         with contextlib.suppress(ValueError):  # whoever has called it has taken it out
             self._on_abort.remove(entry)
+        # 1. The coroutine ends. 2. The request is aborted, and the call is told to end. 3. The thread has a result, and
+        # leaves. So the app has not heard of the abort, unless it is what the call raises.
+        if raised is not None and raised is entry.given and self._abort_error is not None:
+            self._abort_error.told = True
+        entry.given = None
 
     def _note(self) -> None:
         """Say that the client has left to an app that looks, but not yet to one that waits: `_abort` follows."""
@@ -196,12 +223,13 @@ class Disconnected:
     def _call_back(self, error: Callable[[], BaseException], *, only_calls: bool = False) -> None:
         while self._on_abort:
             try:
-                callback, is_call = self._on_abort.pop()
+                entry = self._on_abort.pop()
             except IndexError:  # another thread was faster
                 return
-            if is_call or not only_calls:
+            if entry.is_call or not only_calls:
                 try:
-                    callback(error())
+                    entry.given = given = error.make() if entry.is_call and isinstance(error, AbortError) else error()
+                    entry.callback(given)
                 except Exception:  # noqa: BLE001 - one that fails must neither keep the others from it nor stop an ending
                     logger.exception("Somebody could not be told that a request was aborted")
 

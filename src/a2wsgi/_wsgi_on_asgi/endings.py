@@ -185,10 +185,16 @@ class Abortable:
             self._seen_sends, self._seen_since = self._sends, now
             return
         self._client_is_slow()
-        timeout = self._send_timeout
-        if timeout is not None and now - self._seen_since >= timeout:
+        if self._send_timeout is None:
+            return
+        timeout = self._send_timeout * self._pieces()
+        if now - self._seen_since >= timeout:
             self._stall(self.STALLED, f"read nothing of {self.SENT} for {timeout:g} s")
             self._interruption.fire()  # the request may have ended before, and be sending an answer of ours
+
+    def _pieces(self) -> int:
+        """How many times ``send_timeout`` the message that is being sent may take."""
+        return 1
 
     def _client_is_slow(self) -> None:
         """One ``send()`` has lasted since the last tick. Each tick."""

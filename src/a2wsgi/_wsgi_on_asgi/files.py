@@ -130,6 +130,11 @@ class SentFile:
             offset += count
 
     @property
+    def pieces(self) -> int:
+        """How many pieces one message has: a server may send all of a path's within ``send()``."""
+        return 1 if self.path is None else -(-self._length // PIECE_BYTES)
+
+    @property
     def is_there(self) -> bool:
         """Whether the path still leads to the file."""
         return self.path is not None and _leads_to(self.path, os.fstat(self._file.fileno()))

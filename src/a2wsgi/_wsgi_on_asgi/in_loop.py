@@ -6,7 +6,8 @@ Strategy
 
 Guarantees
     - A coroutine that is refused is closed: Python does not warn that it was never awaited.
-    - Nobody waits in a thread that runs an event loop, which would stand still meanwhile: that is an error.
+    - Nobody waits in a thread that runs an event loop, which would stand still meanwhile: that is an error. So is a
+      call by a finalizer in the middle of our own code (`a2wsgi._threads.finalizers`).
     - An abort is raised once, as a cancellation is in asyncio: by the call that it ends, or by the next one if the app
       has not heard of it. What the app calls after that is its clean-up, and runs.
     - No coroutine outlives its request: what other threads still wait for when it is over is cancelled.
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from a2wsgi._errors import AppError, MissingCapability
 from a2wsgi._options import SECONDS
 from a2wsgi._threads.call import Call, close_unawaited
+from a2wsgi._threads.finalizers import refuse_within_finalizer
 from a2wsgi._threads.runtime import carry_reporter_marks, runs_a_loop
 
 from .disconnected import current
@@ -64,7 +66,8 @@ def run_in_loop(coroutine: Awaitable[_T], *, timeout: float | None = None) -> _T
             raised once a request: later calls are taken for clean-up, and run.
         TimeoutError: The timeout has passed, and the coroutine was cancelled.
         MissingCapability: The calling thread works for no request, or for one that is over or another process's.
-        RuntimeError: The calling thread runs an event loop, which would stand still. Await the coroutine instead.
+        RuntimeError: The calling thread runs an event loop, which would stand still. Await the coroutine instead. Or
+            a ``__del__`` method was called in the middle of the bridge's own code, and the loop would stand still, too.
         TypeError: It cannot be awaited.
 
     Threading: the thread that the app runs on, and any other that runs in a copy of its context, as
@@ -86,12 +89,13 @@ def run_in_loop(coroutine: Awaitable[_T], *, timeout: float | None = None) -> _T
         raise
     call, leave = entered
     try:
-        return call.wait(timeout)
+        result = call.wait(timeout)
     except BaseException as error:
         carry_reporter_marks(error, call.context)
+        leave(error)
         raise
-    finally:
-        leave()
+    leave(None)
+    return result
 
 
 def async_to_sync(function: Callable[_P, Awaitable[_T]]) -> Callable[_P, _T]:
@@ -130,10 +134,14 @@ def async_to_sync(function: Callable[_P, Awaitable[_T]]) -> Callable[_P, _T]:
             return _run_alone(coroutine)
         call, leave = entered
         try:
-            return call.wait(None)
-        finally:
-            leave()
+            result = call.wait(None)
+        except BaseException as error:
+            leave(error)
             _take_over(call.context)
+            raise
+        leave(None)
+        _take_over(call.context)
+        return result
 
     for mark in _ASYNC_MARKS:  # wraps() copies them, and Django asks for them
         vars(sync).pop(mark, None)
@@ -143,7 +151,7 @@ def async_to_sync(function: Callable[_P, Awaitable[_T]]) -> Callable[_P, _T]:
 # -- In a request, or not ---------------------------------------------------------------------------------------------
 
 
-def _enter(awaitable: Awaitable[_T]) -> tuple[Call[_T], Callable[[], None]] | None:
+def _enter(awaitable: Awaitable[_T]) -> tuple[Call[_T], Callable[[BaseException | None], None]] | None:
     """A call that ends with the request of this thread, and what to call when it is through; None if there is none.
 
     Raises:
@@ -206,7 +214,8 @@ class _LoopThreadError(AppError, RuntimeError):
 
 
 def _refuse_loop_thread(what: str, instead: str) -> None:
-    """Raise if the calling thread runs an event loop."""
+    """Raise if the calling thread runs an event loop, or holds one up."""
+    refuse_within_finalizer(what)
     if runs_a_loop():
         raise _LoopThreadError(
             f"{what} was called on a thread that runs an event loop. It would wait there, and hold up all that runs on "

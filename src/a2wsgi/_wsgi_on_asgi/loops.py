@@ -107,6 +107,7 @@ class BridgeLoop:
             self._ticking = False  # the next enter() sets it again: an idle bridge costs its loop nothing
             return
         self.runtime.call_later(TICK_SECONDS, self._tick)
+        self.runtime.doorbell.look()
         now = self.runtime.time()
         for request in (*self.in_flight, *self.left):
             try:

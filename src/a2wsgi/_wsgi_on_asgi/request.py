@@ -265,6 +265,7 @@ class Request(Timed):
     def done(self) -> None:
         """Tell the loop thread that this thread is done with the request."""
         self._output.finish(self._response.last, done=True)
+        self._response.last = None  # while it is sent, the client's part of it is in memory once
         if self._is_abandoned:  # see the race in _leave_worker()
             self._log_failure()
             self._disconnected._finish()
@@ -315,6 +316,9 @@ class Request(Timed):
         if timeout is not None and self._started_at and not self._is_overdue:
             self._look_at_app(timeout)
         super().tick(now)
+
+    def _pieces(self) -> int:
+        return 1 if self._response.file is None else self._response.file.pieces
 
     def _client_is_slow(self) -> None:
         self._output.reset_limit()
