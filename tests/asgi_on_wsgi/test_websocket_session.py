@@ -557,6 +557,53 @@ def test_app_that_ignores_the_end_is_cancelled() -> None:
         cancelled.wait()
 
 
+#: How many times an app goes on, though it was told of the end, before a test believes that it always would.
+FOR_EVER = 100_000
+
+
+@pytest.mark.parametrize("does", ["receive", "send", "close"])
+@pytest.mark.parametrize("after", ["close", "denial", "leaving"])
+def test_app_that_goes_on_after_the_end_is_cancelled(after: str, does: str) -> None:
+    """One that asks again and again, or passes over each failure, does not keep the loop, which is to cancel it."""
+    seen: list[str] = []
+    connecting, ended = Signal("connecting"), Signal("ended")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        connecting.set()
+        if after == "denial":
+            await send({"type": "websocket.close"})
+        if after == "close":
+            await send({"type": "websocket.accept"})
+        try:
+            if after != "denial":
+                await receive()
+            for _ in range(FOR_EVER):
+                if does == "receive":
+                    await receive()
+                else:
+                    with contextlib.suppress(ClientDisconnected):
+                        await send({"type": f"websocket.{does}", **({"text": "more"} if does == "send" else {})})
+            seen.append("gave up")
+        except anyio.get_cancelled_exc_class():
+            seen.append("cancelled")
+            raise
+        finally:
+            ended.set()
+
+    with bridge_of(app, grace_timeout=0) as bridge, Client() as client:
+        server = InThread(lambda: client.called(bridge, ClientDisconnected if after == "leaving" else None))
+        connecting.wait()
+        if after == "close":
+            client.read_head()
+            client.close()
+        elif after == "leaving":
+            client.socket.close()
+        server.result()
+        ended.wait()
+    assert seen == ["cancelled"]
+
+
 def test_client_that_does_not_answer_a_close_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits longer than a bound."""
     monkeypatch.setattr(endpoint.Endpoint.close, "__defaults__", ("", 0.05))
