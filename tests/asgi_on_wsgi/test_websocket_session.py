@@ -15,6 +15,7 @@ import socket
 import struct
 import sys
 import threading
+import types
 from typing import Any
 
 import anyio
@@ -256,6 +257,21 @@ def test_handshake_is_refused_before_the_app(others: Message, options: Message, 
         assert response.body
         if status == 426:
             assert ("sec-websocket-version", "13") in response.fields
+
+
+@pytest.mark.parametrize("option", ["https-socket", "ssl-socket", "suwsgi-socket", "fastcgi-socket"])
+def test_sockets_of_uwsgi_that_carry_more_than_http_are_left_alone(
+    option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its descriptor would be taken, but not its TLS: the answer would go out in clear."""
+    uwsgi = types.ModuleType("uwsgi")
+    uwsgi.opt = {b"enable-threads": True, option.encode(): b"127.0.0.1:8443"}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+    with bridge_of(never) as bridge, Client(uwsgi__version=b"2.0") as client:
+        uwsgi.connection_fd = client.server.fileno  # type: ignore[attr-defined]
+        response = client.called(bridge)
+        assert response.status == "501 Not Implemented"
+        assert f"--{option}".encode() in response.body
 
 
 def test_what_cannot_be_served_is_said_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -57,6 +57,8 @@ __all__ = ["Found", "HandOver", "Taken", "find_socket", "why_impossible"]
 _PLAIN = {"socket.socket", "gevent._socket3.socket", "eventlet.greenio.base.GreenSocket"}
 #: Sockets with TLS over a descriptor that they share with nobody.
 _TLS = {"ssl.SSLSocket", "gevent.ssl.SSLSocket", "eventlet.green.ssl.GreenSSLSocket"}
+#: Sockets of uWSGI's workers that carry more than the bytes of HTTP: its descriptor would be taken without its TLS.
+_UWSGI_WRAPPED = {"https-socket", "ssl-socket", "suwsgi-socket", "fastcgi-socket", "fastcgi-nph-socket"}
 
 
 # -- Where each server has it -----------------------------------------------------------------------------------------
@@ -72,6 +74,11 @@ def why_impossible(environ: Environ) -> str | None:
             return "uWSGI runs without threads. Start it with --enable-threads."
         if environ.get("UWSGI_ROUTER") == "http" and "http-websockets" not in options:
             return "uWSGI's HTTP router passes no WebSocket on. Start uWSGI with --http-websockets."
+        if wrapped := sorted(options & _UWSGI_WRAPPED):
+            return (
+                f"uWSGI's worker speaks TLS or FastCGI at its --{wrapped[0]}. Use --http-socket, --socket, or --http "
+                "or --https with --http-websockets."
+            )
     return None
 
 
