@@ -128,7 +128,8 @@ class WebSocketSession:
                 discard(hand_over.taken.rest)
             raise
         finally:
-            if self._request.task is None:  # it never came to the loop, or not as far as its app
+            # It never came to the loop, or not as far as its app, and does not get there any more.
+            if self._request.task is None and (self._request.withdraw() or self._request.broken):
                 requests.discard(self._request)
                 self._forget()
         if drain is not None and not self._host.doorbell.ring(self._drain, drain):
