@@ -789,6 +789,29 @@ def test_object_that_is_no_socket_sees_every_byte() -> None:
         assert len(proxy.seen) > 100_000
 
 
+class PlatformsSocket(Proxy):
+    """One with options."""
+
+    def setsockopt(self, *option: int) -> None:
+        self._sock.setsockopt(*option)
+
+
+@pytest.mark.parametrize("kind", ["taken", "held"])
+def test_messages_are_sent_without_delay(kind: str) -> None:
+    """Nagle's algorithm is off, also where the server has left it on."""
+    with bridge_of(Told()) as bridge, Client(family="tcp") as client:
+        assert client.server.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
+        copy = client.server.dup()
+        if kind == "held":
+            client.environ["werkzeug.socket"] = PlatformsSocket(client.server)
+        server = InThread(lambda: client.called(bridge))
+        with copy:
+            client.read_head()
+            assert copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+        client.close()
+        server.result()
+
+
 def test_server_that_stops_does_not_wait_for_the_thread_that_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both sides are told 1012 as soon as the thread sees that its server stops, and then the thread is free."""
     stops = threading.Event()

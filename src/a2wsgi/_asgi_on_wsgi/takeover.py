@@ -33,6 +33,7 @@ import errno
 import functools
 import importlib
 import os
+import socket
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
@@ -43,7 +44,6 @@ from .carrier import hold
 from .our_sockets import discard, half_closed, open_sockets, plain_socket, socket_pair
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterable
 
     from a2wsgi._types import Environ, Message
@@ -173,6 +173,15 @@ def _early_of_input(environ: Environ, sock: Any) -> bytes:  # noqa: ANN401 - a s
         sock.settimeout(before)
 
 
+def _set_no_delay(sock: Any) -> None:  # noqa: ANN401 - a server's
+    """Send what is written at once. Nagle's algorithm would hold a message up until the client has got the one before.
+
+    asyncio does so for its own sockets; our transport on trio does not, nor do all servers.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # it is a Unix socket, or no socket at all
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 # -- Take it ----------------------------------------------------------------------------------------------------------
 
 
@@ -214,6 +223,7 @@ class Found:
                 its socket.
         """
         if self._descriptor is None:
+            _set_no_delay(self._sock)
             ours, theirs = socket_pair()
             open_sockets.add(theirs)  # a forked child's copy would keep the loop from seeing its end
             stay = functools.partial(hold, self._sock, theirs, has_tls=self.has_tls)
@@ -221,6 +231,7 @@ class Found:
         with contextlib.ExitStack() as undo:
             ours = plain_socket(os.dup(self._descriptor))
             undo.callback(ours.close)
+            _set_no_delay(ours)
             sink, drain = socket_pair()
             undo.callback(drain.close)
             with sink:
