@@ -13,6 +13,8 @@ __all__ = ["Keepalive", "Turn"]
 
 #: How long one socket may keep the loop from others at a time; arbitrary. One read may hold 43,690 frames.
 TURN_SECONDS: Final = 0.005
+#: How long the loop has to read an answer that came in time, if it was held up until after that; arbitrary.
+LATE_SECONDS: Final = 0.05
 
 
 class Turn:
@@ -48,7 +50,18 @@ class Keepalive:
             as good as an answer; and where we do not read, there can be none.
     """
 
-    __slots__ = ("_asked_at", "_fail", "_heard_at", "_interval", "_loop", "_ping", "_stirs", "_timeout", "_timer")
+    __slots__ = (
+        "_asked_at",
+        "_fail",
+        "_heard_at",
+        "_interval",
+        "_is_late",
+        "_loop",
+        "_ping",
+        "_stirs",
+        "_timeout",
+        "_timer",
+    )
 
     def __init__(
         self,
@@ -68,6 +81,7 @@ class Keepalive:
         self._stirs = stirs
         self._heard_at = 0.0
         self._asked_at: float | None = None  # since when an answer is awaited
+        self._is_late = False  # it was found to be missing, once
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -80,6 +94,7 @@ class Keepalive:
         """Something has come."""
         self._heard_at = self._loop.time()
         self._asked_at = None
+        self._is_late = False
 
     def stop(self) -> None:
         """Mind the silence no longer."""
@@ -98,10 +113,15 @@ class Keepalive:
         if self._stirs():
             self.heard()
         if self._asked_at is not None and self._timeout is not None:
-            if now >= self._asked_at + self._timeout:
+            if now < self._asked_at + self._timeout:
+                self._set(self._asked_at + self._timeout - now)
+            elif self._is_late:
                 self._fail()
             else:
-                self._set(self._asked_at + self._timeout - now)
+                # 1. A ping is sent. 2. The loop is held up for longer than the answer may take, which comes meanwhile.
+                # 3. This timer comes due before the loop has read it.
+                self._is_late = True
+                self._set(LATE_SECONDS)
         elif now >= self._heard_at + interval:
             self._asked_at = now
             self._ping()
