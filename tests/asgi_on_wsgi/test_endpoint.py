@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("websockets")
 
-from a2wsgi._asgi_on_wsgi.endpoint import Endpoint, Phase
+from a2wsgi._asgi_on_wsgi.endpoint import STOP_SECONDS, Endpoint, Phase
 from a2wsgi._asgi_on_wsgi.keepalive import TURN_SECONDS
 from a2wsgi._asgi_on_wsgi.loops import GivenLoop
 from a2wsgi._asgi_on_wsgi.websocket_inbox import INBOX_BYTES, Ended
@@ -49,6 +49,8 @@ class Transport(asyncio.Transport):
         self.states.append("resumed")
 
     def abort(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 def endpoint_on(sock: socket.socket) -> Endpoint:
@@ -145,6 +147,28 @@ def test_what_was_read_is_not_worked_on_after_the_end() -> None:
     assert messages[-2:] == [Ended(1006, "")] * 2
     assert messages[:-2] == [str(number) for number in range(len(messages) - 2)]
     assert states == ["paused"]
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["open", "closing"])
+def test_client_does_not_stretch_a_stop(before: bool) -> None:
+    """It answers the Close, and takes nothing of what it was sent before: that is cut off as soon as without it."""
+
+    async def main() -> float:
+        one, other = socket.socketpair()
+        endpoint, loop = endpoint_on(one), asyncio.get_running_loop()
+        with other:
+            endpoint.connection_made(Transport())
+            if before:
+                endpoint.close(1000)
+            endpoint.stop()
+            endpoint.data_received(b"\x88\x82" + bytes(4) + b"\x03\xf4")
+            assert endpoint.phase is Phase.ENDING
+            assert endpoint._deadline is not None
+            left = endpoint._deadline.when() - loop.time()
+            endpoint.connection_lost(None)
+        return left
+
+    assert asyncio.run(main()) <= STOP_SECONDS
 
 
 async def sends_before_the_end(endpoint: Endpoint) -> int:

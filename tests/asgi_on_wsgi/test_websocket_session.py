@@ -622,7 +622,7 @@ def test_app_that_goes_on_after_the_end_is_cancelled(after: str, does: str) -> N
 
 def test_client_that_does_not_answer_a_close_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits longer than a bound."""
-    monkeypatch.setattr(endpoint.Endpoint.close, "__defaults__", ("", 0.05))
+    monkeypatch.setattr(endpoint, "CLOSE_SECONDS", 0.05)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await accept(receive, send)

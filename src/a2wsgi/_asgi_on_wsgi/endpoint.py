@@ -108,6 +108,7 @@ class Endpoint(asyncio.Protocol):
         self._writers: list[Waiter] = []  # who waits until it is not
         self._closers: list[Waiter] = []  # who waits until the connection is gone
         self._deadline: asyncio.TimerHandle | None = None  # past OPEN
+        self._seconds = CLOSE_SECONDS  # until then
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.phase.name} paused={self._paused} full={self._full} {self._frames!r}>"
@@ -320,26 +321,26 @@ class Endpoint(asyncio.Protocol):
 
     # -- The end
 
-    def close(self, code: int, reason: str = "", seconds: float = CLOSE_SECONDS) -> None:
+    def close(self, code: int, reason: str = "") -> None:
         """Begin the close handshake, unless it was begun.
 
         Args:
             code: One that may travel.
             reason: Cut at 123 bytes.
-            seconds: How long the client may take for it.
         """
         if self.phase is Phase.OPEN:
             self._inbox.end(Ended(code, reason))
             self._write(self._frames.close(code, reason))
-            self._enter(Phase.CLOSING, seconds)
+            self._enter(Phase.CLOSING)
             self._go_on()  # what the app did not take is thrown away from now on
 
     def stop(self) -> None:
         """End the connection because the process or the bridge ends."""
+        self._seconds = STOP_SECONDS
         if self.phase is Phase.OPEN:
-            self.close(cast("int", Ending.STOPPED.client), seconds=STOP_SECONDS)
+            self.close(cast("int", Ending.STOPPED.client))
         elif self.phase is not Phase.CLOSED:
-            self._set_deadline(STOP_SECONDS)
+            self._set_deadline()
 
     def _hang_up(self) -> None:
         """Say no more. The client may take what it was sent: an end at once might lose it, if it goes on sending."""
@@ -353,15 +354,15 @@ class Endpoint(asyncio.Protocol):
         else:
             self._transport.close()
 
-    def _enter(self, phase: Phase, seconds: float = CLOSE_SECONDS) -> None:
+    def _enter(self, phase: Phase) -> None:
         self.phase = phase
         self._keepalive.stop()
-        self._set_deadline(seconds)
+        self._set_deadline()
 
-    def _set_deadline(self, seconds: float) -> None:
+    def _set_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self._deadline = self._loop.call_later(seconds, self.abort, context=contextvars.Context())
+        self._deadline = self._loop.call_later(self._seconds, self.abort, context=contextvars.Context())
 
     def abort(self) -> None:
         """End the connection at once."""
