@@ -556,8 +556,8 @@ def test_close_of_the_bridge_closes_with_1012(caplog: pytest.LogCaptureFixture) 
     assert caplog.records == []
 
 
-def test_app_that_ignores_the_end_is_cancelled() -> None:
-    """After ``grace_timeout``, from when it was told."""
+def test_app_that_ignores_the_end_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    """After ``grace_timeout``, from when it was told. Nobody needs to hear of that."""
     cancelled = Signal("cancelled")
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -568,9 +568,11 @@ def test_app_that_ignores_the_end_is_cancelled() -> None:
         finally:
             cancelled.set()
 
-    with bridge_of(app, grace_timeout=0) as bridge, opened(bridge) as client:
+    with caplog.at_level(logging.INFO), bridge_of(app, grace_timeout=0) as bridge, opened(bridge) as client:
         client.close()
         cancelled.wait()
+        wait_until_all_are_over(bridge)
+    assert not caplog.records
 
 
 #: How many times an app goes on, though it was told of the end, before a test believes that it always would.
