@@ -200,6 +200,30 @@ def test_app_that_sends_is_told_when_a_full_client_shuts_its_side_down() -> None
     assert asyncio.run(main()) == (0, Phase.ENDING, Ended(1006, ""))
 
 
+def test_sends_that_are_given_up_fill_no_memory() -> None:
+    """Each waits before it sends, as long as the client has too much to take."""
+
+    async def main() -> tuple[int, int, bool]:
+        async with connected() as (endpoint, client):
+            while not endpoint._full:
+                endpoint._write(bytes(65_536))
+            before = endpoint._written
+            senders = [asyncio.create_task(endpoint.send(b"x" * 1_000)) for _ in range(100)]
+            for _ in range(3):
+                await endpoint._host.go_round()
+            for sender in senders[1:]:
+                sender.cancel()
+            await asyncio.wait(senders[1:])
+            after = endpoint._written
+            while not senders[0].done():
+                await asyncio.get_running_loop().sock_recv(client, 65_536)
+            return before, after, await senders[0]
+
+    before, after, was_sent = asyncio.run(main())
+    assert after == before
+    assert was_sent
+
+
 def test_app_that_sends_is_told_when_its_client_is_gone() -> None:
     """A write fails before the loop has seen the end, and the loop has a turn to see it."""
 

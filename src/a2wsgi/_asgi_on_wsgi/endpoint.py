@@ -265,12 +265,17 @@ class Endpoint(asyncio.Protocol):
     async def send(self, data: str | bytes) -> bool:
         """Send a message, and wait while the client has too much to take. One that takes all is not to hold the loop.
 
+        Cancellation: the message is sent, unless the client had too much to take already. Then nothing was sent.
+
         Returns:
             Whether the connection is still there.
 
         Raises:
             UnicodeEncodeError: The text cannot be encoded. Nothing was sent.
         """
+        # Before: else each send() that is cancelled while it waits would have added its message, without bound.
+        while self._full and self.phase is Phase.OPEN:
+            await wait_in(self._writers, self._loop)
         if self.phase is Phase.OPEN:
             self._write(self._frames.message(data))
             while self._full:
