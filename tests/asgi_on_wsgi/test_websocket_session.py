@@ -791,6 +791,22 @@ def test_object_that_is_no_socket_sees_every_byte() -> None:
         assert len(proxy.seen) > 100_000
 
 
+def test_server_with_one_thread_keeps_it() -> None:
+    """Else it would answer no request for as long as the WebSocket is open, and gunicorn would kill its worker."""
+    with bridge_of(never) as bridge, Client(wsgi__multithread=False) as client:
+        client.environ["werkzeug.socket"] = Proxy(client.server)
+        response = client.called(bridge)
+        assert response.status == "501 Not Implemented"
+        assert b"only thread" in response.body
+
+
+def test_greenlet_that_stays_is_not_the_only_one() -> None:
+    """Pywsgi says that it has one thread, and so it has."""
+    for module, takes in (("gevent.ssl", False), ("ssl", True)):
+        sock = type("SSLSocket", (), {"__module__": module})()
+        assert takeover.Found(None, sock).takes_only_thread({"wsgi.multithread": False}) is takes
+
+
 class PlatformsSocket(Proxy):
     """One with options."""
 

@@ -215,6 +215,12 @@ class Found:
         """Whether the server's thread has to stay."""
         return self._descriptor is None
 
+    def takes_only_thread(self, environ: Environ) -> bool:
+        """Whether the server's thread has to stay, and the server has no other one that answers requests meanwhile."""
+        if not self.is_held or environ.get("wsgi.multithread", True):
+            return False
+        return not type(self._sock).__module__.startswith("gevent.")  # pywsgi says so, but a greenlet is what stays
+
     def take(self, environ: Environ) -> Taken:
         """Take the socket over.
 
