@@ -11,6 +11,7 @@ import gc
 import io
 import logging
 import os
+import select
 import socket
 import struct
 import sys
@@ -205,6 +206,42 @@ def test_client_that_leaves_before_the_answer() -> None:
         waits.wait()
         client.socket.close()
         server.result()
+    assert told == [disconnect(1006)]
+
+
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="Nothing tells there.")
+@pytest.mark.parametrize("server", ["cheroot", "waitress"])
+def test_client_that_leaves_before_the_answer_frees_every_servers_thread(server: str) -> None:
+    """Also where the server has no word for that, but its socket was found."""
+    waits = Signal("the app waits")
+    told: list[Message] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        waits.set()
+        told.append(await receive())
+
+    class Channel:
+        """Of waitress, which tells nothing without its lookahead."""
+
+        socket: Any = None
+
+        def client_disconnected(self) -> bool:
+            return False
+
+    with bridge_of(app) as bridge, Client(family="tcp", werkzeug__socket=None) as client:
+        stream = client.server.makefile("rb")
+        if server == "waitress":
+            channel = Channel()
+            channel.socket = client.server
+            client.environ["waitress.client_disconnected"] = channel.client_disconnected
+        else:
+            client.environ["wsgi.input"] = stream
+        thread = InThread(lambda: client.called(bridge, ClientDisconnected))
+        waits.wait()
+        client.socket.close()
+        thread.result()
+        stream.close()
     assert told == [disconnect(1006)]
 
 

@@ -42,6 +42,7 @@ from a2wsgi._log import logger
 
 from .carrier import hold
 from .our_sockets import discard, half_closed, open_sockets, plain_socket, socket_pair
+from .server_socket import has_hung_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -215,6 +216,10 @@ class Found:
         """Whether the server's thread has to stay."""
         return self._descriptor is None
 
+    def has_left(self, environ: Environ) -> bool:
+        """Whether the client has hung up. Before it is taken."""
+        return has_hung_up(environ, self._sock)
+
     def takes_only_thread(self, environ: Environ) -> bool:
         """Whether the server's thread has to stay, and the server has no other one that answers requests meanwhile."""
         if not self.is_held or environ.get("wsgi.multithread", True):
@@ -305,6 +310,7 @@ class HandOver:
     """What the `Request` takes for the request's body: when it is asked for a part, the socket is taken over.
 
     Attributes:
+        found: The socket.
         read: Not None while the socket is wanted, so that the `Request` asks for it: once the app has accepted. Loop
             thread; but in the constructor of the `Request`, which takes None for a body that has come.
         taken: The socket, from when it was taken. Server thread.
@@ -321,7 +327,7 @@ class HandOver:
 
     def __init__(self, environ: Environ, found: Found) -> None:
         self._environ = environ
-        self._found = found
+        self.found = found
         self.read: object = self.next
         self.taken: Taken | None = None
         self.ours: list[Taken] = []
@@ -339,7 +345,7 @@ class HandOver:
         """
         self.read = None
         try:
-            self.taken = self._found.take(self._environ)
+            self.taken = self.found.take(self._environ)
         except OSError as error:
             if error.errno == errno.EBADF:
                 raise ClientDisconnected("the client left before the WebSocket was open") from error

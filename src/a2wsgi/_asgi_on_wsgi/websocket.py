@@ -116,7 +116,7 @@ class WebSocketSession:
 
         requests.add(self._request)
         try:
-            response = self._request.answer(start)
+            response = self._request.answer(start, hand_over.found.has_left)
             if hand_over.taken is None:
                 return response
             cast("Any", getattr(response, "close", lambda: None))()
