@@ -18,6 +18,7 @@ from a2wsgi._asgi_on_wsgi.keepalive import TURN_SECONDS
 from a2wsgi._asgi_on_wsgi.loops import GivenLoop
 from a2wsgi._asgi_on_wsgi.websocket_inbox import INBOX_BYTES, Ended
 from a2wsgi._protocol.frames import Frames, Role
+from support.lockstep import BOUND_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -53,11 +54,15 @@ class Transport(asyncio.Transport):
     def close(self) -> None: ...
 
 
-def endpoint_on(sock: socket.socket) -> Endpoint:
-    """Without pings and compression."""
+def endpoint_on(
+    sock: socket.socket, *, ping_interval: float | None = None, ping_timeout: float | None = None
+) -> Endpoint:
+    """Without compression."""
     frames = Frames(Role.SERVER, max_message_bytes=None)
     host = GivenLoop(asyncio.get_running_loop())
-    return Endpoint(host, frames, sock, write_buffer_bytes=65_536, ping_interval=None, ping_timeout=None)
+    return Endpoint(
+        host, frames, sock, write_buffer_bytes=65_536, ping_interval=ping_interval, ping_timeout=ping_timeout
+    )
 
 
 @contextlib.asynccontextmanager
@@ -169,6 +174,27 @@ def test_client_does_not_stretch_a_stop(before: bool) -> None:
         return left
 
     assert asyncio.run(main()) <= STOP_SECONDS
+
+
+def test_client_that_leaves_while_the_app_takes_nothing_is_noticed() -> None:
+    """Reading is paused then, and its end is not read: a ping fails."""
+
+    async def main() -> Any:
+        one, other = socket.socketpair()
+        endpoint = endpoint_on(one, ping_interval=0.01, ping_timeout=0.01)
+        with other:
+            other.setblocking(False)
+            await endpoint.open(b"", b"")
+            message = b"\x82\xfe\xff\xff" + bytes(4 + 0xFFFF)
+            sending = asyncio.create_task(asyncio.get_running_loop().sock_sendall(other, message * 2))
+            while not endpoint._paused:
+                await endpoint._host.go_round()
+            sending.cancel()
+            await asyncio.wait([sending])
+        await asyncio.wait_for(endpoint.wait_closed(), BOUND_SECONDS)
+        return [await endpoint.take() for _ in range(2)][-1]
+
+    assert asyncio.run(main()) == Ended(1006, "")
 
 
 async def sends_before_the_end(endpoint: Endpoint) -> int:

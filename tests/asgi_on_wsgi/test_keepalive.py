@@ -37,7 +37,7 @@ class Loop:
 
 def keepalive_on(loop: Loop, seen: list[str], **options: Any) -> Keepalive:
     """Pings after 20 s, and fails after 5."""
-    options = {"stirs": lambda: False, **options}
+    options = {"stirs": lambda: False, "hears": lambda: True, **options}
     made = Keepalive(
         cast("asyncio.AbstractEventLoop", loop),
         20.0,
@@ -71,3 +71,17 @@ def test_answer_that_came_while_the_loop_was_held_up_counts() -> None:
         keepalive.heard()
         loop.run_timer()
     assert seen == ["ping"] * 3
+
+
+def test_client_that_we_do_not_read_from_is_pinged_and_not_given_up() -> None:
+    """There can be no answer; but a ping to a client that is gone fails, and so it is noticed."""
+    loop, seen = Loop(), list[str]()
+    hears = [False]
+    keepalive_on(loop, seen, hears=lambda: hears[0])
+    for _ in range(5):
+        loop.run_timer()
+    assert seen == ["ping"] * 5
+    hears[0] = True
+    while "fail" not in seen:
+        loop.run_timer()
+    assert seen == ["ping"] * 5 + ["fail"]

@@ -96,7 +96,13 @@ class Endpoint(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._inbox = Inbox(loop, self._go_on)
         self._keepalive = Keepalive(
-            self._loop, ping_interval, ping_timeout, ping=self._ping, fail=self._no_pong, stirs=self._stirs
+            self._loop,
+            ping_interval,
+            ping_timeout,
+            ping=self._ping,
+            fail=self._no_pong,
+            stirs=self._stirs,
+            hears=lambda: self._full or not self._paused,
         )
         self._received = memoryview(b"")  # what is still to be fed
         self._turn = Turn(loop)
@@ -312,11 +318,11 @@ class Endpoint(asyncio.Protocol):
         self._write(self._frames.ping(os.urandom(4)))  # RFC 6455 §5.5.3: of a payload that the pong repeats
 
     def _stirs(self) -> bool:
-        """Whether the client takes what it is sent; or we do not read, so that it cannot be heard."""
+        """Whether the client takes what it is sent."""
         before = self._sent
         if self._transport is not None:
             self._sent = self._written - self._transport.get_write_buffer_size()
-        return (self._paused and not self._full) or (self._full and self._sent > before)
+        return self._full and self._sent > before
 
     def _no_pong(self) -> None:
         ending = Ending.NO_PONG

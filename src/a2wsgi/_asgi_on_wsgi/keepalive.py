@@ -46,14 +46,15 @@ class Keepalive:
         timeout: Seconds for an answer; None waits for ever.
         ping: Sends a ping.
         fail: Is called if nothing came.
-        stirs: Tells how much the client has still to take, and whether we read at all. Anything that changes there is
-            as good as an answer; and where we do not read, there can be none.
+        stirs: Tells whether the client takes what it is sent, which is as good as an answer.
+        hears: Tells whether we read at all. Else there can be no answer; but if the client is gone, a ping fails.
     """
 
     __slots__ = (
         "_asked_at",
         "_fail",
         "_heard_at",
+        "_hears",
         "_interval",
         "_is_late",
         "_loop",
@@ -72,6 +73,7 @@ class Keepalive:
         ping: Callable[[], object],
         fail: Callable[[], object],
         stirs: Callable[[], bool],
+        hears: Callable[[], bool],
     ) -> None:
         self._loop = loop
         self._interval = interval
@@ -79,6 +81,7 @@ class Keepalive:
         self._ping = ping
         self._fail = fail
         self._stirs = stirs
+        self._hears = hears
         self._heard_at = 0.0
         self._asked_at: float | None = None  # since when an answer is awaited
         self._is_late = False  # it was found to be missing, once
@@ -115,6 +118,8 @@ class Keepalive:
         if self._asked_at is not None and self._timeout is not None:
             if now < self._asked_at + self._timeout:
                 self._set(self._asked_at + self._timeout - now)
+            elif not self._hears():
+                self._ask(now)
             elif self._is_late:
                 self._fail()
             else:
@@ -123,8 +128,12 @@ class Keepalive:
                 self._is_late = True
                 self._set(LATE_SECONDS)
         elif now >= self._heard_at + interval:
-            self._asked_at = now
-            self._ping()
-            self._set(interval if self._timeout is None else min(interval, self._timeout))
+            self._ask(now)
         else:
             self._set(self._heard_at + interval - now)
+
+    def _ask(self, now: float) -> None:
+        self._asked_at = now
+        self._ping()  # which may end the connection
+        if self._interval is not None:
+            self._set(self._interval if self._timeout is None else min(self._interval, self._timeout))
