@@ -612,6 +612,34 @@ def test_app_that_ignores_the_end_is_cancelled(caplog: pytest.LogCaptureFixture)
     assert not caplog.records
 
 
+@pytest.mark.parametrize("stops", [False, True], ids=["alone", "with its bridge"])
+def test_client_gets_the_rest_after_the_app_has_ended(stops: bool) -> None:
+    """``grace_timeout`` is the app's: it does not cut off what a client is still to take."""
+    ended = Signal("ended")
+    data = bytes(1_000_000)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await accept(receive, send)
+        await send({"type": "websocket.send", "bytes": data})
+        if not stops:
+            await receive()
+        ended.set()
+
+    bridge = bridge_of(app, grace_timeout=0, response_buffer_bytes=2_000_000)
+    with bridge, opened(bridge) as client:
+        if not stops:
+            client.close()
+        ended.wait()
+        host = bridge._lifetime.host
+        assert host is not None
+        if stops:
+            (session,) = (one for one in bridge._lifetime.requests if isinstance(one, websocket.WebSocketSession))
+            host.doorbell.ring(websocket.WebSocketSession._stop, session)
+        host.run(lambda: anyio.sleep(0.01), 10)  # a timer that was due would have come
+        assert client.receive() == data
+        assert client.closed() == (1000, "")
+
+
 #: How many times an app goes on, though it was told of the end, before a test believes that it always would.
 FOR_EVER = 100_000
 

@@ -99,6 +99,7 @@ class WebSocketSession:
         self._endpoint: Endpoint | None = None
         self._closed_by_app = False  # once it is open
         self._grace: asyncio.TimerHandle | None = None
+        self._app_runs = True  # it has not ended, though `task` has a while to go
         self._told = 0  # how many times the app was told that it is over
 
     @property
@@ -159,6 +160,9 @@ class WebSocketSession:
             else:
                 self._app_returned()
             if self._endpoint is not None:
+                self._app_runs = False  # what is left has its own bound
+                if self._grace is not None:
+                    self._grace.cancel()
                 await self._endpoint.wait_closed()
         finally:
             self._leave()
@@ -367,7 +371,7 @@ class WebSocketSession:
 
     def _begin_grace(self) -> None:
         """The app has a while to end by itself."""
-        if self._grace is None and self.task is not None:
+        if self._grace is None and self.task is not None and self._app_runs:
             seconds = self._shared.settings.grace_timeout
             self._grace = self._host.loop.call_later(seconds, self.task.cancel, context=contextvars.Context())
 
