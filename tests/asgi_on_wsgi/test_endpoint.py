@@ -13,11 +13,12 @@ import pytest
 
 pytest.importorskip("websockets")
 
-from a2wsgi._asgi_on_wsgi.endpoint import Endpoint, Phase
+from a2wsgi._asgi_on_wsgi.endpoint import STOP_SECONDS, Endpoint, Phase
 from a2wsgi._asgi_on_wsgi.keepalive import TURN_SECONDS
 from a2wsgi._asgi_on_wsgi.loops import GivenLoop
 from a2wsgi._asgi_on_wsgi.websocket_inbox import INBOX_BYTES, Ended
 from a2wsgi._protocol.frames import Frames, Role
+from support.lockstep import BOUND_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,12 +51,18 @@ class Transport(asyncio.Transport):
 
     def abort(self) -> None: ...
 
+    def close(self) -> None: ...
 
-def endpoint_on(sock: socket.socket) -> Endpoint:
-    """Without pings and compression."""
+
+def endpoint_on(
+    sock: socket.socket, *, ping_interval: float | None = None, ping_timeout: float | None = None
+) -> Endpoint:
+    """Without compression."""
     frames = Frames(Role.SERVER, max_message_bytes=None)
     host = GivenLoop(asyncio.get_running_loop())
-    return Endpoint(host, frames, sock, write_buffer_bytes=65_536, ping_interval=None, ping_timeout=None)
+    return Endpoint(
+        host, frames, sock, write_buffer_bytes=65_536, ping_interval=ping_interval, ping_timeout=ping_timeout
+    )
 
 
 @contextlib.asynccontextmanager
@@ -147,6 +154,49 @@ def test_what_was_read_is_not_worked_on_after_the_end() -> None:
     assert states == ["paused"]
 
 
+@pytest.mark.parametrize("before", [False, True], ids=["open", "closing"])
+def test_client_does_not_stretch_a_stop(before: bool) -> None:
+    """It answers the Close, and takes nothing of what it was sent before: that is cut off as soon as without it."""
+
+    async def main() -> float:
+        one, other = socket.socketpair()
+        endpoint, loop = endpoint_on(one), asyncio.get_running_loop()
+        with other:
+            endpoint.connection_made(Transport())
+            if before:
+                endpoint.close(1000)
+            endpoint.stop()
+            endpoint.data_received(b"\x88\x82" + bytes(4) + b"\x03\xf4")
+            assert endpoint.phase is Phase.ENDING
+            assert endpoint._deadline is not None
+            left = endpoint._deadline.when() - loop.time()
+            endpoint.connection_lost(None)
+        return left
+
+    assert asyncio.run(main()) <= STOP_SECONDS
+
+
+def test_client_that_leaves_while_the_app_takes_nothing_is_noticed() -> None:
+    """Reading is paused then, and its end is not read: a ping fails."""
+
+    async def main() -> Any:
+        one, other = socket.socketpair()
+        endpoint = endpoint_on(one, ping_interval=0.01, ping_timeout=0.01)
+        with other:
+            other.setblocking(False)
+            await endpoint.open(b"", b"")
+            message = b"\x82\xfe\xff\xff" + bytes(4 + 0xFFFF)
+            sending = asyncio.create_task(asyncio.get_running_loop().sock_sendall(other, message * 2))
+            while not endpoint._paused:
+                await endpoint._host.go_round()
+            sending.cancel()
+            await asyncio.wait([sending])
+        await asyncio.wait_for(endpoint.wait_closed(), BOUND_SECONDS)
+        return [await endpoint.take() for _ in range(2)][-1]
+
+    assert asyncio.run(main()) == Ended(1006, "")
+
+
 async def sends_before_the_end(endpoint: Endpoint) -> int:
     """How many messages an app sends that goes on until it is told that the connection is gone."""
     for count in range(FOR_EVER):
@@ -174,6 +224,30 @@ def test_app_that_sends_is_told_when_a_full_client_shuts_its_side_down() -> None
             return await sender, phase, await endpoint.take()
 
     assert asyncio.run(main()) == (0, Phase.ENDING, Ended(1006, ""))
+
+
+def test_sends_that_are_given_up_fill_no_memory() -> None:
+    """Each waits before it sends, as long as the client has too much to take."""
+
+    async def main() -> tuple[int, int, bool]:
+        async with connected() as (endpoint, client):
+            while not endpoint._full:
+                endpoint._write(bytes(65_536))
+            before = endpoint._written
+            senders = [asyncio.create_task(endpoint.send(b"x" * 1_000)) for _ in range(100)]
+            for _ in range(3):
+                await endpoint._host.go_round()
+            for sender in senders[1:]:
+                sender.cancel()
+            await asyncio.wait(senders[1:])
+            after = endpoint._written
+            while not senders[0].done():
+                await asyncio.get_running_loop().sock_recv(client, 65_536)
+            return before, after, await senders[0]
+
+    before, after, was_sent = asyncio.run(main())
+    assert after == before
+    assert was_sent
 
 
 def test_app_that_sends_is_told_when_its_client_is_gone() -> None:

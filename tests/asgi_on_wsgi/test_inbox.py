@@ -8,9 +8,13 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from a2wsgi import ClientDisconnected
 from support.asgi_bridges import HEAD_WAITS, HELLO, START, Bridge, alone, body, echo, hello
 from support.lockstep import Signal
 from support.wsgi_driver import Exchange, call, environ_of
+
+#: How many times an app goes on after the disconnect before a test believes that it always would.
+FOR_EVER = 100_000
 
 
 def test_receive_waits_after_the_body_while_others_send(bridge: Bridge) -> None:
@@ -111,6 +115,54 @@ def test_early_close_lets_who_receives_stop_who_sends(bridge: Bridge, waits: boo
     exchange.close()
     ended.wait()
     assert seen == ["stopped"]
+
+
+@alone(HEAD_WAITS)
+@pytest.mark.parametrize("does", ["receives", "sends"])
+def test_app_that_goes_on_after_the_disconnect_is_cancelled(bridge: Bridge, does: str) -> None:
+    """One that asks again and again, or passes over each failure, does not keep the loop, which is to cancel it."""
+    seen: list[str] = []
+    ended = Signal("ended")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(body(b"first", more=True))
+        try:
+            for _ in range(FOR_EVER):
+                if does == "receives":
+                    await receive()
+                    continue
+                try:
+                    await send(body(b"x" * 1000, more=True))
+                except ClientDisconnected:
+                    continue
+            seen.append("gave up")
+        except BaseException as error:
+            seen.append("cancelled" if isinstance(error, anyio.get_cancelled_exc_class()) else repr(error))
+            raise
+        finally:
+            ended.set()
+
+    exchange = Exchange(bridge(app, grace_timeout=0)).begin()
+    exchange.next()
+    exchange.close()
+    ended.wait()
+    assert seen == ["cancelled"]
+
+
+def test_disconnect_is_told_at_once_to_who_asks_a_few_times(bridge: Bridge) -> None:
+    """Some look whether the client is gone by a receive() that they cancel as soon as it waits."""
+    told: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await hello(scope, receive, send)
+        for _ in range(50):
+            with anyio.CancelScope() as scope_of_look:
+                scope_of_look.cancel()
+                told.append(await receive())
+
+    assert call(bridge(app)) == HELLO
+    assert told == [{"type": "http.disconnect"}] * 50
 
 
 def test_receive_that_is_cancelled_leaves_nothing_behind(bridge: Bridge) -> None:

@@ -41,6 +41,36 @@ def test_send_waits_while_the_buffer_is_full() -> None:
     assert total == 10_000
 
 
+@pytest.mark.parametrize("headers", [[], [(b"content-length", b"1000000")]], ids=["open-ended", "counted"])
+def test_sends_that_are_given_up_fill_no_memory(headers: list[tuple[bytes, bytes]]) -> None:
+    """An app that waits for no send() queues one message more than fits, and no other."""
+    go, full = Signal("go"), Signal("full")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({**START, "headers": headers})
+        await send(body(b"first", more=True))
+        await go.wait_in_task()
+        for _ in range(100):
+            with anyio.CancelScope() as scope_of_send:
+                scope_of_send.cancel()
+                await send(body(b"x" * 100, more=True))
+        full.set()
+        await send(body(b"y", more=True))  # waits, and is sent
+        raise LookupError
+
+    exchange = Exchange(threaded(response_buffer_bytes=1000)(app)).begin()
+    assert exchange.next() == b"first"
+    go.set()
+    full.wait()
+    parts: list[bytes] = []
+    with pytest.raises(LookupError):
+        parts.extend(iter(exchange.next, None))
+    exchange.close()
+    data = b"".join(parts)
+    assert data.endswith(b"xy")
+    assert 1000 <= len(data) <= 1200
+
+
 def test_several_tasks_may_wait_in_send(bridge: Bridge) -> None:
     """DESIGN 5.2: no sender is forgotten when several wait for room."""
 

@@ -11,10 +11,12 @@ import gc
 import io
 import logging
 import os
+import select
 import socket
 import struct
 import sys
 import threading
+import types
 from typing import Any
 
 import anyio
@@ -207,6 +209,42 @@ def test_client_that_leaves_before_the_answer() -> None:
     assert told == [disconnect(1006)]
 
 
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="Nothing tells there.")
+@pytest.mark.parametrize("server", ["cheroot", "waitress"])
+def test_client_that_leaves_before_the_answer_frees_every_servers_thread(server: str) -> None:
+    """Also where the server has no word for that, but its socket was found."""
+    waits = Signal("the app waits")
+    told: list[Message] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        waits.set()
+        told.append(await receive())
+
+    class Channel:
+        """Of waitress, which tells nothing without its lookahead."""
+
+        socket: Any = None
+
+        def client_disconnected(self) -> bool:
+            return False
+
+    with bridge_of(app) as bridge, Client(family="tcp", werkzeug__socket=None) as client:
+        stream = client.server.makefile("rb")
+        if server == "waitress":
+            channel = Channel()
+            channel.socket = client.server
+            client.environ["waitress.client_disconnected"] = channel.client_disconnected
+        else:
+            client.environ["wsgi.input"] = stream
+        thread = InThread(lambda: client.called(bridge, ClientDisconnected))
+        waits.wait()
+        client.socket.close()
+        thread.result()
+        stream.close()
+    assert told == [disconnect(1006)]
+
+
 def test_receive_and_accept_may_wait_at_the_same_time() -> None:
     """A task that listens from the start gets the first message."""
 
@@ -256,6 +294,21 @@ def test_handshake_is_refused_before_the_app(others: Message, options: Message, 
         assert response.body
         if status == 426:
             assert ("sec-websocket-version", "13") in response.fields
+
+
+@pytest.mark.parametrize("option", ["https-socket", "ssl-socket", "suwsgi-socket", "fastcgi-socket"])
+def test_sockets_of_uwsgi_that_carry_more_than_http_are_left_alone(
+    option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its descriptor would be taken, but not its TLS: the answer would go out in clear."""
+    uwsgi = types.ModuleType("uwsgi")
+    uwsgi.opt = {b"enable-threads": True, option.encode(): b"127.0.0.1:8443"}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+    with bridge_of(never) as bridge, Client(uwsgi__version=b"2.0") as client:
+        uwsgi.connection_fd = client.server.fileno  # type: ignore[attr-defined]
+        response = client.called(bridge)
+        assert response.status == "501 Not Implemented"
+        assert f"--{option}".encode() in response.body
 
 
 def test_what_cannot_be_served_is_said_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -540,8 +593,8 @@ def test_close_of_the_bridge_closes_with_1012(caplog: pytest.LogCaptureFixture) 
     assert caplog.records == []
 
 
-def test_app_that_ignores_the_end_is_cancelled() -> None:
-    """After ``grace_timeout``, from when it was told."""
+def test_app_that_ignores_the_end_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    """After ``grace_timeout``, from when it was told. Nobody needs to hear of that."""
     cancelled = Signal("cancelled")
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -552,14 +605,91 @@ def test_app_that_ignores_the_end_is_cancelled() -> None:
         finally:
             cancelled.set()
 
-    with bridge_of(app, grace_timeout=0) as bridge, opened(bridge) as client:
+    with caplog.at_level(logging.INFO), bridge_of(app, grace_timeout=0) as bridge, opened(bridge) as client:
         client.close()
         cancelled.wait()
+        wait_until_all_are_over(bridge)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("stops", [False, True], ids=["alone", "with its bridge"])
+def test_client_gets_the_rest_after_the_app_has_ended(stops: bool) -> None:
+    """``grace_timeout`` is the app's: it does not cut off what a client is still to take."""
+    ended = Signal("ended")
+    data = bytes(1_000_000)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await accept(receive, send)
+        await send({"type": "websocket.send", "bytes": data})
+        if not stops:
+            await receive()
+        ended.set()
+
+    bridge = bridge_of(app, grace_timeout=0, response_buffer_bytes=2_000_000)
+    with bridge, opened(bridge) as client:
+        if not stops:
+            client.close()
+        ended.wait()
+        host = bridge._lifetime.host
+        assert host is not None
+        if stops:
+            (session,) = (one for one in bridge._lifetime.requests if isinstance(one, websocket.WebSocketSession))
+            host.doorbell.ring(websocket.WebSocketSession._stop, session)
+        host.run(lambda: anyio.sleep(0.01), 10)  # a timer that was due would have come
+        assert client.receive() == data
+        assert client.closed() == (1000, "")
+
+
+#: How many times an app goes on, though it was told of the end, before a test believes that it always would.
+FOR_EVER = 100_000
+
+
+@pytest.mark.parametrize("does", ["receive", "send", "close"])
+@pytest.mark.parametrize("after", ["close", "denial", "leaving"])
+def test_app_that_goes_on_after_the_end_is_cancelled(after: str, does: str) -> None:
+    """One that asks again and again, or passes over each failure, does not keep the loop, which is to cancel it."""
+    seen: list[str] = []
+    connecting, ended = Signal("connecting"), Signal("ended")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        connecting.set()
+        if after == "denial":
+            await send({"type": "websocket.close"})
+        if after == "close":
+            await send({"type": "websocket.accept"})
+        try:
+            if after != "denial":
+                await receive()
+            for _ in range(FOR_EVER):
+                if does == "receive":
+                    await receive()
+                else:
+                    with contextlib.suppress(ClientDisconnected):
+                        await send({"type": f"websocket.{does}", **({"text": "more"} if does == "send" else {})})
+            seen.append("gave up")
+        except anyio.get_cancelled_exc_class():
+            seen.append("cancelled")
+            raise
+        finally:
+            ended.set()
+
+    with bridge_of(app, grace_timeout=0) as bridge, Client() as client:
+        server = InThread(lambda: client.called(bridge, ClientDisconnected if after == "leaving" else None))
+        connecting.wait()
+        if after == "close":
+            client.read_head()
+            client.close()
+        elif after == "leaving":
+            client.socket.close()
+        server.result()
+        ended.wait()
+    assert seen == ["cancelled"]
 
 
 def test_client_that_does_not_answer_a_close_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits longer than a bound."""
-    monkeypatch.setattr(endpoint.Endpoint.close, "__defaults__", ("", 0.05))
+    monkeypatch.setattr(endpoint, "CLOSE_SECONDS", 0.05)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await accept(receive, send)
@@ -724,6 +854,45 @@ def test_object_that_is_no_socket_sees_every_byte() -> None:
         assert server.result().status == "101 Switching Protocols"
         assert proxy.seen.startswith(client.head)
         assert len(proxy.seen) > 100_000
+
+
+def test_server_with_one_thread_keeps_it() -> None:
+    """Else it would answer no request for as long as the WebSocket is open, and gunicorn would kill its worker."""
+    with bridge_of(never) as bridge, Client(wsgi__multithread=False) as client:
+        client.environ["werkzeug.socket"] = Proxy(client.server)
+        response = client.called(bridge)
+        assert response.status == "501 Not Implemented"
+        assert b"only thread" in response.body
+
+
+def test_greenlet_that_stays_is_not_the_only_one() -> None:
+    """Pywsgi says that it has one thread, and so it has."""
+    for module, takes in (("gevent.ssl", False), ("ssl", True)):
+        sock = type("SSLSocket", (), {"__module__": module})()
+        assert takeover.Found(None, sock).takes_only_thread({"wsgi.multithread": False}) is takes
+
+
+class PlatformsSocket(Proxy):
+    """One with options."""
+
+    def setsockopt(self, *option: int) -> None:
+        self._sock.setsockopt(*option)
+
+
+@pytest.mark.parametrize("kind", ["taken", "held"])
+def test_messages_are_sent_without_delay(kind: str) -> None:
+    """Nagle's algorithm is off, also where the server has left it on."""
+    with bridge_of(Told()) as bridge, Client(family="tcp") as client:
+        assert client.server.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
+        copy = client.server.dup()
+        if kind == "held":
+            client.environ["werkzeug.socket"] = PlatformsSocket(client.server)
+        server = InThread(lambda: client.called(bridge))
+        with copy:
+            client.read_head()
+            assert copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+        client.close()
+        server.result()
 
 
 def test_server_that_stops_does_not_wait_for_the_thread_that_is_held(monkeypatch: pytest.MonkeyPatch) -> None:

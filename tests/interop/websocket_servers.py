@@ -112,6 +112,7 @@ WITHOUT: dict[str, Kind] = {
     "uwsgi-one-thread": Kind(["pyuwsgi"], uwsgi("--http-socket=127.0.0.1:{port}")),
     "uwsgi-router": Kind(["pyuwsgi"], uwsgi("--http=127.0.0.1:{port}", "--enable-threads")),
     "tornado": Kind(["tornado"], script("tornado")),
+    "gunicorn-sync-tls": Kind(["gunicorn"], gunicorn("--worker-class=sync", tls=True), tls=True),
 }
 
 KINDS: dict[str, Kind] = {

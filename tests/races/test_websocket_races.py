@@ -15,9 +15,9 @@ pytest.importorskip("websockets")
 
 from a2wsgi import ASGIMiddleware, BridgeClosed, ClientDisconnected
 from a2wsgi._asgi_on_wsgi import endpoint, handshake, our_sockets, takeover, websocket
-from support.lockstep import Lockstep, Signal
+from support.lockstep import BOUND_SECONDS, Lockstep, Signal
 from support.websocket_client import Client, opened
-from support.wsgi_driver import InThread
+from support.wsgi_driver import InThread, call, environ_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="No socket can be taken over there.")
 
@@ -158,6 +158,37 @@ def test_client_that_leaves_as_the_app_accepts(monkeypatch: pytest.MonkeyPatch) 
     with ASGIMiddleware(app, lifespan=False) as bridge, Client() as client:
         client.called(bridge, ClientDisconnected)
     assert told == [{"type": "websocket.disconnect", "code": 1006, "reason": ""}]
+
+
+def test_client_that_leaves_before_the_loop_has_time_for_its_handshake() -> None:
+    """1. An app holds up the loop. 2. A handshake comes. 3. Its client leaves. 4. The loop goes on.
+
+    The app is not called: least of all as for an HTTP request, with the handshake's scope.
+    """
+    called: list[str] = []
+    held, go = Signal("the loop is held up"), threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        called.append(scope["path"])
+        if scope["path"] == "/holds":
+            held.set()
+            go.wait(BOUND_SECONDS)
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
+
+    with ASGIMiddleware(app, lifespan=False) as bridge, Client(PATH_INFO="/left") as client:
+        other = InThread(lambda: call(bridge, environ_of(PATH_INFO="/holds")))
+        held.wait()
+        client.socket.close()
+        server = InThread(lambda: client.called(bridge, ClientDisconnected))
+        try:
+            server.result()
+        finally:
+            go.set()
+        other.result()
+        assert call(bridge, environ_of()).status == "200 OK"  # the loop has come by all that was before it
+        assert called == ["/holds", "/"]
+        assert not bridge._lifetime.requests
 
 
 @pytest.mark.parametrize("moment", ["before", "amid"])

@@ -96,7 +96,13 @@ class Endpoint(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._inbox = Inbox(loop, self._go_on)
         self._keepalive = Keepalive(
-            self._loop, ping_interval, ping_timeout, ping=self._ping, fail=self._no_pong, stirs=self._stirs
+            self._loop,
+            ping_interval,
+            ping_timeout,
+            ping=self._ping,
+            fail=self._no_pong,
+            stirs=self._stirs,
+            hears=lambda: self._full or not self._paused,
         )
         self._received = memoryview(b"")  # what is still to be fed
         self._turn = Turn(loop)
@@ -108,6 +114,7 @@ class Endpoint(asyncio.Protocol):
         self._writers: list[Waiter] = []  # who waits until it is not
         self._closers: list[Waiter] = []  # who waits until the connection is gone
         self._deadline: asyncio.TimerHandle | None = None  # past OPEN
+        self._seconds = CLOSE_SECONDS  # until then
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.phase.name} paused={self._paused} full={self._full} {self._frames!r}>"
@@ -264,12 +271,17 @@ class Endpoint(asyncio.Protocol):
     async def send(self, data: str | bytes) -> bool:
         """Send a message, and wait while the client has too much to take. One that takes all is not to hold the loop.
 
+        Cancellation: the message is sent, unless the client had too much to take already. Then nothing was sent.
+
         Returns:
             Whether the connection is still there.
 
         Raises:
             UnicodeEncodeError: The text cannot be encoded. Nothing was sent.
         """
+        # Before: else each send() that is cancelled while it waits would have added its message, without bound.
+        while self._full and self.phase is Phase.OPEN:
+            await wait_in(self._writers, self._loop)
         if self.phase is Phase.OPEN:
             self._write(self._frames.message(data))
             while self._full:
@@ -306,11 +318,11 @@ class Endpoint(asyncio.Protocol):
         self._write(self._frames.ping(os.urandom(4)))  # RFC 6455 §5.5.3: of a payload that the pong repeats
 
     def _stirs(self) -> bool:
-        """Whether the client takes what it is sent; or we do not read, so that it cannot be heard."""
+        """Whether the client takes what it is sent."""
         before = self._sent
         if self._transport is not None:
             self._sent = self._written - self._transport.get_write_buffer_size()
-        return (self._paused and not self._full) or (self._full and self._sent > before)
+        return self._full and self._sent > before
 
     def _no_pong(self) -> None:
         ending = Ending.NO_PONG
@@ -320,26 +332,26 @@ class Endpoint(asyncio.Protocol):
 
     # -- The end
 
-    def close(self, code: int, reason: str = "", seconds: float = CLOSE_SECONDS) -> None:
+    def close(self, code: int, reason: str = "") -> None:
         """Begin the close handshake, unless it was begun.
 
         Args:
             code: One that may travel.
             reason: Cut at 123 bytes.
-            seconds: How long the client may take for it.
         """
         if self.phase is Phase.OPEN:
             self._inbox.end(Ended(code, reason))
             self._write(self._frames.close(code, reason))
-            self._enter(Phase.CLOSING, seconds)
+            self._enter(Phase.CLOSING)
             self._go_on()  # what the app did not take is thrown away from now on
 
     def stop(self) -> None:
         """End the connection because the process or the bridge ends."""
+        self._seconds = STOP_SECONDS
         if self.phase is Phase.OPEN:
-            self.close(cast("int", Ending.STOPPED.client), seconds=STOP_SECONDS)
+            self.close(cast("int", Ending.STOPPED.client))
         elif self.phase is not Phase.CLOSED:
-            self._set_deadline(STOP_SECONDS)
+            self._set_deadline()
 
     def _hang_up(self) -> None:
         """Say no more. The client may take what it was sent: an end at once might lose it, if it goes on sending."""
@@ -353,15 +365,15 @@ class Endpoint(asyncio.Protocol):
         else:
             self._transport.close()
 
-    def _enter(self, phase: Phase, seconds: float = CLOSE_SECONDS) -> None:
+    def _enter(self, phase: Phase) -> None:
         self.phase = phase
         self._keepalive.stop()
-        self._set_deadline(seconds)
+        self._set_deadline()
 
-    def _set_deadline(self, seconds: float) -> None:
+    def _set_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self._deadline = self._loop.call_later(seconds, self.abort, context=contextvars.Context())
+        self._deadline = self._loop.call_later(self._seconds, self.abort, context=contextvars.Context())
 
     def abort(self) -> None:
         """End the connection at once."""

@@ -35,6 +35,10 @@ _NO_SOCKET = (
     "gevent, cheroot or Werkzeug, or with an ASGI server."
 )
 _INLINE = "The bridge was built with inline=True: between requests nothing runs that could serve a WebSocket."
+_ONE_THREAD = (
+    "The WSGI server ends TLS in its only thread, which would serve this WebSocket and no request. Give it several "
+    "(gunicorn --threads 4), or have a proxy such as nginx end TLS."
+)
 _NO_CODEC = 'The package websockets is not installed. Install the extra: pip install "a2wsgi[websocket]".'
 
 
@@ -72,6 +76,8 @@ def _admit(shared: Shared, environ: Environ) -> tuple[Handshake | Refusal, Found
     found = None if why is not None else find_socket(environ)
     if found is None:
         return _impossible(why or _NO_SOCKET), None
+    if found.takes_only_thread(environ):
+        return _impossible(_ONE_THREAD), None
     return handshake, found
 
 

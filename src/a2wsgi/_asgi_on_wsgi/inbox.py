@@ -10,7 +10,7 @@ Threading: the server thread makes it; after that, it is the loop thread's alone
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from a2wsgi._threads.runtime import wake_all
 
@@ -22,13 +22,26 @@ if TYPE_CHECKING:
     from .loops import LoopHost
     from .to_server import ToServer
 
-__all__ = ["Inbox"]
+__all__ = ["TOLD_TIMES", "Inbox", "pause"]
 
 #: How long an app that heard of the disconnect by receive() may take to stop its task that sends, before that one's
 #: send() fails: so many waits of so many seconds. Arbitrary: long for a few steps of a loop, short for whoever waits.
 #: There are several, since a loop that is held up elsewhere takes no steps meanwhile.
 LISTENER_WAITS = 10
 LISTENER_SECONDS = 0.01
+
+#: An app may ask on and on, although it was told that its client is gone. It is answered at once so many times, since
+#: some look with a receive() that they cancel as soon as it waits; then it waits for so long, and the loop goes on.
+#: Else nothing could end such an app, nor any other request. Arbitrary.
+TOLD_TIMES: Final = 100
+TOLD_SECONDS: Final = 0.01
+
+
+async def pause(host: LoopHost, seconds: float = TOLD_SECONDS) -> None:
+    """Let the loop go on for a while. It can be cancelled, on trio as well, where `LoopHost.go_round` is shielded."""
+    waiter = host.create_waiter()
+    host.loop.call_later(seconds, wake_all, [waiter])
+    await waiter
 
 
 class Inbox:
@@ -48,6 +61,7 @@ class Inbox:
         "_host",
         "_listening",
         "_stream",
+        "_told",
         "broke_off",
         "is_closed",
         "receivers",
@@ -64,6 +78,7 @@ class Inbox:
         self._asked = False  # the server thread is to bring more of the body
         self._listening = 0  # how many tasks are in receive(): they wait, or were woken and have not run yet
         self._heard = False  # there were some as the client was lost: they know, or their next receive() tells them
+        self._told = 0  # how many times the app was told that its client is gone
         self.broke_off = body.broke_off
         self.is_closed = False
         self.receivers: list[Waiter] = []
@@ -80,11 +95,10 @@ class Inbox:
         """
         while True:
             # ASGI HTTP 2.5, "Disconnect": also "if receive is called after a response has been sent".
-            if self.is_closed:
-                return {"type": "http.disconnect"}
+            if self.is_closed or (self._arrived and self._arrived[0]["type"] == "http.disconnect"):
+                await self._tell()
+                return {"type": "http.disconnect"}  # a copy: the next call is told the same
             if self._arrived:
-                if self._arrived[0]["type"] == "http.disconnect":
-                    return {"type": "http.disconnect"}  # a copy: the next call is told the same
                 return self._arrived.pop(0)
             if not self._asked and self._body.read is not None:
                 self._asked = True
@@ -100,6 +114,11 @@ class Inbox:
                 raise
             finally:
                 self._listening -= 1
+
+    async def _tell(self) -> None:
+        self._told += 1
+        if self._told % TOLD_TIMES == 0:
+            await pause(self._host)
 
     @property
     def tells_of_the_break(self) -> bool:
@@ -127,6 +146,5 @@ class Inbox:
         if self._heard:
             self._heard = False  # once: an app that goes on all the same is not to be slowed down
             for _ in range(LISTENER_WAITS):
-                waiter = self._host.create_waiter()
-                self._host.loop.call_later(LISTENER_SECONDS, wake_all, [waiter])
-                await waiter
+                await pause(self._host, LISTENER_SECONDS)
+        await self._tell()

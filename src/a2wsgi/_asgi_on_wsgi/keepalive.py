@@ -13,6 +13,8 @@ __all__ = ["Keepalive", "Turn"]
 
 #: How long one socket may keep the loop from others at a time; arbitrary. One read may hold 43,690 frames.
 TURN_SECONDS: Final = 0.005
+#: How long the loop has to read an answer that came in time, if it was held up until after that; arbitrary.
+LATE_SECONDS: Final = 0.05
 
 
 class Turn:
@@ -44,11 +46,23 @@ class Keepalive:
         timeout: Seconds for an answer; None waits for ever.
         ping: Sends a ping.
         fail: Is called if nothing came.
-        stirs: Tells how much the client has still to take, and whether we read at all. Anything that changes there is
-            as good as an answer; and where we do not read, there can be none.
+        stirs: Tells whether the client takes what it is sent, which is as good as an answer.
+        hears: Tells whether we read at all. Else there can be no answer; but if the client is gone, a ping fails.
     """
 
-    __slots__ = ("_asked_at", "_fail", "_heard_at", "_interval", "_loop", "_ping", "_stirs", "_timeout", "_timer")
+    __slots__ = (
+        "_asked_at",
+        "_fail",
+        "_heard_at",
+        "_hears",
+        "_interval",
+        "_is_late",
+        "_loop",
+        "_ping",
+        "_stirs",
+        "_timeout",
+        "_timer",
+    )
 
     def __init__(
         self,
@@ -59,6 +73,7 @@ class Keepalive:
         ping: Callable[[], object],
         fail: Callable[[], object],
         stirs: Callable[[], bool],
+        hears: Callable[[], bool],
     ) -> None:
         self._loop = loop
         self._interval = interval
@@ -66,8 +81,10 @@ class Keepalive:
         self._ping = ping
         self._fail = fail
         self._stirs = stirs
+        self._hears = hears
         self._heard_at = 0.0
         self._asked_at: float | None = None  # since when an answer is awaited
+        self._is_late = False  # it was found to be missing, once
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -80,6 +97,7 @@ class Keepalive:
         """Something has come."""
         self._heard_at = self._loop.time()
         self._asked_at = None
+        self._is_late = False
 
     def stop(self) -> None:
         """Mind the silence no longer."""
@@ -98,13 +116,24 @@ class Keepalive:
         if self._stirs():
             self.heard()
         if self._asked_at is not None and self._timeout is not None:
-            if now >= self._asked_at + self._timeout:
+            if now < self._asked_at + self._timeout:
+                self._set(self._asked_at + self._timeout - now)
+            elif not self._hears():
+                self._ask(now)
+            elif self._is_late:
                 self._fail()
             else:
-                self._set(self._asked_at + self._timeout - now)
+                # 1. A ping is sent. 2. The loop is held up for longer than the answer may take, which comes meanwhile.
+                # 3. This timer comes due before the loop has read it.
+                self._is_late = True
+                self._set(LATE_SECONDS)
         elif now >= self._heard_at + interval:
-            self._asked_at = now
-            self._ping()
-            self._set(interval if self._timeout is None else min(interval, self._timeout))
+            self._ask(now)
         else:
             self._set(self._heard_at + interval - now)
+
+    def _ask(self, now: float) -> None:
+        self._asked_at = now
+        self._ping()  # which may end the connection
+        if self._interval is not None:
+            self._set(self._interval if self._timeout is None else min(self._interval, self._timeout))

@@ -37,7 +37,7 @@ from .to_server import ToServer
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from a2wsgi._types import Environ, Message, Scope, StartResponse
 
@@ -86,14 +86,16 @@ class Request(Interruptible):
 
     # -- The story: the server thread ---------------------------------------------------------------------------------
 
-    def answer(self, start_response: StartResponse) -> Iterable[bytes]:
+    def answer(
+        self, start_response: StartResponse, has_left: Callable[[Environ], bool] = has_hung_up
+    ) -> Iterable[bytes]:
         """Run the app until its response begins, and give that to the server."""
         # Before the loop is rung, so that it finds the pair. Fast path: hardly any request is worth the call.
         if "a2wsgi.disconnected" in self._environ:
             self._join(self._environ, self._outer_aborted)
         if not self._host.doorbell.ring(Request._begin, self):
             raise self._host.trouble() or closed_error()
-        self._stream.has_hung_up = functools.partial(has_hung_up, self._environ)
+        self._stream.has_hung_up = functools.partial(has_left, self._environ)
         try:
             chunks, ended = self.next_chunks()
             head = self._head

@@ -104,6 +104,8 @@ class Sender:
     async def send(self, message: Message) -> None:
         """ASGI's ``send()``. Waits while ``response_buffer_bytes`` are queued.
 
+        Cancellation: the message is sent; but nothing is, if the wait for the message before was cancelled, too.
+
         Raises:
             AppProtocolError: The message is wrong. Nothing of it was sent; the app may catch this and send another.
             InvalidHeader: The same, of a header.
@@ -119,6 +121,7 @@ class Sender:
             and self._taker is READING
             and kind == "http.response.body"
             and message.get("more_body")
+            and not self._stream.given_up
         ):
             body = message.get("body", b"")
             if type(body) is not bytes:
@@ -128,6 +131,10 @@ class Sender:
             await self._fail_send()
         elif self._said is COMPLETE:
             return  # ASGI HTTP 2.5, "Response Body": "any further messages on the channel will be ignored"
+        elif kind == "http.response.body" and self._stream.given_up and message.get("more_body"):
+            await self._stream.wait_room()
+            await self.send(message)
+            return
         elif kind == "http.response.body":
             full = self._take_body(message)
             if self._hidden_bytes and self._hidden_bytes > self._shared.settings.response_buffer_bytes:

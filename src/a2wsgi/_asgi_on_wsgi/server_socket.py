@@ -29,14 +29,21 @@ if TYPE_CHECKING:
 __all__ = ["has_hung_up", "socket_to_time", "uwsgi_module"]
 
 
-def has_hung_up(environ: Environ) -> bool:
-    """Whether the client of this request has hung up; False if the server gives no way to tell."""
+def has_hung_up(environ: Environ, socket: Any = None) -> bool:  # noqa: ANN401 - a server's
+    """Whether the client of this request has hung up; False if the server gives no way to tell.
+
+    Args:
+        environ: The request's.
+        socket: The client's, where it was found by other ways than those here.
+    """
     client_disconnected = environ.get("waitress.client_disconnected")
     if callable(client_disconnected):
-        return bool(client_disconnected())
+        left = bool(client_disconnected())
+        if left or socket is None:
+            return left
     if not hasattr(select, "POLLRDHUP"):
         return False
-    socket = _socket(environ)
+    socket = _socket(environ) if socket is None else socket
     try:
         if socket is not None:
             descriptor = socket.fileno()

@@ -33,6 +33,7 @@ import errno
 import functools
 import importlib
 import os
+import socket
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
@@ -41,9 +42,9 @@ from a2wsgi._log import logger
 
 from .carrier import hold
 from .our_sockets import discard, half_closed, open_sockets, plain_socket, socket_pair
+from .server_socket import has_hung_up
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterable
 
     from a2wsgi._types import Environ, Message
@@ -57,6 +58,8 @@ __all__ = ["Found", "HandOver", "Taken", "find_socket", "why_impossible"]
 _PLAIN = {"socket.socket", "gevent._socket3.socket", "eventlet.greenio.base.GreenSocket"}
 #: Sockets with TLS over a descriptor that they share with nobody.
 _TLS = {"ssl.SSLSocket", "gevent.ssl.SSLSocket", "eventlet.green.ssl.GreenSSLSocket"}
+#: Sockets of uWSGI's workers that carry more than the bytes of HTTP: its descriptor would be taken without its TLS.
+_UWSGI_WRAPPED = {"https-socket", "ssl-socket", "suwsgi-socket", "fastcgi-socket", "fastcgi-nph-socket"}
 
 
 # -- Where each server has it -----------------------------------------------------------------------------------------
@@ -72,6 +75,11 @@ def why_impossible(environ: Environ) -> str | None:
             return "uWSGI runs without threads. Start it with --enable-threads."
         if environ.get("UWSGI_ROUTER") == "http" and "http-websockets" not in options:
             return "uWSGI's HTTP router passes no WebSocket on. Start uWSGI with --http-websockets."
+        if wrapped := sorted(options & _UWSGI_WRAPPED):
+            return (
+                f"uWSGI's worker speaks TLS or FastCGI at its --{wrapped[0]}. Use --http-socket, --socket, or --http "
+                "or --https with --http-websockets."
+            )
     return None
 
 
@@ -166,6 +174,15 @@ def _early_of_input(environ: Environ, sock: Any) -> bytes:  # noqa: ANN401 - a s
         sock.settimeout(before)
 
 
+def _set_no_delay(sock: Any) -> None:  # noqa: ANN401 - a server's
+    """Send what is written at once. Nagle's algorithm would hold a message up until the client has got the one before.
+
+    asyncio does so for its own sockets; our transport on trio does not, nor do all servers.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # it is a Unix socket, or no socket at all
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 # -- Take it ----------------------------------------------------------------------------------------------------------
 
 
@@ -199,6 +216,16 @@ class Found:
         """Whether the server's thread has to stay."""
         return self._descriptor is None
 
+    def has_left(self, environ: Environ) -> bool:
+        """Whether the client has hung up. Before it is taken."""
+        return has_hung_up(environ, self._sock)
+
+    def takes_only_thread(self, environ: Environ) -> bool:
+        """Whether the server's thread has to stay, and the server has no other one that answers requests meanwhile."""
+        if not self.is_held or environ.get("wsgi.multithread", True):
+            return False
+        return not type(self._sock).__module__.startswith("gevent.")  # pywsgi says so, but a greenlet is what stays
+
     def take(self, environ: Environ) -> Taken:
         """Take the socket over.
 
@@ -207,6 +234,7 @@ class Found:
                 its socket.
         """
         if self._descriptor is None:
+            _set_no_delay(self._sock)
             ours, theirs = socket_pair()
             open_sockets.add(theirs)  # a forked child's copy would keep the loop from seeing its end
             stay = functools.partial(hold, self._sock, theirs, has_tls=self.has_tls)
@@ -214,6 +242,7 @@ class Found:
         with contextlib.ExitStack() as undo:
             ours = plain_socket(os.dup(self._descriptor))
             undo.callback(ours.close)
+            _set_no_delay(ours)
             sink, drain = socket_pair()
             undo.callback(drain.close)
             with sink:
@@ -281,6 +310,7 @@ class HandOver:
     """What the `Request` takes for the request's body: when it is asked for a part, the socket is taken over.
 
     Attributes:
+        found: The socket.
         read: Not None while the socket is wanted, so that the `Request` asks for it: once the app has accepted. Loop
             thread; but in the constructor of the `Request`, which takes None for a body that has come.
         taken: The socket, from when it was taken. Server thread.
@@ -297,7 +327,7 @@ class HandOver:
 
     def __init__(self, environ: Environ, found: Found) -> None:
         self._environ = environ
-        self._found = found
+        self.found = found
         self.read: object = self.next
         self.taken: Taken | None = None
         self.ours: list[Taken] = []
@@ -315,7 +345,7 @@ class HandOver:
         """
         self.read = None
         try:
-            self.taken = self._found.take(self._environ)
+            self.taken = self.found.take(self._environ)
         except OSError as error:
             if error.errno == errno.EBADF:
                 raise ClientDisconnected("the client left before the WebSocket was open") from error

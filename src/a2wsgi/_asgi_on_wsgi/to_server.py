@@ -24,6 +24,7 @@ Assumes
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -89,14 +90,27 @@ class ToServer(Stream):
     Attributes:
         has_hung_up: Tells whether the client has left; called while nothing comes. The server thread's.
         hung_up: It has. The server thread's.
+        given_up: The waiter of the sender that was the last to give up waiting for room, if there was none since then.
+            Whoever sends has to wait before it adds more. The loop thread's.
     """
 
-    __slots__ = ("_asked", "_calls", "_done", "_host", "_sender_waiters", "_step", "has_hung_up", "hung_up")
+    __slots__ = (
+        "_asked",
+        "_calls",
+        "_done",
+        "_host",
+        "_sender_waiters",
+        "_step",
+        "given_up",
+        "has_hung_up",
+        "hung_up",
+    )
 
     def __init__(self, host: LoopHost, limit: int) -> None:
         super().__init__(host, limit)
         self._host = host
         self._step = _Step(limit)
+        self.given_up: list[Waiter] = []
         # Guarded by _lock, as are all of Stream's.
         self._asked = False  # the loop wants a part of the request's body
         self._calls: list[_Call] = []  # what the thread is to call
@@ -204,7 +218,7 @@ class ToServer(Stream):
     async def wait_room(self) -> None:
         """Wait until fewer than ``limit`` bytes are queued, or the stream is aborted. Any number of tasks may.
 
-        Cancellation: nothing changes.
+        Cancellation: whoever sends next has to wait first.
         """
         while True:
             if self._step.chunks:
@@ -214,10 +228,17 @@ class ToServer(Stream):
             with self._lock:
                 if not self._chunks or self._size < self._limit or self._abort_error is not None:
                     self._step.room = self._limit - self._size
+                    self.given_up.clear()
                     return
                 waiter = self._runtime.create_waiter()
                 self._sender_waiters.append(waiter)
-            await waiter
+            try:
+                await waiter
+            except BaseException:
+                self.given_up[:] = [waiter]
+                with self._lock, contextlib.suppress(ValueError):  # it was woken at the same moment
+                    self._sender_waiters.remove(waiter)
+                raise
 
     async def run(self, function: Callable[[], object]) -> None:
         """Have the thread call ``function``, which may wait, and await that or the end of the stream by `abort`.

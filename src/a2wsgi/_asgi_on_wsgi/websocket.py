@@ -11,15 +11,7 @@
    which goes into the sink. If the socket has to be held, it first carries bytes until the WebSocket is over.
 6. *Loop thread.* Messages go both ways until either side ends it. The app's task is the `Request`'s, still.
 
-What the app has done is told by `_Stage`:
-
-    ==============  ==================================================================================================
-    ``CONNECTING``  It has not answered.
-    ``ACCEPTING``   It has accepted, and waits for steps 3 and 4.
-    ``OPEN``        The endpoint is there, and knows how far the connection is.
-    ``DENYING``     It answers with an HTTP response.
-    ``OVER``        It has refused, or the client left before its answer.
-    ==============  ==================================================================================================
+What the app has done is told by `Stage`.
 """
 
 from __future__ import annotations
@@ -28,7 +20,6 @@ import asyncio
 import contextlib
 import contextvars
 import copy
-from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, cast
 
 from a2wsgi._errors import BridgeClosed, ClientDisconnected
@@ -39,6 +30,7 @@ from a2wsgi._protocol.upgrade import head_101
 from a2wsgi._threads.runtime import wake_all
 
 from .endpoint import Endpoint, Phase
+from .inbox import TOLD_TIMES, pause
 from .our_sockets import Drain, discard
 from .request import Request
 from .takeover import HandOver
@@ -55,6 +47,7 @@ from .websocket_messages import (
     wrong_in_websocket,
     wrong_type,
 )
+from .websocket_phase import Stage
 
 if TYPE_CHECKING:
     import socket
@@ -69,16 +62,6 @@ if TYPE_CHECKING:
     from .takeover import Found, Taken
 
 __all__ = ["WebSocketSession"]
-
-
-class _Stage(Enum):
-    """How far a handshake is. The table is in the module's docstring."""
-
-    CONNECTING = auto()
-    ACCEPTING = auto()
-    OPEN = auto()
-    DENYING = auto()
-    OVER = auto()
 
 
 class WebSocketSession:
@@ -107,7 +90,7 @@ class WebSocketSession:
         self._scope = websocket_scope(scope, handshake)
         # All below is the loop thread's.
         self.task: asyncio.Task[None] | None = None
-        self._stage = _Stage.CONNECTING
+        self._stage = Stage.CONNECTING
         self._connect_due = True  # websocket.connect was not received
         self._http_receive: Receive
         self._http_send: Send
@@ -116,10 +99,12 @@ class WebSocketSession:
         self._endpoint: Endpoint | None = None
         self._closed_by_app = False  # once it is open
         self._grace: asyncio.TimerHandle | None = None
+        self._app_runs = True  # it has not ended, though `task` has a while to go
+        self._told = 0  # how many times the app was told that it is over
 
     @property
     def opened(self) -> bool:
-        return self._stage is _Stage.OPEN
+        return self._stage is Stage.OPEN
 
     # -- The story: the server thread ---------------------------------------------------------------------------------
 
@@ -132,7 +117,7 @@ class WebSocketSession:
 
         requests.add(self._request)
         try:
-            response = self._request.answer(start)
+            response = self._request.answer(start, hand_over.found.has_left)
             if hand_over.taken is None:
                 return response
             cast("Any", getattr(response, "close", lambda: None))()
@@ -144,7 +129,8 @@ class WebSocketSession:
                 discard(hand_over.taken.rest)
             raise
         finally:
-            if self._request.task is None:  # it never came to the loop, or not as far as its app
+            # It never came to the loop, or not as far as its app, and does not get there any more.
+            if self._request.task is None and (self._request.withdraw() or self._request.broken):
                 requests.discard(self._request)
                 self._forget()
         if drain is not None and not self._host.doorbell.ring(self._drain, drain):
@@ -174,6 +160,9 @@ class WebSocketSession:
             else:
                 self._app_returned()
             if self._endpoint is not None:
+                self._app_runs = False  # what is left has its own bound
+                if self._grace is not None:
+                    self._grace.cancel()
                 await self._endpoint.wait_closed()
         finally:
             self._leave()
@@ -181,7 +170,7 @@ class WebSocketSession:
     def _app_returned(self) -> None:
         if self._endpoint is not None:
             self._endpoint.close(NORMAL)
-        elif self._stage is _Stage.CONNECTING:
+        elif self._stage is Stage.CONNECTING:
             raise no_answer()
 
     def _app_raised(self, endpoint: Endpoint, error: BaseException) -> None:
@@ -199,7 +188,7 @@ class WebSocketSession:
 
     def _leave(self) -> None:
         """The app has ended. Whatever is left of the session goes."""
-        self._stage = _Stage.OVER
+        self._stage = Stage.OVER
         self._forget()
         if self._watcher is not None:
             self._watcher.cancel()
@@ -225,15 +214,13 @@ class WebSocketSession:
         if self._connect_due:
             self._connect_due = False
             return {"type": "websocket.connect"}
-        while self._stage is _Stage.CONNECTING or self._stage is _Stage.ACCEPTING:
-            if self._stage is _Stage.CONNECTING and self._watcher is None:
+        while self._stage is Stage.CONNECTING or self._stage is Stage.ACCEPTING:
+            if self._stage is Stage.CONNECTING and self._watcher is None:
                 self._watcher = self._host.loop.create_task(self._watch())
             await self._stage_change()
-        if self._endpoint is None:
-            return disconnect(Ended(LOST, ""))
-        message = await self._endpoint.take()
+        message = Ended(LOST, "") if self._endpoint is None else await self._endpoint.take()
         if isinstance(message, Ended):
-            self._tell()
+            await self._tell()
             return disconnect(message)
         if isinstance(message, str):
             return {"type": "websocket.receive", "text": message}
@@ -243,7 +230,7 @@ class WebSocketSession:
         """See a client that leaves before the app has answered. The request has one consumer: this, or `_accept`."""
         while (await self._http_receive())["type"] != "http.disconnect":
             pass
-        self._enter(_Stage.OVER)
+        self._enter(Stage.OVER)
 
     async def _stage_change(self) -> None:
         waiter = self._host.create_waiter()
@@ -255,7 +242,7 @@ class WebSocketSession:
                 self._receivers.remove(waiter)
             raise
 
-    def _enter(self, stage: _Stage) -> None:
+    def _enter(self, stage: Stage) -> None:
         self._stage = stage
         self._wake()
 
@@ -277,21 +264,21 @@ class WebSocketSession:
             kind = message["type"]
         except (KeyError, TypeError):
             kind = None  # which is unknown, too
-        endpoint = self._endpoint if self._stage is _Stage.OPEN else None
+        endpoint = self._endpoint if self._stage is Stage.OPEN else None
         if endpoint is not None and kind == "websocket.send":
             await self._send_data(endpoint, message)
         elif endpoint is not None and kind == "websocket.close":
-            self._close(endpoint, message)
-        elif self._stage is _Stage.CONNECTING and kind == "websocket.accept":
+            await self._close(endpoint, message)
+        elif self._stage is Stage.CONNECTING and kind == "websocket.accept":
             await self._accept(message)
-        elif self._stage is _Stage.CONNECTING and kind == "websocket.close":
+        elif self._stage is Stage.CONNECTING and kind == "websocket.close":
             code_from_asgi_app(message.get("code"))
             await self._deny({"type": "websocket.http.response.start", "status": 403})
             await self._deny({"type": "websocket.http.response.body"})
-        elif self._stage in {_Stage.CONNECTING, _Stage.DENYING} and kind in DENIALS:
+        elif self._stage in {Stage.CONNECTING, Stage.DENYING} and kind in DENIALS:
             await self._deny(message)
-        elif self._stage is _Stage.OVER and kind in KNOWN:
-            self._tell()
+        elif self._stage is Stage.OVER and kind in KNOWN:
+            await self._tell()
             raise ClientDisconnected("the WebSocket is over")
         else:
             raise wrong_in_websocket(kind, self._stage.name)
@@ -308,7 +295,7 @@ class WebSocketSession:
         )
         if head.dropped:
             self._shared.warn_of_dropped(head.dropped)
-        self._enter(_Stage.ACCEPTING)
+        self._enter(Stage.ACCEPTING)
         try:
             taken = await self._take_over()
             if taken is None:
@@ -330,10 +317,10 @@ class WebSocketSession:
             endpoint, self._endpoint = self._endpoint, None
             if endpoint is not None:
                 endpoint.abort()
-            self._enter(_Stage.OVER)
+            self._enter(Stage.OVER)
             raise
         self._shared.lifetime.requests.discard(self._request)  # it is over; the session is not
-        self._enter(_Stage.OPEN)
+        self._enter(Stage.OPEN)
 
     async def _take_over(self) -> Taken | None:
         """Wait until the server thread has taken the socket; None if it has not."""
@@ -350,7 +337,7 @@ class WebSocketSession:
         """Refuse the handshake by an HTTP response, which is the `Request`'s to check and to send."""
         await self._http_send({**message, "type": message["type"].removeprefix("websocket.")})
         complete = message["type"] == "websocket.http.response.body" and not message.get("more_body")
-        self._enter(_Stage.OVER if complete else _Stage.DENYING)
+        self._enter(Stage.OVER if complete else Stage.DENYING)
 
     async def _send_data(self, endpoint: Endpoint, message: Message) -> None:
         data = data_of(message)
@@ -359,24 +346,32 @@ class WebSocketSession:
         except UnicodeEncodeError:
             raise not_utf8() from None
         if not sent:
-            self._tell()
+            await self._tell()
             raise ClientDisconnected("the WebSocket is closed")
 
-    def _close(self, endpoint: Endpoint, message: Message) -> None:
+    async def _close(self, endpoint: Endpoint, message: Message) -> None:
         code, reason = code_from_asgi_app(message.get("code")), message.get("reason")
         if reason is not None and not isinstance(reason, str):
             raise wrong_type("reason", "websocket.close", reason)
         if endpoint.phase is not Phase.OPEN:
-            self._tell()
+            await self._tell()
             raise ClientDisconnected("the WebSocket is closed")
         self._closed_by_app = True
         endpoint.close(code, reason or "")
 
     # -- Endings: the loop thread -------------------------------------------------------------------------------------
 
-    def _tell(self) -> None:
-        """The app knows that it is over, and has a while to end by itself."""
-        if self._grace is None and self.task is not None:
+    async def _tell(self) -> None:
+        """Before the app is told that it is over. One that goes on all the same must not hold the loop."""
+        if self._stage is not Stage.DENYING:  # else a task of the app's has asked while another one sends the refusal
+            self._begin_grace()
+        self._told += 1
+        if self._told % TOLD_TIMES == 0:
+            await pause(self._host)
+
+    def _begin_grace(self) -> None:
+        """The app has a while to end by itself."""
+        if self._grace is None and self.task is not None and self._app_runs:
             seconds = self._shared.settings.grace_timeout
             self._grace = self._host.loop.call_later(seconds, self.task.cancel, context=contextvars.Context())
 
@@ -386,15 +381,15 @@ class WebSocketSession:
             self._stop()
         elif self._endpoint is not None:
             self._endpoint.abort()
-            self._tell()
+            self._begin_grace()
 
     def _stop(self) -> None:
         """The bridge is closed, or the server stops and waits for a thread that is held for this WebSocket."""
-        if self._endpoint is not None and self._stage is not _Stage.OVER:
+        if self._endpoint is not None and self._stage is not Stage.OVER:
             self._endpoint.stop()
-            self._tell()
+            self._begin_grace()
 
     @property
     def complete(self) -> bool:
         """Whether the app has ended. Any thread."""
-        return self._stage is _Stage.OVER
+        return self._stage is Stage.OVER

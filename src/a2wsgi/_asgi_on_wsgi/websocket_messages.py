@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from a2wsgi._errors import AppProtocolError, ClientDisconnected, members_of
 
-from .faults import type_of_message
+from .faults import is_cancellation, type_of_message
 
 if TYPE_CHECKING:
     from a2wsgi._protocol.upgrade import Handshake
@@ -85,7 +84,7 @@ def says_that_it_is_over(error: BaseException) -> bool:
     if members := members_of(error):
         return all(map(says_that_it_is_over, members))
     kind = type(error)  # isinstance() would ask the error's own __class__
-    return issubclass(kind, ClientDisconnected | asyncio.CancelledError) or kind.__name__ in _ITS_OVER
+    return issubclass(kind, ClientDisconnected) or is_cancellation(error) or kind.__name__ in _ITS_OVER
 
 
 # -- Faults -----------------------------------------------------------------------------------------------------------

@@ -1,10 +1,31 @@
-"""How far a WebSocket's connection is. Loop thread."""
+"""How far a WebSocket is: its handshake (`Stage`), and its connection (`Phase`). Loop thread."""
 
 from __future__ import annotations
 
 from enum import Enum, auto
 
-__all__ = ["Phase"]
+__all__ = ["Phase", "Stage"]
+
+
+class Stage(Enum):
+    """What the app has done.
+
+    ==============  ================================================================================================
+    `Stage`         meaning
+    ==============  ================================================================================================
+    ``CONNECTING``  It has not answered.
+    ``ACCEPTING``   It has accepted, and waits until an endpoint has answered the handshake.
+    ``OPEN``        The endpoint is there, and knows how far the connection is.
+    ``DENYING``     It answers with an HTTP response.
+    ``OVER``        It has refused, or the client left before its answer.
+    ==============  ================================================================================================
+    """
+
+    CONNECTING = auto()
+    ACCEPTING = auto()
+    OPEN = auto()
+    DENYING = auto()
+    OVER = auto()
 
 
 class Phase(Enum):
