@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -132,6 +133,31 @@ def test_handler_runs_coroutines_on_the_servers_loop() -> None:
 
     talk(native(app), play)
     assert seen == [threading.current_thread(), True]
+
+
+def test_handler_that_would_wait_on_the_loops_thread_gets_an_error() -> None:
+    """A receive() there would stop the server; one that finds a message does not wait."""
+    seen: list[object] = []
+
+    async def handler(ws: WebSocket) -> None:
+        for timeout in (None, BOUND_SECONDS):
+            with pytest.raises(RuntimeError, match="thread that runs the server's event loop"):
+                ws.receive(timeout)
+        with pytest.raises(TimeoutError):
+            ws.receive(timeout=0)
+        ws.send("say it")
+        while not seen:
+            with contextlib.suppress(TimeoutError):
+                seen.append(ws.receive(timeout=0))
+            await rest()
+
+    async def play(client: WebSocketClient) -> None:
+        await client.gets(2)
+        client.says("it")
+
+    client, _ = talk(native(lambda ws: run_in_loop(handler(ws))), play)
+    assert client.sent == [ACCEPT, text("say it"), close(1000)]
+    assert seen == ["it"]
 
 
 def test_acceptance_has_the_choices_of_the_app() -> None:

@@ -97,7 +97,12 @@ class Disconnected:
 
         Returns:
             Whether the client has left, or the request was aborted for another reason.
+
+        Raises:
+            AppError: The thread runs the server's event loop, and would hold it up.
         """
+        if not self._over and (timeout is None or timeout > 0) and (runtime := self._runtime) is not None:
+            runtime.refuse_loop_thread()
         gate = threading.Lock()
         gate.acquire()
         # The race: 1. This thread is about to wait. 2. The request ends, and opens the gates that it finds. 3. This

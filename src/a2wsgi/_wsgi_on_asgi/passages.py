@@ -229,6 +229,8 @@ class _ToApp(ToThread):
         if deadline is None:
             self._wait_at(gate)
             return
+        if time.monotonic() < deadline:
+            self._runtime.refuse_loop_thread()
         while not gate.acquire(timeout=max(min(deadline - time.monotonic(), LOOK_SECONDS), 0)):
             if self._runtime.is_closed():
                 self.cut(lambda: WebSocketClosed(LOST, ""))
