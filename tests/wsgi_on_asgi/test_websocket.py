@@ -860,6 +860,40 @@ def test_shutdown_refuses_a_handshake_that_is_not_answered() -> None:
     assert client.sent == OVERLOAD
 
 
+@pytest.mark.parametrize("moment", ["receive", "open"])
+def test_shutdown_refuses_a_handshake_that_comes_in(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its app is not entered: the shutdown came before there was anything to end."""
+    from a2wsgi._wsgi_on_asgi.link import Link
+
+    entered: list[object] = []
+    bridge = native(entered.append)
+    client = WebSocketClient()
+    make, receive = Link.open, client.receive
+
+    async def open_late(*args: Any) -> Any:
+        opened = await make(*args)
+        await shut_down(bridge)
+        return opened
+
+    async def receive_late() -> Message:
+        message = await receive()
+        await shut_down(bridge)
+        return message
+
+    async def on_loop() -> None:
+        bridge._shared.settings.shutdown_timeout = 0  # it is the very task that would have to go on
+        await answer(bridge, client)
+
+    if moment == "open":
+        monkeypatch.setattr(Link, "open", open_late)
+    else:
+        monkeypatch.setattr(client, "receive", receive_late)
+    run(on_loop())
+    assert client.sent == OVERLOAD
+    assert entered == []
+    assert bridge.statistics().websockets == 0
+
+
 # -- Room -------------------------------------------------------------------------------------------------------------
 
 

@@ -34,16 +34,15 @@ from a2wsgi._protocol.environ import environ_from_scope
 from a2wsgi._protocol.frames import Close, Frames, Role, Violation
 from a2wsgi._protocol.framing import BadRequest
 from a2wsgi._protocol.upgrade import environ_of_handshake
-from a2wsgi._threads.runtime import carry_reporter_marks
 from a2wsgi._wrong_server import named_as
 
 from .app_socket import GeventWebSocket, WebSocket
-from .denial import Deniable
 from .endings import Ending
-from .faults import fit_for_a_loop, is_of_an_ending, is_of_used_socket
+from .faults import is_of_an_ending, is_of_used_socket
 from .link import Link
 from .passages import ByFrames, ByObject
 from .websocket_app import AppRun
+from .websocket_failures import FailingSocket
 from .workers import Overloaded
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ _END_TASK_SECONDS = 10.0
 _OTHER_SOCKETS = ("gunicorn.socket", "eventlet.input", "waitress.client_disconnected")
 
 
-class Session(Deniable):
+class Session(FailingSocket):
     """One WebSocket. Each method says in whose thread it runs."""
 
     SENT = "its messages"
@@ -143,6 +142,9 @@ class Session(Deniable):
         """Have a worker run the app. None if the handshake is refused, or its client has left."""
         if _type_of(await self._receive()) == "websocket.disconnect":
             return None
+        if self.ending is not None:
+            await self.refuse_if_stopped()
+            return None
         websockets = self._websockets
         why_not = websockets.why_not()
         if why_not is not None:
@@ -161,6 +163,12 @@ class Session(Deniable):
         runtime, settings = self._loop.runtime, websockets.shared.settings
         self._link, app_socket = await Link.open(runtime, settings.response_buffer_bytes)
         try:
+            if (
+                self.ending is not None
+            ):  # the server has begun to shut down meanwhile: `abort` found neither link nor run
+                app_socket.close()
+                await self.refuse_if_stopped()
+                return None
             self._fill_in(environ, app_socket)
             self._key = environ["HTTP_SEC_WEBSOCKET_KEY"]  # the environ is the app's to change
             run = AppRun(websockets.app, websockets.shared, runtime, environ, app_socket)
@@ -362,24 +370,6 @@ class Session(Deniable):
             await run.output.wait_done()
         await self._link.wait_lost()
         self._raise_failure(run)
-
-    def _raise_failure(self, run: AppRun) -> None:
-        failure, context = run.take_failure(self._disconnected._pair)
-        error, self._receive_error = self._receive_error, None
-        try:
-            if error is not None:
-                raise error
-            if failure is None or is_of_an_ending(failure):
-                return
-            if self._frames is not None and is_of_used_socket(failure):
-                logger.debug("The app has ended its WebSocket by raising %s", type(failure).__name__)
-                return
-            carry_reporter_marks(failure, context)
-            if self.ending in {Ending.FINISHED, Ending.FAILED, Ending.APP_BROKE_FRAMES}:
-                raise fit_for_a_loop(failure)
-            logger.error("The WSGI app failed after its WebSocket was over", exc_info=failure)
-        finally:
-            del failure, error  # they hold this frame, by their tracebacks
 
 
 # -- Words ------------------------------------------------------------------------------------------------------------

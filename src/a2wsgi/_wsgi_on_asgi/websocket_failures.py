@@ -1,0 +1,48 @@
+"""What the app of one WebSocket raised, and what the server did: who is told of it, and how."""
+
+# Apps hold `Disconnected`: whatever is not for them has an underscore.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from a2wsgi._log import logger
+from a2wsgi._threads.runtime import carry_reporter_marks
+
+from .denial import Deniable
+from .endings import Ending
+from .faults import fit_for_a_loop, is_of_an_ending, is_of_used_socket
+
+if TYPE_CHECKING:
+    from a2wsgi._protocol.frames import Frames
+
+    from .websocket_app import AppRun
+
+__all__ = ["FailingSocket"]
+
+
+class FailingSocket(Deniable):
+    """A WebSocket, as far as it tells of failures. A `Session` sets the attributes, on the loop thread."""
+
+    _frames: Frames | None
+    _receive_error: Exception | None
+
+    def _raise_failure(self, run: AppRun) -> None:
+        """Raise what the server is to know of, now that the worker thread is through. Loop thread."""
+        failure, context = run.take_failure(self._disconnected._pair)
+        error, self._receive_error = self._receive_error, None
+        try:
+            if error is not None:
+                raise error
+            if failure is None or is_of_an_ending(failure):
+                return
+            if self._frames is not None and is_of_used_socket(failure):
+                logger.debug("The app has ended its WebSocket by raising %s", type(failure).__name__)
+                return
+            carry_reporter_marks(failure, context)
+            if self.ending in {Ending.FINISHED, Ending.FAILED, Ending.APP_BROKE_FRAMES}:
+                raise fit_for_a_loop(failure)
+            logger.error("The WSGI app failed after its WebSocket was over", exc_info=failure)
+        finally:
+            del failure, error  # they hold this frame, by their tracebacks
