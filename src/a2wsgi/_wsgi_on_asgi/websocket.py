@@ -140,20 +140,9 @@ class Session(FailingSocket):
 
     async def _handshake_in(self) -> AppRun | None:
         """Have a worker run the app. None if the handshake is refused, or its client has left."""
-        if _type_of(await self._receive()) == "websocket.disconnect":
-            return None
-        if self.ending is not None:
-            await self.refuse_if_stopped()
+        if _type_of(await self._receive()) == "websocket.disconnect" or await self._turn_away():
             return None
         websockets = self._websockets
-        why_not = websockets.why_not()
-        if why_not is not None:
-            logger.info("403 to a WebSocket at %r: %s", self._scope.get("path"), why_not)
-            await self.close(1008, "")
-            return None
-        if len(websockets.open) > websockets.limit:
-            await self._refuse_overload()
-            return None
         try:
             environ = environ_from_scope(self._scope, websockets.shared.template)
         except BadRequest as error:
@@ -182,6 +171,21 @@ class Session(FailingSocket):
         self._run = run
         self._receiving = runtime.start_task(self._from_server())
         return run
+
+    async def _turn_away(self) -> bool:
+        """Refuse a handshake that cannot come in, whatever it says. Whether it was refused."""
+        websockets = self._websockets
+        why_not = websockets.why_not()
+        if self.ending is not None:
+            await self.refuse_if_stopped()
+        elif why_not is not None:
+            logger.info("403 to a WebSocket at %r: %s", self._scope.get("path"), why_not)
+            await self.close(1008, "")
+        elif len(websockets.open) > websockets.limit:
+            await self._refuse_overload()
+        else:
+            return False
+        return True
 
     def _fill_in(self, environ: Environ, app_socket: socket.socket) -> None:
         """Make an environ that of a handshake, with what the app may answer it by."""

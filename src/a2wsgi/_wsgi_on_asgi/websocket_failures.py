@@ -30,7 +30,7 @@ class FailingSocket(Deniable):
 
     def _raise_failure(self, run: AppRun) -> None:
         """Raise what the server is to know of, now that the worker thread is through. Loop thread."""
-        failure, context = run.take_failure(self._disconnected._pair)
+        failure, context = run.take_failure(self._disconnected._pair)  # noqa: SLF001 - as said above
         error, self._receive_error = self._receive_error, None
         try:
             if error is not None:
