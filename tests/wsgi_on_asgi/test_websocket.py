@@ -807,6 +807,134 @@ def test_failure_after_the_end_is_logged(caplog: pytest.LogCaptureFixture) -> No
     assert our_log(caplog) == [("ERROR", "The WSGI app failed after its WebSocket was over")]
 
 
+# -- Clean-up on the loop ---------------------------------------------------------------------------------------------
+
+
+async def here() -> threading.Thread:
+    """The loop's thread, after a while."""
+    for _ in range(10):
+        await rest()
+    return threading.current_thread()
+
+
+def iterates(environ: dict[str, Any]) -> None:
+    """Receive until the end."""
+    assert list(environ["a2wsgi.websocket"]) == []
+
+
+def receives(environ: dict[str, Any]) -> None:
+    """Be told by an exception."""
+    with pytest.raises(WebSocketClosed):
+        environ["a2wsgi.websocket"].receive()
+
+
+def sends(environ: dict[str, Any]) -> None:
+    """Be told by a message that cannot be sent."""
+    ws = environ["a2wsgi.websocket"]
+    ws.accept()
+    environ["a2wsgi.disconnected"].wait()
+    with pytest.raises(WebSocketClosed):
+        ws.send("too late")
+
+
+def reads_frames(environ: dict[str, Any]) -> None:
+    """As a library does."""
+    sock = accepted(environ)
+    while sock.recv(100):
+        pass
+
+
+@pytest.mark.parametrize("listen", [iterates, receives, sends, reads_frames])
+@pytest.mark.parametrize("ending", ["leaves", "cancelled", "shut down"])
+def test_app_that_was_told_of_the_end_cleans_up_on_the_loop(
+    listen: Callable[[dict[str, Any]], None], ending: str
+) -> None:
+    """Each of its calls runs, until it is through: the end was told, and is not told again."""
+    seen: list[object] = []
+    cleaned_up = Signal("the app has cleaned up")
+    call_is_over = Signal("the server's call is over")
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        try:
+            listen(environ)
+            if ending == "cancelled":
+                call_is_over.wait()
+            seen.extend(run_in_loop(here()) for _ in range(2))
+        except BaseException as error:
+            seen.append(error)
+            raise
+        finally:
+            cleaned_up.set()
+        return []
+
+    bridge = WSGIMiddleware(app)
+
+    async def main() -> None:
+        client = WebSocketClient()
+        call = start(bridge(websocket_scope(), client.receive, client.send))
+        await client.gets(1)
+        if ending == "leaves":
+            client.leaves(1001)
+        elif ending == "shut down":
+            await shut_down(bridge)
+        else:
+            call.cancel()
+            with pytest.raises(JobCancelled):
+                await call
+            call_is_over.set()
+        await cleaned_up.wait_in_task()
+        if ending != "cancelled":
+            await call
+
+    run(main())
+    assert seen == [threading.current_thread()] * 2
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_app_that_has_closed_cleans_up_on_the_loop(raw: bool) -> None:
+    """Its own Close ends no call that is under way when the loop comes to it, nor one that follows."""
+    seen: list[object] = []
+
+    async def until_closed() -> threading.Thread:
+        await until(lambda: client.sent[-1:] == [close(4001)])
+        return await here()
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if raw:
+            accepted(environ).sendall(b"\x88\x02\x0f\xa1")
+        else:
+            environ["a2wsgi.websocket"].accept()
+            environ["a2wsgi.websocket"].close(4001)
+        seen.extend(run_in_loop(until_closed()) for _ in range(2))
+        return []
+
+    client = WebSocketClient()
+    talk(WSGIMiddleware(app), None, client)
+    assert seen == [threading.current_thread()] * 2
+
+
+def test_call_of_an_app_that_was_told_nothing_ends_with_its_client() -> None:
+    """One that is under way is ended, and one that follows the end raises."""
+    seen: list[object] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        environ["a2wsgi.websocket"].accept()
+        environ["a2wsgi.disconnected"].wait()
+        for _ in range(2):
+            try:
+                seen.append(run_in_loop(here()))
+            except ClientDisconnected as error:
+                seen.append(type(error))
+        return []
+
+    async def play(client: WebSocketClient) -> None:
+        await client.gets(1)
+        client.leaves(1001)
+
+    talk(WSGIMiddleware(app), play)
+    assert seen == [ClientDisconnected, threading.current_thread()]
+
+
 # -- Shutdown ---------------------------------------------------------------------------------------------------------
 
 

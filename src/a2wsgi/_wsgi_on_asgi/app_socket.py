@@ -195,7 +195,7 @@ class WebSocket:
         try:
             self._sock.sendall(head)
         except OSError:
-            raise self._ended(WebSocketClosed(*self._passage.ended)) from None
+            raise self._ended(self._passage.closed()) from None
 
     def _ended(self, error: WebSocketClosed) -> WebSocketClosed:
         """Note how it has ended. Any thread."""

@@ -50,13 +50,14 @@ class AbortError:
 
     Args:
         make: Makes one.
+        told: Whether the app knows already.
     """
 
     __slots__ = ("_make", "told")
 
-    def __init__(self, make: Callable[[], BaseException]) -> None:
+    def __init__(self, make: Callable[[], BaseException], *, told: bool = False) -> None:
         self._make = make
-        self.told = False
+        self.told = told
 
     def __call__(self) -> BaseException:
         """Make one, which is about to be raised in the app."""
@@ -80,7 +81,7 @@ class Disconnected:
         self._is_set = False
         self._over = False
         self._gates: list[threading.Lock] = []  # of the threads that wait
-        self._abort_error: AbortError | None = None  # as given to _abort()
+        self._abort_error: AbortError | None = None  # of `_end_calls`
         #: What is called on an abort, and whether it is called at the end of the request as well.
         self._on_abort: list[tuple[Callable[[BaseException], object], bool]] = []
         #: What the bridge further in tells this one, if the app is an ASGI app in a bridge. Written by the worker
@@ -131,7 +132,7 @@ class Disconnected:
         # it looks after it has added it; whoever takes a callback out of the list is the one to call it.
         self._on_abort.append((on_abort, False))
         if self._abort_error is not None:
-            self._call_back(self._abort_error)
+            self._call_back(self._abort_error, calls=False)
 
     def _enter(self, end: Callable[[BaseException], object]) -> Callable[[], None] | None:
         """Have ``end`` called with an error when the request is aborted or over. Any thread that works for the request.
@@ -175,13 +176,20 @@ class Disconnected:
         self._is_set = self._over = True
         self._open_gates()
 
-    def _abort(self, error: AbortError) -> None:
-        """Say that the request is aborted. The app of a bridge further in gets ``error()``, and so do calls."""
+    def _end_calls(self, error: AbortError) -> None:
+        """End the calls that have entered, unless the app knows already. The first step of an abort; `_abort` follows.
+
+        It comes before anybody is woken: 1. A thread is woken, by a read or a write that fails. 2. It cleans up by a
+        call. 3. The calls are ended, and that one is not to be among them.
+        """
         self._abort_error = error
+        if not error.told:
+            self._call_back(error, calls=True)
+
+    def _abort(self, error: AbortError) -> None:
+        """Say that the request is aborted. The app of a bridge further in gets ``error()``."""
         self._is_set = self._over = True
-        # Before the gates are opened: 1. A thread is woken. 2. Its next write tells it of the abort. 3. It cleans up by
-        # a call, which the abort is not to end.
-        self._call_back(error)
+        self._call_back(error, calls=False)
         self._open_gates()
 
     def _response_ended(self) -> None:
@@ -195,20 +203,24 @@ class Disconnected:
         self._runtime = None
         if self._gates:
             self._open_gates()
-        if self._on_abort:  # they hold the environ, which holds this
-            self._call_back(_request_is_over, only_calls=True)
+        if self._on_abort:
+            self._call_back(_request_is_over, calls=True)
+            self._on_abort.clear()  # they hold the environ, which holds this
 
-    def _call_back(self, error: Callable[[], BaseException], *, only_calls: bool = False) -> None:
-        while self._on_abort:
+    def _call_back(self, error: Callable[[], BaseException], *, calls: bool) -> None:
+        """Call what `_enter` was given, or what `_join` was. Whoever takes it out of the list is the one to call it."""
+        for entry in self._on_abort.copy():
+            callback, is_call = entry
+            if is_call is not calls:
+                continue
             try:
-                callback, is_call = self._on_abort.pop()
-            except IndexError:  # another thread was faster
-                return
-            if is_call or not only_calls:
-                try:
-                    callback(error())
-                except Exception:  # noqa: BLE001 - one that fails must neither keep the others from it nor stop an ending
-                    logger.exception("Somebody could not be told that a request was aborted")
+                self._on_abort.remove(entry)
+            except ValueError:  # another thread was faster
+                continue
+            try:
+                callback(error())
+            except Exception:  # noqa: BLE001 - one that fails must neither keep the others from it nor stop an ending
+                logger.exception("Somebody could not be told that a request was aborted")
 
     def _open_gates(self) -> None:
         # Not `while self._gates`: pop() takes the list's own lock, so that whoever leaves a gate afterwards sees _over.

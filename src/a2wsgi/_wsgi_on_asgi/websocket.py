@@ -38,22 +38,21 @@ from a2wsgi._wrong_server import named_as
 
 from .app_socket import GeventWebSocket, WebSocket
 from .endings import Ending
-from .faults import is_of_an_ending, is_of_used_socket
 from .link import Link
 from .passages import ByFrames, ByObject
 from .websocket_app import AppRun
-from .websocket_failures import FailingSocket
+from .websocket_failures import FailingSocket, closed
 from .workers import Overloaded
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
 
     from a2wsgi._threads.handles import Task
     from a2wsgi._types import Environ, Receive, Scope, Send
     from a2wsgi._types import Message as ASGIMessage
 
     from .bridge import WSGIBridge
+    from .disconnected import AbortError
     from .loops import BridgeLoop
     from .passages import Passage
     from .websocket_pool import WebSockets
@@ -126,7 +125,10 @@ class Session(FailingSocket):
         finally:
             if self._link is not None:
                 self._link.abort()
-            self._disconnected._finish()
+            if self._run is None or settled:
+                self._disconnected._finish()
+            else:
+                self._run.leave(self._disconnected._finish)
             websockets.open.discard(self)
             self._loop.leave(self)
             task, self._receiving = self._receiving, None
@@ -279,7 +281,7 @@ class Session(FailingSocket):
     async def _app_closed(self, close: Close) -> None:
         if self._frames is not None:
             self._last_frame = self._frames.close(close.code)
-        if self.abort(Ending.FINISHED, _closed):
+        if self.abort(Ending.FINISHED, closed):
             await self.close(close_codes.code_from_wsgi_app(close.code), close.reason)
 
     async def _app_broke_frames(self, violation: Violation) -> None:
@@ -287,20 +289,8 @@ class Session(FailingSocket):
             f"The app broke the protocol on its WebSocket's socket: {violation.reason} (RFC 6455 §5). Its client is "
             "closed with 1011. Use a WebSocket library, and let one thread write at a time."
         )
-        if self.abort(Ending.APP_BROKE_FRAMES, _closed, detail):
+        if self.abort(Ending.APP_BROKE_FRAMES, closed, detail):
             await self.close(close_codes.Ending.APP_BROKE_FRAMES.client, "")
-
-    async def _app_ended(self, run: AppRun, link: Link) -> None:
-        """The app's side of the link has ended without a Close."""
-        if link.was_shut_down:  # the process ends, and the server has not said so
-            self.abort(Ending.SHUT_DOWN, _closed)
-            return
-        failure, head = run.failure, run.head
-        failed = not (failure is None or is_of_an_ending(failure) or is_of_used_socket(failure))
-        failed = failed or (head is not None and head.status >= 500)
-        if self.abort(Ending.FAILED if failed else Ending.FINISHED, _closed):
-            ending = close_codes.Ending.APP_RAISED if failed else close_codes.Ending.APP_RETURNED
-            await self.close(ending.client, ending.reason)
 
     async def _from_server(self) -> None:
         """Carry what the server receives to the app, until there is no more. A task of its own."""
@@ -338,7 +328,7 @@ class Session(FailingSocket):
         if self.ending is None and self._frames is not None and told != close_codes.LOST:
             why = reason if isinstance(reason, str) and told != close_codes.NO_CODE else ""
             self._last_frame, self._by_object.ended = self._frames.close(told, why), (told, why)
-        if not self.abort(Ending.CLIENT_CLOSED, _closed, told) and self._sends & 1:
+        if not self.abort(Ending.CLIENT_CLOSED, closed, told) and self._sends & 1:
             self._interruption.fire()  # of a last word: hypercorn's send() may wait for this client for ever
 
     # -- Endings: loop thread -------------------------------------------------------------------------------------
@@ -351,11 +341,18 @@ class Session(FailingSocket):
         self._by_object.revive()
         super().tick(now)
 
-    def _end_waits(self, ending: Ending, error: Callable[[], BaseException]) -> None:
+    def _app_knows(self, ending: Ending) -> bool:
+        accepted = self._frames is not None
+        return accepted and (ending in {Ending.FINISHED, Ending.FAILED} or self._by_object.is_closed)
+
+    def _end_waits(self, ending: Ending, error: AbortError) -> None:
         if ending is Ending.SHUT_DOWN and self._frames is not None:
             self._last_frame = self._frames.close(close_codes.SERVICE_RESTART)
             self._by_object.ended = (close_codes.SERVICE_RESTART, "")
-        self._by_object.end()
+        # A library reads it from the link, unseen: what the app runs on the loop from now on is taken for its clean-up.
+        if self._frames is not None and not self._by_object.in_use:
+            error.told = True
+        self._by_object.end(error)
         if self._link is not None:
             self._link.finish(self._last_frame)
         run = self._run
@@ -387,7 +384,3 @@ def _type_of(message: ASGIMessage) -> object:
             "The server's receive() gave a message without a type for a WebSocket. ASGI WebSocket 2.5 wants one. Mend "
             "the server, or the middleware that wraps receive()."
         ) from None
-
-
-def _closed() -> ClientDisconnected:
-    return ClientDisconnected("its WebSocket was closed")

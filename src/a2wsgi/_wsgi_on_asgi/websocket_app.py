@@ -70,6 +70,7 @@ class AppRun:
         self.committed = False
         self.failure: BaseException | None = None
         self._ran = False  # run() has come to its end
+        self._last: list[Callable[[], object]] = []  # what to do when the thread is through; any thread's
 
     def run(self) -> None:
         """Run the app, in one copy of the handshake's context from its call to its close()."""
@@ -94,6 +95,23 @@ class AppRun:
     def done(self) -> None:
         """Tell the loop thread that this thread is through with it."""
         self.output.finish(done=True)
+        self._do_last()
+
+    def leave(self, last: Callable[[], object]) -> None:
+        """Have ``last`` called once the worker is through, as nobody waits for it any more. Loop thread.
+
+        Args:
+            last: What is left to do. Any thread.
+        """
+        # 1. The worker thread says that it is done. 2. It sees that nobody has left it. 3. It is left. So this looks
+        # whether it is done after it has said so.
+        self._last.append(last)
+        if self.output.done:
+            self._do_last()
+
+    def _do_last(self) -> None:
+        with contextlib.suppress(IndexError):  # it was not left, or another thread does it
+            self._last.pop()()
 
     def lost(self) -> None:
         """Do what the worker thread, which died, has not done. Any thread."""
@@ -102,7 +120,7 @@ class AppRun:
         if not self._ran and self.failure is None:
             self.failure = worker_lost()
         self.end_of_socket()
-        self.output.finish(done=True)
+        self.done()
 
     def _run_app(self) -> None:
         current.set(self._environ["a2wsgi.disconnected"])

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from a2wsgi._errors import ClientDisconnected
 from a2wsgi._log import logger
+from a2wsgi._protocol import close_codes
 from a2wsgi._threads.runtime import carry_reporter_marks
 
 from .denial import Deniable
@@ -17,9 +19,10 @@ from .faults import fit_for_a_loop, is_of_an_ending, is_of_used_socket
 if TYPE_CHECKING:
     from a2wsgi._protocol.frames import Frames
 
+    from .link import Link
     from .websocket_app import AppRun
 
-__all__ = ["FailingSocket"]
+__all__ = ["FailingSocket", "closed"]
 
 
 class FailingSocket(Deniable):
@@ -27,6 +30,18 @@ class FailingSocket(Deniable):
 
     _frames: Frames | None
     _receive_error: Exception | None
+
+    async def _app_ended(self, run: AppRun, link: Link) -> None:
+        """The app's side of the link has ended without a Close."""
+        if link.was_shut_down:  # the process ends, and the server has not said so
+            self.abort(Ending.SHUT_DOWN, closed)
+            return
+        failure, head = run.failure, run.head
+        failed = not (failure is None or is_of_an_ending(failure) or is_of_used_socket(failure))
+        failed = failed or (head is not None and head.status >= 500)
+        if self.abort(Ending.FAILED if failed else Ending.FINISHED, closed):
+            ending = close_codes.Ending.APP_RAISED if failed else close_codes.Ending.APP_RETURNED
+            await self.close(ending.client, ending.reason)
 
     def _raise_failure(self, run: AppRun) -> None:
         """Raise what the server is to know of, now that the worker thread is through. Loop thread."""
@@ -46,3 +61,8 @@ class FailingSocket(Deniable):
             logger.error("The WSGI app failed after its WebSocket was over", exc_info=failure)
         finally:
             del failure, error  # they hold this frame, by their tracebacks
+
+
+def closed() -> ClientDisconnected:
+    """What the app gets from whatever it waits for, but on its WebSocket."""
+    return ClientDisconnected("its WebSocket was closed")
