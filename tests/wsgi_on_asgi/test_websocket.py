@@ -584,6 +584,58 @@ def test_exception_by_which_libraries_end_is_none(error: Exception, caplog: pyte
     assert our_log(caplog) == []
 
 
+@pytest.mark.parametrize("kind", [ConnectionRefusedError, ConnectionResetError, BrokenPipeError])
+def test_failed_connection_of_the_app_is_a_failure(kind: type[Exception]) -> None:
+    """A database that is not there is an error of the app's, while its WebSocket is open."""
+    error = kind()
+
+    def app(ws: WebSocket) -> None:
+        ws.accept()
+        raise error
+
+    client, raised = talk(native(app), fails=kind)
+    assert raised is error
+    assert client.sent == [ACCEPT, close(1011)]
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+def test_closed_websocket_of_another_client_is_a_failure(accepts: bool) -> None:
+    """An app that passes a message on to a peer who has left, and does not expect that, has failed."""
+    peers: list[WebSocket] = []
+
+    def app(ws: WebSocket) -> None:
+        if not peers:
+            peers.append(ws)
+            ws.close()
+            return
+        if accepts:
+            ws.accept()
+        peers[0].send("news")
+
+    bridge = native(app)
+    talk(bridge)
+    client, raised = talk(bridge, fails=WebSocketClosed)
+    assert isinstance(raised, WebSocketClosed)
+    assert client.sent == ([ACCEPT, close(1011)] if accepts else [])
+
+
+def test_write_to_a_socket_that_has_ended_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """A library may raise what its socket does, once the client has left."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        sock = accepted(environ)
+        while sock.recv(100):
+            pass
+        raise BrokenPipeError
+
+    async def play(client: WebSocketClient) -> None:
+        await client.gets(1)
+        client.leaves(1001)
+
+    talk(WSGIMiddleware(app), play)
+    assert our_log(caplog) == []
+
+
 def test_frames_that_break_the_protocol_close_with_1011(caplog: pytest.LogCaptureFixture) -> None:
     """The app's library is at fault; RSV1 would need an extension, and none was offered."""
 

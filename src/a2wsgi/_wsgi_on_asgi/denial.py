@@ -91,7 +91,8 @@ class Deniable(Abortable):
             body = b"" if bodiless else b"".join(chunks)
             if body or ended:
                 await self.deny_body(body, more=not ended)
-        self.abort(Ending.FINISHED, _refused)
+        run.raised = run.failure is not None
+        self.abort(Ending.FAILED if run.raised else Ending.FINISHED, _refused)
 
     async def refuse_by_socket(self, link: Link, answer: Denied, data: bytes) -> None:
         """Pass on a response that the app writes on its socket."""

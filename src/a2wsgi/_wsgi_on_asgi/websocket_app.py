@@ -53,6 +53,8 @@ class AppRun:
         took_over: It said 101: the app has given its socket away.
         committed: The head is fixed: it is the answer, unless the socket was used.
         failure: What the app raised.
+        raised: It raised that before anything had ended its WebSocket, so it has failed, whatever it raised. The loop
+            thread's.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class AppRun:
         self.took_over = False
         self.committed = False
         self.failure: BaseException | None = None
+        self.raised = False
         self._ran = False  # run() has come to its end
         self._last: list[Callable[[], object]] = []  # what to do when the thread is through; any thread's
 

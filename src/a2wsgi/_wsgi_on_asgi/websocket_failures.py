@@ -37,7 +37,8 @@ class FailingSocket(Deniable):
             self.abort(Ending.SHUT_DOWN, closed)
             return
         failure, head = run.failure, run.head
-        failed = not (failure is None or is_of_an_ending(failure) or is_of_used_socket(failure))
+        # Nothing has ended it yet. So a ClientDisconnected is another's: a peer's that a message was passed on to, say.
+        failed = run.raised = failure is not None and not is_of_used_socket(failure, ended=False)
         failed = failed or (head is not None and head.status >= 500)
         if self.abort(Ending.FAILED if failed else Ending.FINISHED, closed):
             ending = close_codes.Ending.APP_RAISED if failed else close_codes.Ending.APP_RETURNED
@@ -50,9 +51,9 @@ class FailingSocket(Deniable):
         try:
             if error is not None:
                 raise error
-            if failure is None or is_of_an_ending(failure):
+            if failure is None or (not run.raised and is_of_an_ending(failure)):
                 return
-            if self._frames is not None and is_of_used_socket(failure):
+            if self._frames is not None and is_of_used_socket(failure, ended=not run.raised):
                 logger.debug("The app has ended its WebSocket by raising %s", type(failure).__name__)
                 return
             carry_reporter_marks(failure, context)
