@@ -10,6 +10,7 @@ import pytest
 
 from a2wsgi import WebSocketClosed, WSGIMiddleware
 from a2wsgi._protocol import frames
+from a2wsgi._protocol.upgrade import Handshake, accept_token, head_101
 from a2wsgi._wsgi_on_asgi import link as _link
 from a2wsgi._wsgi_on_asgi.app_socket import WebSocket
 from a2wsgi._wsgi_on_asgi.link import Link
@@ -154,6 +155,30 @@ def test_app_and_client_close_at_once() -> None:
     client, _ = talk(bridge, play, WebSocketClient(on_send))
     assert client.data == ["x"]
     assert bridge.statistics().websockets == 0
+
+
+def test_message_that_crosses_the_close_of_the_app_hides_no_disconnect() -> None:
+    """The race: 1. the app's Close is sent, as a frame; 2. a message comes; 3. so does the disconnect, and is heard."""
+    steps = Lockstep()
+
+    async def on_send(number: int, message: Message) -> None:
+        if message["type"] == "websocket.close":
+            async with steps(1):
+                pass
+            await for_ever()
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        handshake = Handshake(accept_token(environ["HTTP_SEC_WEBSOCKET_KEY"]), (), "")
+        environ["werkzeug.socket"].sendall(head_101(handshake).data + b"\x88\x02\x0f\xa1")
+        return []
+
+    async def play(client: WebSocketClient) -> None:
+        async with steps(2):
+            client.says("crossing")
+            client.leaves(1006)
+
+    client, _ = talk(WSGIMiddleware(app), play, WebSocketClient(on_send))
+    assert client.data == []
 
 
 def full_websocket(passage: ByObject, sock: socket.socket) -> WebSocket:

@@ -91,7 +91,8 @@ class ByFrames:
 
     def put(self, message: str | bytes) -> None:
         """See `Passage`."""
-        self._link.write(self._frames.message(message))
+        if not self._frames.close_sent:  # RFC 6455 §5.5.1: it crosses the app's Close, or ours as the server stops
+            self._link.write(self._frames.message(message))
 
 
 class ByObject:
