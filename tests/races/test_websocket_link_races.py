@@ -16,7 +16,7 @@ from a2wsgi._wsgi_on_asgi.app_socket import WebSocket
 from a2wsgi._wsgi_on_asgi.link import Link
 from a2wsgi._wsgi_on_asgi.passages import ByObject
 from support.asgi_driver import Message, run, until
-from support.forks import forks_with_threads, living_child, needs_fork
+from support.forks import forks_with_threads, in_child, living_child, needs_fork
 from support.lockstep import BOUND_SECONDS, Lockstep, Signal
 from support.runtimes import for_ever, verbs
 from support.threads import HookedLock, in_thread
@@ -311,6 +311,35 @@ def test_child_of_a_fork_leaves_the_links_of_its_parent_alone() -> None:
         assert client.data == ["still here"]
 
     run(main())
+
+
+@needs_fork
+@forks_with_threads
+def test_child_of_a_fork_that_returns_from_the_app_leaves_its_parents_socket_alone() -> None:
+    """The race: 1. an app with an open WebSocket forks; 2. the child returns a response; 3. the parent's goes on."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        ws = environ["a2wsgi.websocket"]
+        ws.accept()
+        (session,) = bridge._websockets.open
+        app_run = session._run
+        assert app_run is not None
+
+        def returns() -> bytes:
+            app_run._start_response("200 OK", [])
+            app_run._commit()
+            app_run.end_of_socket()
+            return b"returned"
+
+        assert in_child(returns) == b"returned"
+        ws.send(ws.receive())
+        return []
+
+    bridge = WSGIMiddleware(app)
+    client = WebSocketClient()
+    client.says("still here")
+    talk(bridge, None, client)
+    assert client.data == ["still here"]
 
 
 @needs_fork

@@ -6,12 +6,14 @@ Guarantees
       whatever the app wrote before, then the end, and only then looks at the response or the failure.
     - Whoever of the app still waits for the socket is woken when it is through. A bridge further in has put another
       socket in its place by then, and lives on with the link.
+    - A child that the app forks, and that returns from the app, leaves its parent's WebSocket as it is.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -64,6 +66,7 @@ class AppRun:
         self._shared = shared
         self._environ = environ
         self._app_socket = app_socket
+        self._pid = os.getpid()
         settings = shared.settings
         self.output = ToLoop(runtime, settings.response_buffer_bytes, settings.send_queue_size)
         self.context = contextvars.copy_context()
@@ -191,15 +194,18 @@ class AppRun:
             raise no_head()
         self.committed = True
         # The loop reads what was written before, then the end, and then looks at the response.
-        with contextlib.suppress(OSError):
-            self._app_socket.shutdown(socket.SHUT_WR)
+        self._shut(socket.SHUT_WR)
 
     def end_of_socket(self) -> None:
         """Let go of the app's end of the link, and wake whoever of the app still waits for it. Any thread.
 
         A bridge further in has put another socket in its place, and lives on with the link.
         """
-        with contextlib.suppress(OSError):  # close() alone wakes nobody
-            self._app_socket.shutdown(socket.SHUT_RDWR)
+        self._shut(socket.SHUT_RDWR)  # close() alone wakes nobody
         with contextlib.suppress(OSError):
             self._app_socket.close()
+
+    def _shut(self, how: int) -> None:
+        if self._pid == os.getpid():  # else the app has forked, and its parent would lose the link
+            with contextlib.suppress(OSError):
+                self._app_socket.shutdown(how)
