@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -17,9 +18,9 @@ from a2wsgi._protocol import frames
 from a2wsgi._protocol.upgrade import Handshake, accept_token, head_101
 from a2wsgi._wsgi_on_asgi import loops as _loops
 from support.asgi_driver import Message, run, until
-from support.forks import forks_with_threads, living_child, needs_fork
+from support.forks import forks_with_threads, in_child, living_child, needs_fork
 from support.lockstep import BOUND_SECONDS, Signal
-from support.runtimes import JobCancelled, for_ever, gather, pause, rest, start
+from support.runtimes import JobCancelled, for_ever, gather, only_on, pause, rest, start
 from support.threads import in_thread
 from support.websocket_driver import DENIAL, WebSocketClient, answer, talk, websocket_scope
 
@@ -1114,6 +1115,80 @@ def test_one_too_many_is_refused_with_503() -> None:
     run(main())
 
 
+def test_one_of_two_handshakes_at_once_gets_the_last_place() -> None:
+    """The first whose handshake has come."""
+    bridge = WSGIMiddleware(lambda environ, _: echo(environ["a2wsgi.websocket"]) or [], max_websockets=1)
+
+    async def main() -> None:
+        go = Signal("the handshakes come")
+
+        class Late(WebSocketClient):
+            async def receive(self) -> Message:
+                await go.wait_in_task()
+                return await super().receive()
+
+        clients = [Late(), Late()]
+        tasks = [start(answer(bridge, client)) for client in clients]
+        await until(lambda: bridge.statistics().in_flight == 2)
+        assert bridge.statistics().websockets == 0
+        go.set()
+        for client in clients:
+            client.says("hi")
+            await until(lambda client=client: len(client.sent) == 2)  # type: ignore[misc]  # a default, as in a loop
+        assert sorted(str(client.sent[0]["type"]) for client in clients) == ["websocket.accept", f"{DENIAL}.start"]
+        for client in clients:
+            client.leaves()
+        await gather(*tasks)
+
+    run(main())
+
+
+def test_refused_client_that_reads_nothing_takes_no_place() -> None:
+    """Its refusal lasts, and the next client gets in meanwhile."""
+    bridge = WSGIMiddleware(lambda environ, _: echo(environ["a2wsgi.websocket"]) or [], max_websockets=1)
+    read = Signal("the refused client reads")
+
+    async def on_send(number: int, message: Message) -> None:
+        await read.wait_in_task()
+
+    async def main() -> None:
+        first, slow, next_one = WebSocketClient(), WebSocketClient(on_send), WebSocketClient()
+        call = start(answer(bridge, first))
+        first.says("hi")
+        await first.gets(2)
+        refusing = start(answer(bridge, slow))
+        await until(lambda: slow.sends == 1)
+        first.leaves()
+        await call
+        call = start(answer(bridge, next_one))
+        next_one.says("hi")
+        await next_one.gets(2)
+        assert next_one.sent == [ACCEPT, text("hi")]
+        next_one.leaves()
+        read.set()
+        await gather(call, refusing)
+
+    run(main())
+
+
+@needs_fork
+@forks_with_threads
+def test_forked_child_has_no_open_websocket() -> None:
+    """Those of its parent are none of its own."""
+    bridge = native(echo)
+
+    async def play(client: WebSocketClient) -> None:
+        client.says("hi")
+        await client.gets(2)
+        assert in_child(lambda: str(bridge.statistics().websockets).encode()) == b"0"
+        assert bridge.statistics().websockets == 1
+        client.says("still here")
+        await client.gets(3)
+        client.leaves()
+
+    talk(bridge, play)
+
+
 def test_max_websockets_admits_one_beside_one_worker() -> None:
     """It is asked for."""
 
@@ -1223,6 +1298,50 @@ def test_nothing_is_left_of_many() -> None:
     run(main())
     assert link._open_links == set()
     assert bridge.statistics().in_flight == bridge.statistics().websockets == 0
+
+
+@only_on("asyncio", reason="trio ends its tasks")
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("raw", [True, False])
+def test_loop_that_is_closed_without_a_word_strands_no_app(raw: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our object finds it out by itself. One that waits for its socket is told when the bridge next looks."""
+    from a2wsgi._threads import stream
+    from a2wsgi._wsgi_on_asgi import link, passages
+
+    monkeypatch.setattr(stream, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(passages, "LOOK_SECONDS", 0.001)
+    seen: list[object] = []
+    over = Signal("the app is over")
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if raw:
+            sock = accepted(environ)
+            seen.append(sock.recv(10))
+        else:
+            ws = environ["a2wsgi.websocket"]
+            ws.accept()
+            with pytest.raises(WebSocketClosed):
+                ws.receive()
+            with pytest.raises(WebSocketClosed):
+                ws.send("too late")
+            seen.append((list(ws), ws.closed, ws.close_code))
+        over.set()
+        return []
+
+    bridge = WSGIMiddleware(app)
+    client = WebSocketClient()
+    loop = asyncio.new_event_loop()
+    call = loop.create_task(bridge(websocket_scope(), client.receive, client.send))  # type: ignore[arg-type]
+    loop.run_until_complete(client.gets(1))
+    loop.close()
+    if not raw:
+        over.wait()
+    assert bridge.statistics().websockets == 0
+    over.wait()
+    assert seen == [b"" if raw else ([], True, 1006)]
+    assert link._open_links == set()
+    with contextlib.suppress(RuntimeError):
+        call.get_coro().close()  # type: ignore[union-attr]  # a coroutine
 
 
 def test_end_of_the_process_shuts_links_down() -> None:

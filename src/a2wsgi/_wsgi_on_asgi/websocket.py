@@ -91,6 +91,15 @@ class Session(FailingSocket):
         """Whether it was called on this loop."""
         return self._loop is loop
 
+    def is_live(self) -> bool:
+        """Whether its loop may run, here. Any thread."""
+        return self._loop.is_live()
+
+    def lose(self) -> None:
+        """Wake whoever of the app waits for it: its loop will not run again, or not in this process. Any thread."""
+        if self._link is not None and not self._loop.runtime.is_inherited():
+            self._link.lose()
+
     # -- The story: loop thread -----------------------------------------------------------------------------------
 
     @classmethod
@@ -130,6 +139,7 @@ class Session(FailingSocket):
             else:
                 self._run.leave(self._disconnected._finish)
             websockets.open.discard(self)
+            websockets.admitted.discard(self)
             self._loop.leave(self)
             task, self._receiving = self._receiving, None
             if task is not None:
@@ -183,9 +193,10 @@ class Session(FailingSocket):
         elif why_not is not None:
             logger.info("403 to a WebSocket at %r: %s", self._scope.get("path"), why_not)
             await self.close(1008, "")
-        elif len(websockets.open) > websockets.limit:
+        elif websockets.count() >= websockets.limit:
             await self._refuse_overload()
         else:
+            websockets.admitted.add(self)
             return False
         return True
 
@@ -206,6 +217,7 @@ class Session(FailingSocket):
 
     async def _refuse_overload(self) -> None:
         self._websockets.refused += 1
+        self._websockets.admitted.discard(self)  # the client may take its time to read that
         logger.info("503 to a WebSocket: max_websockets=%s are open", self._websockets.limit)
         await self.refuse(503)
 
