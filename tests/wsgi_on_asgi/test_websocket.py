@@ -860,6 +860,49 @@ def test_failure_after_the_end_is_logged(caplog: pytest.LogCaptureFixture) -> No
     assert our_log(caplog) == [("ERROR", "The WSGI app failed after its WebSocket was over")]
 
 
+@pytest.mark.parametrize("how", ["send", "receive", "cancelled"])
+def test_failure_after_the_server_has_ended_it_is_logged(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The server gets its own error, or its cancellation, and the log has the app's."""
+    go_on = Signal("the server has ended it")
+
+    class Broken(WebSocketClient):
+        async def receive(self) -> Message:
+            if self.receives and how == "receive":
+                await until(lambda: bool(self.sent))
+                go_on.set()
+                raise LookupError("the server's")
+            return await super().receive()
+
+    async def on_send(number: int, message: Message) -> None:
+        if number == 2:
+            go_on.set()
+            raise LookupError("the server's")
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        ws = environ["a2wsgi.websocket"]
+        ws.accept()
+        if how == "send":
+            ws.send("x")
+        go_on.wait()
+        environ["a2wsgi.disconnected"].wait()
+        raise ValueError("boom")
+
+    async def main() -> None:
+        bridge, client = WSGIMiddleware(app), Broken(on_send)
+        call = start(bridge(websocket_scope(), client.receive, client.send))
+        await client.gets(1)
+        if how == "cancelled":
+            call.cancel()
+        with pytest.raises(JobCancelled if how == "cancelled" else LookupError):
+            await call
+        go_on.set()
+        await until(lambda: bool(our_log(caplog)))
+
+    run(main())
+    assert our_log(caplog) == [("ERROR", "The WSGI app failed after its WebSocket was over")]
+    caplog.clear()
+
+
 # -- Clean-up on the loop ---------------------------------------------------------------------------------------------
 
 

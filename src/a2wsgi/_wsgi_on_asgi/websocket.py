@@ -126,6 +126,7 @@ class Session(FailingSocket):
             self.abort(Ending.SEND_FAILED, functools.partial(ClientDisconnected, reason))
             if self._run is not None:
                 await self._run.output.wait_done()
+                self._log_failure(self._run)
             settled = True
             raise
         except BaseException:  # a cancellation, or the end of a coroutine that nobody awaits any more
@@ -137,7 +138,7 @@ class Session(FailingSocket):
             if self._run is None or settled:
                 self._disconnected._finish()
             else:
-                self._run.leave(self._disconnected._finish)
+                self._run.leave(functools.partial(self._worker_left, self._run))
             websockets.open.discard(self)
             websockets.admitted.discard(self)
             self._loop.leave(self)

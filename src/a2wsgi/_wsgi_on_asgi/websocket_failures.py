@@ -46,11 +46,14 @@ class FailingSocket(Deniable):
 
     def _raise_failure(self, run: AppRun) -> None:
         """Raise what the server is to know of, now that the worker thread is through. Loop thread."""
-        failure, context = run.take_failure(self._disconnected._pair)  # noqa: SLF001 - as said above
         error, self._receive_error = self._receive_error, None
+        if error is not None:
+            try:
+                raise error  # then the app's failure, if there is one, is logged
+            finally:
+                del error  # it holds this frame, by its traceback
+        failure, context = run.take_failure(self._disconnected._pair)  # noqa: SLF001 - as said above
         try:
-            if error is not None:
-                raise error
             if failure is None or (not run.raised and is_of_an_ending(failure)):
                 return
             if self._frames is not None and is_of_used_socket(failure, ended=not run.raised):
@@ -61,7 +64,20 @@ class FailingSocket(Deniable):
                 raise fit_for_a_loop(failure)
             logger.error("The WSGI app failed after its WebSocket was over", exc_info=failure)
         finally:
-            del failure, error  # they hold this frame, by their tracebacks
+            del failure  # it holds this frame, by its traceback
+
+    def _log_failure(self, run: AppRun) -> None:
+        """Log what the app raised, if it has: the server gets another error. Any thread, once the worker is through."""
+        failure, _ = run.take_failure(self._disconnected._pair)  # noqa: SLF001 - as said above
+        if failure is None or is_of_an_ending(failure):
+            return
+        if self._frames is None or not is_of_used_socket(failure, ended=True):
+            logger.error("The WSGI app failed after its WebSocket was over", exc_info=failure)
+
+    def _worker_left(self, run: AppRun) -> None:
+        """Do what is left to do for an app that has outlived the server's call. Any thread."""
+        self._log_failure(run)
+        self._disconnected._finish()  # noqa: SLF001 - as said above
 
 
 def closed() -> ClientDisconnected:
