@@ -801,6 +801,33 @@ def test_message_without_a_type_is_the_servers_fault() -> None:
     talk(native(echo_of_itself), play, Odd(), fails=ServerProtocolError)
 
 
+def test_message_without_data_is_the_servers_fault() -> None:
+    """It says which keys are missing."""
+    from a2wsgi import ServerProtocolError
+
+    async def play(client: WebSocketClient) -> None:
+        await client.gets(2)
+        client.say({"type": "websocket.receive"})
+
+    _, raised = talk(native(echo_of_itself), play, fails=ServerProtocolError)
+    assert "neither text nor bytes" in str(raised)
+
+
+@only_on("asyncio", "uvloop", reason="Nobody may raise trio's")
+def test_receive_that_is_cancelled_by_itself_ends_the_websocket() -> None:
+    """A middleware may do so. The app is told that its client is lost."""
+
+    class Cancels(WebSocketClient):
+        async def receive(self) -> Message:
+            if self.receives:
+                await until(lambda: len(self.sent) > 1)
+                raise asyncio.CancelledError
+            return await super().receive()
+
+    client, _ = talk(native(echo_of_itself), None, Cancels())
+    assert client.sent[0] == ACCEPT
+
+
 def test_cancelled_call_ends_the_app() -> None:
     """It does not wait for the app, which finds its WebSocket closed."""
     over = Signal("the app is over")

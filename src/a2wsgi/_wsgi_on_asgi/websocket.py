@@ -26,7 +26,7 @@ import io
 import sys
 from typing import TYPE_CHECKING
 
-from a2wsgi._errors import AppProtocolError, ClientDisconnected, ServerProtocolError
+from a2wsgi._errors import AppProtocolError, ClientDisconnected
 from a2wsgi._log import logger
 from a2wsgi._protocol import close_codes
 from a2wsgi._protocol.answer import Accepted, Denied, HeadParser
@@ -42,6 +42,7 @@ from .link import Link
 from .passages import ByFrames, ByObject
 from .websocket_app import AppRun
 from .websocket_failures import FailingSocket, closed
+from .websocket_messages import data_of, too_early, type_of
 from .workers import Overloaded
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class Session(FailingSocket):
 
     async def _handshake_in(self) -> AppRun | None:
         """Have a worker run the app. None if the handshake is refused, or its client has left."""
-        if _type_of(await self._receive()) == "websocket.disconnect" or await self._turn_away():
+        if type_of(await self._receive()) == "websocket.disconnect" or await self._turn_away():
             return None
         websockets = self._websockets
         try:
@@ -310,7 +311,7 @@ class Session(FailingSocket):
         try:
             while self in self._websockets.open:  # asyncio.wait_for() of Python 3.11 may swallow a cancellation
                 message = await self._receive()
-                kind = _type_of(message)
+                kind = type_of(message)
                 if kind == "websocket.disconnect":
                     self._client_closed(message)
                     return
@@ -323,16 +324,15 @@ class Session(FailingSocket):
             reason = f"receive() raised {type(error).__name__}"  # not its repr(): see Request.receive_raised
             if self.abort(Ending.RECEIVE_FAILED, functools.partial(ClientDisconnected, reason)):
                 self._receive_error = error
+        except BaseException:  # receive() was cancelled, by the server or a middleware, if nothing has ended it before
+            self.abort(Ending.CLIENT_CLOSED, closed, close_codes.LOST)
+            raise
 
     def _to_app(self, message: ASGIMessage) -> Passage:
         passage = self._passage
         if passage is None:
-            raise ServerProtocolError(
-                "The server sent websocket.receive before the handshake was accepted. ASGI WebSocket 2.5, "
-                '"Accept", wants it to wait. Fix the server, or the middleware that wraps receive().'
-            )
-        text = message.get("text")  # either may be absent or None (ASGI WebSocket 2.5, "Receive")
-        passage.put(message["bytes"] if text is None else text)
+            raise too_early()
+        passage.put(data_of(message))
         return passage
 
     def _client_closed(self, message: ASGIMessage) -> None:
@@ -384,16 +384,3 @@ class Session(FailingSocket):
             await run.output.wait_done()
         await self._link.wait_lost()
         self._raise_failure(run)
-
-
-# -- Words ------------------------------------------------------------------------------------------------------------
-
-
-def _type_of(message: ASGIMessage) -> object:
-    try:
-        return message["type"]
-    except (TypeError, LookupError):
-        raise ServerProtocolError(
-            "The server's receive() gave a message without a type for a WebSocket. ASGI WebSocket 2.5 wants one. Mend "
-            "the server, or the middleware that wraps receive()."
-        ) from None
