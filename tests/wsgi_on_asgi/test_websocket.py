@@ -351,6 +351,21 @@ def test_refusal_arrives_whole_where_the_server_can_say_it() -> None:
     assert client.sent[-1]["more_body"] is False
 
 
+@pytest.mark.parametrize("chunks", [(b"hello world",), (b"hel", b"lo", b" world"), (b"hello",)])
+def test_refusal_ends_where_its_length_says(chunks: tuple[bytes, ...]) -> None:
+    """What follows would be the next response on the connection."""
+    client, _ = talk(refusing("401 Unauthorized", [("Content-Length", "5")], *chunks))
+    assert b"".join(message["body"] for message in client.sent[1:]) == b"hello"
+    assert client.sent[-1]["more_body"] is False
+
+
+def test_refusal_that_is_shorter_than_its_length_is_an_error() -> None:
+    """As of any response: it is broken off, and does not look complete."""
+    client, raised = talk(refusing("401 Unauthorized", [("Content-Length", "50")], b"hello"), fails=AppProtocolError)
+    assert "45 bytes before its Content-Length" in str(raised)
+    assert all(message.get("more_body", True) for message in client.sent)
+
+
 def test_refusal_in_one_piece_gets_a_length() -> None:
     """As any response of one piece."""
 
