@@ -1073,6 +1073,24 @@ def test_call_of_an_app_that_was_told_nothing_ends_with_its_client() -> None:
     assert seen == [ClientDisconnected, threading.current_thread()]
 
 
+def test_exception_that_is_raised_into_the_worker_at_the_end_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Libraries that limit a function's time may do so a moment late, as the socket is about to be let go."""
+    from a2wsgi._wsgi_on_asgi.websocket_app import AppRun
+
+    end, ends = AppRun.end_of_socket, iter([True])
+
+    def end_of_socket(self: AppRun) -> None:
+        if next(ends, False):
+            raise TimeoutError("late")
+        end(self)
+
+    monkeypatch.setattr(AppRun, "end_of_socket", end_of_socket)
+    client, _ = talk(native(lambda ws: ws.send("x")), fails=TimeoutError)
+    assert client.sent == [ACCEPT, text("x"), close(1011)]
+
+
 # -- Shutdown ---------------------------------------------------------------------------------------------------------
 
 

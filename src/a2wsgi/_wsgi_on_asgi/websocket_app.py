@@ -85,6 +85,7 @@ class AppRun:
         except BaseException as error:  # noqa: BLE001 - raised into this thread by another, say. Nobody is to wait for ever
             if self.failure is None:
                 self.failure = error
+            self.end_of_socket()  # it may have come just before that, or into the middle of it
         self._ran = True
 
     def take_failure(self, pair: Pair | None) -> tuple[BaseException | None, contextvars.Context]:
