@@ -263,6 +263,14 @@ def test_environ_of_handshake_makes_one_of_http_2() -> None:
     assert check_handshake(seen) == Handshake(ACCEPT, ("a", "b"), "")
 
 
+@pytest.mark.parametrize("name", ["::1", "[::1]"])
+def test_host_of_an_ipv6_server_has_brackets(name: str) -> None:
+    """RFC 3986 §3.2.2: else nobody could tell the port from the address."""
+    seen = environ_with(SERVER_NAME=name, SERVER_PORT="443", HTTP_HOST=None)
+    environ_of_handshake(seen, ())
+    assert seen["HTTP_HOST"] == "[::1]:443"
+
+
 def test_environ_of_handshake_mends_what_a_library_would_refuse() -> None:
     """A proxy's Connection, or a key cut short, did not keep the server from taking the client."""
     seen = environ_with(HTTP_CONNECTION="close", HTTP_UPGRADE="x", HTTP_SEC_WEBSOCKET_KEY="x")

@@ -10,12 +10,13 @@ import pytest
 
 from a2wsgi import WebSocketClosed, WSGIMiddleware
 from a2wsgi._protocol import frames
+from a2wsgi._protocol.upgrade import Handshake, accept_token, head_101
 from a2wsgi._wsgi_on_asgi import link as _link
 from a2wsgi._wsgi_on_asgi.app_socket import WebSocket
 from a2wsgi._wsgi_on_asgi.link import Link
 from a2wsgi._wsgi_on_asgi.passages import ByObject
 from support.asgi_driver import Message, run, until
-from support.forks import forks_with_threads, living_child, needs_fork
+from support.forks import forks_with_threads, in_child, living_child, needs_fork
 from support.lockstep import BOUND_SECONDS, Lockstep, Signal
 from support.runtimes import for_ever, verbs
 from support.threads import HookedLock, in_thread
@@ -156,6 +157,30 @@ def test_app_and_client_close_at_once() -> None:
     assert bridge.statistics().websockets == 0
 
 
+def test_message_that_crosses_the_close_of_the_app_hides_no_disconnect() -> None:
+    """The race: 1. the app's Close is sent, as a frame; 2. a message comes; 3. so does the disconnect, and is heard."""
+    steps = Lockstep()
+
+    async def on_send(number: int, message: Message) -> None:
+        if message["type"] == "websocket.close":
+            async with steps(1):
+                pass
+            await for_ever()
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        handshake = Handshake(accept_token(environ["HTTP_SEC_WEBSOCKET_KEY"]), (), "")
+        environ["werkzeug.socket"].sendall(head_101(handshake).data + b"\x88\x02\x0f\xa1")
+        return []
+
+    async def play(client: WebSocketClient) -> None:
+        async with steps(2):
+            client.says("crossing")
+            client.leaves(1006)
+
+    client, _ = talk(WSGIMiddleware(app), play, WebSocketClient(on_send))
+    assert client.data == []
+
+
 def full_websocket(passage: ByObject, sock: socket.socket) -> WebSocket:
     """An open one, whose buffer has no room for a second message."""
     ws = WebSocket(sock, passage, {"HTTP_SEC_WEBSOCKET_KEY": KEY}, ())
@@ -286,6 +311,35 @@ def test_child_of_a_fork_leaves_the_links_of_its_parent_alone() -> None:
         assert client.data == ["still here"]
 
     run(main())
+
+
+@needs_fork
+@forks_with_threads
+def test_child_of_a_fork_that_returns_from_the_app_leaves_its_parents_socket_alone() -> None:
+    """The race: 1. an app with an open WebSocket forks; 2. the child returns a response; 3. the parent's goes on."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        ws = environ["a2wsgi.websocket"]
+        ws.accept()
+        (session,) = bridge._websockets.open
+        app_run = session._run
+        assert app_run is not None
+
+        def returns() -> bytes:
+            app_run._start_response("200 OK", [])
+            app_run._commit()
+            app_run.end_of_socket()
+            return b"returned"
+
+        assert in_child(returns) == b"returned"
+        ws.send(ws.receive())
+        return []
+
+    bridge = WSGIMiddleware(app)
+    client = WebSocketClient()
+    client.says("still here")
+    talk(bridge, None, client)
+    assert client.data == ["still here"]
 
 
 @needs_fork

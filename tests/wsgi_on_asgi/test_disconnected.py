@@ -140,36 +140,41 @@ def test_callback_that_fails_keeps_no_other_from_the_abort(caplog: pytest.LogCap
     disconnected = entered(told.append)
     disconnected._enter(fails)
     disconnected._enter(told.append)
-    disconnected._abort(gone())
+    disconnected._end_calls(gone())
     assert [str(error) for error in told] == [str(ClientDisconnected("it left"))] * 2
     assert told[0] is not told[1]
     (record,) = caplog.records
     assert record.getMessage() == "Somebody could not be told that a request was aborted"
 
 
-def test_calls_end_before_threads_that_wait_are_woken() -> None:
-    """A thread that was woken may begin a call, to clean up. It is not among those that the abort ends."""
-    still_waits: list[bool] = []
-    disconnected = entered(lambda error: still_waits.append(bool(disconnected._gates)))
-    waiting = in_thread(disconnected.wait)
-    while not disconnected._gates:
-        pass
-    disconnected._abort(gone())
-    assert waiting.result() is True
-    assert still_waits == [True]
+def test_abort_ends_no_call_that_began_after_its_first_step() -> None:
+    """A thread that was told may begin a call, to clean up. It is not among those that the abort ends."""
+    told: list[BaseException] = []
+    error = gone()
+    disconnected = entered(told.append)
+    disconnected._end_calls(error)
+    assert len(told) == 1
+    assert error.told
+    assert disconnected._enter(told.append) is not None
+    disconnected._abort(error)
+    assert len(told) == 1
+    disconnected._finish()
+    assert len(told) == 2
+    assert disconnected._on_abort == []
 
 
 def test_callback_that_another_thread_has_taken_is_called_once() -> None:
     """1. There is one. 2. Another thread takes it. 3. So there is none to take."""
 
     class Raced(list[Any]):
-        def pop(self, *_: Any) -> Any:
+        def copy(self) -> Any:
+            found = super().copy()
             self.clear()
-            raise IndexError("pop from empty list")
+            return found
 
     told: list[BaseException] = []
     disconnected = entered(told.append)
     disconnected._on_abort = Raced(disconnected._on_abort)
-    disconnected._abort(gone())
+    disconnected._end_calls(gone())
     assert told == []
     assert disconnected._on_abort == []

@@ -36,7 +36,7 @@ from a2wsgi._threads import call as _call
 from a2wsgi._threads.call import Call
 from a2wsgi._wsgi_on_asgi import loops as _loops
 from a2wsgi.wsgi_typing import Environ, StartResponse
-from support.asgi_driver import Client, answer, call, http_scope, run
+from support.asgi_driver import Client, answer, call, http_scope, run, until
 from support.bridges import Bridged
 from support.errors import Twofaced
 from support.forks import forks_with_threads, in_child, needs_fork
@@ -51,6 +51,7 @@ from support.runtimes import (
     pause,
     rest,
     semaphore,
+    soon,
     start,
     verbs,
 )
@@ -470,6 +471,60 @@ def test_finalizer_within_our_own_code_gets_an_error(function: Callable[[], Any]
 
     assert call(WSGIMiddleware(app)).body == b"onetwo"
     assert len(errors) == 1
+
+
+def test_wait_for_what_the_loop_brings_is_an_error_on_its_thread() -> None:
+    """An async view that reads a body which is yet to come would stop the server. No later read skips a part of it."""
+    refused: list[str] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        write = start_response("200 OK", [])
+        write(b"1")
+        read, wait = environ["wsgi.input"].read, environ["a2wsgi.disconnected"].wait
+
+        def write_on() -> None:
+            for _ in range(3):  # the first may have been taken, and the second has room then
+                write(b"2")
+
+        waits: list[Callable[[], object]] = [wait, lambda: wait(BOUND_SECONDS), write_on, read, read]
+
+        async def view() -> None:
+            for each in waits:
+                with pytest.raises(RuntimeError, match="thread that runs the server's event loop") as raised:
+                    each()
+                refused.append(type(raised.value).__name__)
+            assert wait(0) is False
+            client.send_body(b"the rest", more=False)
+
+        run_in_loop(view())
+        with pytest.raises(RuntimeError, match="thread that runs the server's event loop"):
+            read()
+        return []
+
+    async def on_send(number: int, message: object) -> None:
+        await until(lambda: len(refused) == 5)
+
+    client = Client(b"the body", complete=False, on_send=on_send)
+    bridge = WSGIMiddleware(app, request_buffer_bytes=1, response_buffer_bytes=1)
+    assert call(bridge, client, http_scope("POST")).body.strip(b"2") == b"1"
+
+
+def test_async_view_may_have_a_thread_read_the_body() -> None:
+    """The thread may wait."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        async def view() -> bytes:
+            soon(lambda: client.send_body(b" and the rest", more=False))
+            body: bytes = await in_worker(environ["wsgi.input"].read)
+            return body
+
+        body = run_in_loop(view())
+        start_response("200 OK", [])
+        return [body]
+
+    client = Client(b"the body", complete=False)
+    bridge = WSGIMiddleware(app, request_buffer_bytes=1)
+    assert call(bridge, client, http_scope("POST")).body == b"the body and the rest"
 
 
 # -- Context ----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -16,9 +18,9 @@ from a2wsgi._protocol import frames
 from a2wsgi._protocol.upgrade import Handshake, accept_token, head_101
 from a2wsgi._wsgi_on_asgi import loops as _loops
 from support.asgi_driver import Message, run, until
-from support.forks import forks_with_threads, living_child, needs_fork
+from support.forks import forks_with_threads, in_child, living_child, needs_fork
 from support.lockstep import BOUND_SECONDS, Signal
-from support.runtimes import JobCancelled, for_ever, gather, pause, rest, start
+from support.runtimes import JobCancelled, for_ever, gather, only_on, pause, rest, start
 from support.threads import in_thread
 from support.websocket_driver import DENIAL, WebSocketClient, answer, talk, websocket_scope
 
@@ -132,6 +134,31 @@ def test_handler_runs_coroutines_on_the_servers_loop() -> None:
 
     talk(native(app), play)
     assert seen == [threading.current_thread(), True]
+
+
+def test_handler_that_would_wait_on_the_loops_thread_gets_an_error() -> None:
+    """A receive() there would stop the server; one that finds a message does not wait."""
+    seen: list[object] = []
+
+    async def handler(ws: WebSocket) -> None:
+        for timeout in (None, BOUND_SECONDS):
+            with pytest.raises(RuntimeError, match="thread that runs the server's event loop"):
+                ws.receive(timeout)
+        with pytest.raises(TimeoutError):
+            ws.receive(timeout=0)
+        ws.send("say it")
+        while not seen:
+            with contextlib.suppress(TimeoutError):
+                seen.append(ws.receive(timeout=0))
+            await rest()
+
+    async def play(client: WebSocketClient) -> None:
+        await client.gets(2)
+        client.says("it")
+
+    client, _ = talk(native(lambda ws: run_in_loop(handler(ws))), play)
+    assert client.sent == [ACCEPT, text("say it"), close(1000)]
+    assert seen == ["it"]
 
 
 def test_acceptance_has_the_choices_of_the_app() -> None:
@@ -322,6 +349,21 @@ def test_refusal_arrives_whole_where_the_server_can_say_it() -> None:
     assert client.sent[0] == denial(401, headers)[0]
     assert b"".join(message["body"] for message in client.sent[1:]) == b"no!"
     assert client.sent[-1]["more_body"] is False
+
+
+@pytest.mark.parametrize("chunks", [(b"hello world",), (b"hel", b"lo", b" world"), (b"hello",)])
+def test_refusal_ends_where_its_length_says(chunks: tuple[bytes, ...]) -> None:
+    """What follows would be the next response on the connection."""
+    client, _ = talk(refusing("401 Unauthorized", [("Content-Length", "5")], *chunks))
+    assert b"".join(message["body"] for message in client.sent[1:]) == b"hello"
+    assert client.sent[-1]["more_body"] is False
+
+
+def test_refusal_that_is_shorter_than_its_length_is_an_error() -> None:
+    """As of any response: it is broken off, and does not look complete."""
+    client, raised = talk(refusing("401 Unauthorized", [("Content-Length", "50")], b"hello"), fails=AppProtocolError)
+    assert "45 bytes before its Content-Length" in str(raised)
+    assert all(message.get("more_body", True) for message in client.sent)
 
 
 def test_refusal_in_one_piece_gets_a_length() -> None:
@@ -558,6 +600,58 @@ def test_exception_by_which_libraries_end_is_none(error: Exception, caplog: pyte
     assert our_log(caplog) == []
 
 
+@pytest.mark.parametrize("kind", [ConnectionRefusedError, ConnectionResetError, BrokenPipeError])
+def test_failed_connection_of_the_app_is_a_failure(kind: type[Exception]) -> None:
+    """A database that is not there is an error of the app's, while its WebSocket is open."""
+    error = kind()
+
+    def app(ws: WebSocket) -> None:
+        ws.accept()
+        raise error
+
+    client, raised = talk(native(app), fails=kind)
+    assert raised is error
+    assert client.sent == [ACCEPT, close(1011)]
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+def test_closed_websocket_of_another_client_is_a_failure(accepts: bool) -> None:
+    """An app that passes a message on to a peer who has left, and does not expect that, has failed."""
+    peers: list[WebSocket] = []
+
+    def app(ws: WebSocket) -> None:
+        if not peers:
+            peers.append(ws)
+            ws.close()
+            return
+        if accepts:
+            ws.accept()
+        peers[0].send("news")
+
+    bridge = native(app)
+    talk(bridge)
+    client, raised = talk(bridge, fails=WebSocketClosed)
+    assert isinstance(raised, WebSocketClosed)
+    assert client.sent == ([ACCEPT, close(1011)] if accepts else [])
+
+
+def test_write_to_a_socket_that_has_ended_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """A library may raise what its socket does, once the client has left."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        sock = accepted(environ)
+        while sock.recv(100):
+            pass
+        raise BrokenPipeError
+
+    async def play(client: WebSocketClient) -> None:
+        await client.gets(1)
+        client.leaves(1001)
+
+    talk(WSGIMiddleware(app), play)
+    assert our_log(caplog) == []
+
+
 def test_frames_that_break_the_protocol_close_with_1011(caplog: pytest.LogCaptureFixture) -> None:
     """The app's library is at fault; RSV1 would need an extension, and none was offered."""
 
@@ -722,6 +816,33 @@ def test_message_without_a_type_is_the_servers_fault() -> None:
     talk(native(echo_of_itself), play, Odd(), fails=ServerProtocolError)
 
 
+def test_message_without_data_is_the_servers_fault() -> None:
+    """It says which keys are missing."""
+    from a2wsgi import ServerProtocolError
+
+    async def play(client: WebSocketClient) -> None:
+        await client.gets(2)
+        client.say({"type": "websocket.receive"})
+
+    _, raised = talk(native(echo_of_itself), play, fails=ServerProtocolError)
+    assert "neither text nor bytes" in str(raised)
+
+
+@only_on("asyncio", "uvloop", reason="Nobody may raise trio's")
+def test_receive_that_is_cancelled_by_itself_ends_the_websocket() -> None:
+    """A middleware may do so. The app is told that its client is lost."""
+
+    class Cancels(WebSocketClient):
+        async def receive(self) -> Message:
+            if self.receives:
+                await until(lambda: len(self.sent) > 1)
+                raise asyncio.CancelledError
+            return await super().receive()
+
+    client, _ = talk(native(echo_of_itself), None, Cancels())
+    assert client.sent[0] == ACCEPT
+
+
 def test_cancelled_call_ends_the_app() -> None:
     """It does not wait for the app, which finds its WebSocket closed."""
     over = Signal("the app is over")
@@ -781,6 +902,195 @@ def test_failure_after_the_end_is_logged(caplog: pytest.LogCaptureFixture) -> No
     assert our_log(caplog) == [("ERROR", "The WSGI app failed after its WebSocket was over")]
 
 
+@pytest.mark.parametrize("how", ["send", "receive", "cancelled"])
+def test_failure_after_the_server_has_ended_it_is_logged(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The server gets its own error, or its cancellation, and the log has the app's."""
+    go_on = Signal("the server has ended it")
+
+    class Broken(WebSocketClient):
+        async def receive(self) -> Message:
+            if self.receives and how == "receive":
+                await until(lambda: bool(self.sent))
+                go_on.set()
+                raise LookupError("the server's")
+            return await super().receive()
+
+    async def on_send(number: int, message: Message) -> None:
+        if number == 2:
+            go_on.set()
+            raise LookupError("the server's")
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        ws = environ["a2wsgi.websocket"]
+        ws.accept()
+        if how == "send":
+            ws.send("x")
+        go_on.wait()
+        environ["a2wsgi.disconnected"].wait()
+        raise ValueError("boom")
+
+    async def main() -> None:
+        bridge, client = WSGIMiddleware(app), Broken(on_send)
+        call = start(bridge(websocket_scope(), client.receive, client.send))
+        await client.gets(1)
+        if how == "cancelled":
+            call.cancel()
+        with pytest.raises(JobCancelled if how == "cancelled" else LookupError):
+            await call
+        go_on.set()
+        await until(lambda: bool(our_log(caplog)))
+
+    run(main())
+    assert our_log(caplog) == [("ERROR", "The WSGI app failed after its WebSocket was over")]
+    caplog.clear()
+
+
+# -- Clean-up on the loop ---------------------------------------------------------------------------------------------
+
+
+async def here() -> threading.Thread:
+    """The loop's thread, after a while."""
+    for _ in range(10):
+        await rest()
+    return threading.current_thread()
+
+
+def iterates(environ: dict[str, Any]) -> None:
+    """Receive until the end."""
+    assert list(environ["a2wsgi.websocket"]) == []
+
+
+def receives(environ: dict[str, Any]) -> None:
+    """Be told by an exception."""
+    with pytest.raises(WebSocketClosed):
+        environ["a2wsgi.websocket"].receive()
+
+
+def sends(environ: dict[str, Any]) -> None:
+    """Be told by a message that cannot be sent."""
+    ws = environ["a2wsgi.websocket"]
+    ws.accept()
+    environ["a2wsgi.disconnected"].wait()
+    with pytest.raises(WebSocketClosed):
+        ws.send("too late")
+
+
+def reads_frames(environ: dict[str, Any]) -> None:
+    """As a library does."""
+    sock = accepted(environ)
+    while sock.recv(100):
+        pass
+
+
+@pytest.mark.parametrize("listen", [iterates, receives, sends, reads_frames])
+@pytest.mark.parametrize("ending", ["leaves", "cancelled", "shut down"])
+def test_app_that_was_told_of_the_end_cleans_up_on_the_loop(
+    listen: Callable[[dict[str, Any]], None], ending: str
+) -> None:
+    """Each of its calls runs, until it is through: the end was told, and is not told again."""
+    seen: list[object] = []
+    cleaned_up = Signal("the app has cleaned up")
+    call_is_over = Signal("the server's call is over")
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        try:
+            listen(environ)
+            if ending == "cancelled":
+                call_is_over.wait()
+            seen.extend(run_in_loop(here()) for _ in range(2))
+        except BaseException as error:
+            seen.append(error)
+            raise
+        finally:
+            cleaned_up.set()
+        return []
+
+    bridge = WSGIMiddleware(app)
+
+    async def main() -> None:
+        client = WebSocketClient()
+        call = start(bridge(websocket_scope(), client.receive, client.send))
+        await client.gets(1)
+        if ending == "leaves":
+            client.leaves(1001)
+        elif ending == "shut down":
+            await shut_down(bridge)
+        else:
+            call.cancel()
+            with pytest.raises(JobCancelled):
+                await call
+            call_is_over.set()
+        await cleaned_up.wait_in_task()
+        if ending != "cancelled":
+            await call
+
+    run(main())
+    assert seen == [threading.current_thread()] * 2
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_app_that_has_closed_cleans_up_on_the_loop(raw: bool) -> None:
+    """Its own Close ends no call that is under way when the loop comes to it, nor one that follows."""
+    seen: list[object] = []
+
+    async def until_closed() -> threading.Thread:
+        await until(lambda: client.sent[-1:] == [close(4001)])
+        return await here()
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if raw:
+            accepted(environ).sendall(b"\x88\x02\x0f\xa1")
+        else:
+            environ["a2wsgi.websocket"].accept()
+            environ["a2wsgi.websocket"].close(4001)
+        seen.extend(run_in_loop(until_closed()) for _ in range(2))
+        return []
+
+    client = WebSocketClient()
+    talk(WSGIMiddleware(app), None, client)
+    assert seen == [threading.current_thread()] * 2
+
+
+def test_call_of_an_app_that_was_told_nothing_ends_with_its_client() -> None:
+    """One that is under way is ended, and one that follows the end raises."""
+    seen: list[object] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        environ["a2wsgi.websocket"].accept()
+        environ["a2wsgi.disconnected"].wait()
+        for _ in range(2):
+            try:
+                seen.append(run_in_loop(here()))
+            except ClientDisconnected as error:
+                seen.append(type(error))
+        return []
+
+    async def play(client: WebSocketClient) -> None:
+        await client.gets(1)
+        client.leaves(1001)
+
+    talk(WSGIMiddleware(app), play)
+    assert seen == [ClientDisconnected, threading.current_thread()]
+
+
+def test_exception_that_is_raised_into_the_worker_at_the_end_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Libraries that limit a function's time may do so a moment late, as the socket is about to be let go."""
+    from a2wsgi._wsgi_on_asgi.websocket_app import AppRun
+
+    end, ends = AppRun.end_of_socket, iter([True])
+
+    def end_of_socket(self: AppRun) -> None:
+        if next(ends, False):
+            raise TimeoutError("late")
+        end(self)
+
+    monkeypatch.setattr(AppRun, "end_of_socket", end_of_socket)
+    client, _ = talk(native(lambda ws: ws.send("x")), fails=TimeoutError)
+    assert client.sent == [ACCEPT, text("x"), close(1011)]
+
+
 # -- Shutdown ---------------------------------------------------------------------------------------------------------
 
 
@@ -834,6 +1144,40 @@ def test_shutdown_refuses_a_handshake_that_is_not_answered() -> None:
     assert client.sent == OVERLOAD
 
 
+@pytest.mark.parametrize("moment", ["receive", "open"])
+def test_shutdown_refuses_a_handshake_that_comes_in(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its app is not entered: the shutdown came before there was anything to end."""
+    from a2wsgi._wsgi_on_asgi.link import Link
+
+    entered: list[object] = []
+    bridge = native(entered.append)
+    client = WebSocketClient()
+    make, receive = Link.open, client.receive
+
+    async def open_late(*args: Any) -> Any:
+        opened = await make(*args)
+        await shut_down(bridge)
+        return opened
+
+    async def receive_late() -> Message:
+        message = await receive()
+        await shut_down(bridge)
+        return message
+
+    async def on_loop() -> None:
+        bridge._shared.settings.shutdown_timeout = 0  # it is the very task that would have to go on
+        await answer(bridge, client)
+
+    if moment == "open":
+        monkeypatch.setattr(Link, "open", open_late)
+    else:
+        monkeypatch.setattr(client, "receive", receive_late)
+    run(on_loop())
+    assert client.sent == OVERLOAD
+    assert entered == []
+    assert bridge.statistics().websockets == 0
+
+
 # -- Room -------------------------------------------------------------------------------------------------------------
 
 
@@ -872,6 +1216,80 @@ def test_one_too_many_is_refused_with_503() -> None:
         await gather(*tasks)
 
     run(main())
+
+
+def test_one_of_two_handshakes_at_once_gets_the_last_place() -> None:
+    """The first whose handshake has come."""
+    bridge = WSGIMiddleware(lambda environ, _: echo(environ["a2wsgi.websocket"]) or [], max_websockets=1)
+
+    async def main() -> None:
+        go = Signal("the handshakes come")
+
+        class Late(WebSocketClient):
+            async def receive(self) -> Message:
+                await go.wait_in_task()
+                return await super().receive()
+
+        clients = [Late(), Late()]
+        tasks = [start(answer(bridge, client)) for client in clients]
+        await until(lambda: bridge.statistics().in_flight == 2)
+        assert bridge.statistics().websockets == 0
+        go.set()
+        for client in clients:
+            client.says("hi")
+            await until(lambda client=client: len(client.sent) == 2)  # type: ignore[misc]  # a default, as in a loop
+        assert sorted(str(client.sent[0]["type"]) for client in clients) == ["websocket.accept", f"{DENIAL}.start"]
+        for client in clients:
+            client.leaves()
+        await gather(*tasks)
+
+    run(main())
+
+
+def test_refused_client_that_reads_nothing_takes_no_place() -> None:
+    """Its refusal lasts, and the next client gets in meanwhile."""
+    bridge = WSGIMiddleware(lambda environ, _: echo(environ["a2wsgi.websocket"]) or [], max_websockets=1)
+    read = Signal("the refused client reads")
+
+    async def on_send(number: int, message: Message) -> None:
+        await read.wait_in_task()
+
+    async def main() -> None:
+        first, slow, next_one = WebSocketClient(), WebSocketClient(on_send), WebSocketClient()
+        call = start(answer(bridge, first))
+        first.says("hi")
+        await first.gets(2)
+        refusing = start(answer(bridge, slow))
+        await until(lambda: slow.sends == 1)
+        first.leaves()
+        await call
+        call = start(answer(bridge, next_one))
+        next_one.says("hi")
+        await next_one.gets(2)
+        assert next_one.sent == [ACCEPT, text("hi")]
+        next_one.leaves()
+        read.set()
+        await gather(call, refusing)
+
+    run(main())
+
+
+@needs_fork
+@forks_with_threads
+def test_forked_child_has_no_open_websocket() -> None:
+    """Those of its parent are none of its own."""
+    bridge = native(echo)
+
+    async def play(client: WebSocketClient) -> None:
+        client.says("hi")
+        await client.gets(2)
+        assert in_child(lambda: str(bridge.statistics().websockets).encode()) == b"0"
+        assert bridge.statistics().websockets == 1
+        client.says("still here")
+        await client.gets(3)
+        client.leaves()
+
+    talk(bridge, play)
 
 
 def test_max_websockets_admits_one_beside_one_worker() -> None:
@@ -983,6 +1401,50 @@ def test_nothing_is_left_of_many() -> None:
     run(main())
     assert link._open_links == set()
     assert bridge.statistics().in_flight == bridge.statistics().websockets == 0
+
+
+@only_on("asyncio", reason="trio ends its tasks")
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("raw", [True, False])
+def test_loop_that_is_closed_without_a_word_strands_no_app(raw: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our object finds it out by itself. One that waits for its socket is told when the bridge next looks."""
+    from a2wsgi._threads import stream
+    from a2wsgi._wsgi_on_asgi import link, passages
+
+    monkeypatch.setattr(stream, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(passages, "LOOK_SECONDS", 0.001)
+    seen: list[object] = []
+    over = Signal("the app is over")
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if raw:
+            sock = accepted(environ)
+            seen.append(sock.recv(10))
+        else:
+            ws = environ["a2wsgi.websocket"]
+            ws.accept()
+            with pytest.raises(WebSocketClosed):
+                ws.receive()
+            with pytest.raises(WebSocketClosed):
+                ws.send("too late")
+            seen.append((list(ws), ws.closed, ws.close_code))
+        over.set()
+        return []
+
+    bridge = WSGIMiddleware(app)
+    client = WebSocketClient()
+    loop = asyncio.new_event_loop()
+    call = loop.create_task(bridge(websocket_scope(), client.receive, client.send))  # type: ignore[arg-type]
+    loop.run_until_complete(client.gets(1))
+    loop.close()
+    if not raw:
+        over.wait()
+    assert bridge.statistics().websockets == 0
+    over.wait()
+    assert seen == [b"" if raw else ([], True, 1006)]
+    assert link._open_links == set()
+    with contextlib.suppress(RuntimeError):
+        call.get_coro().close()  # type: ignore[union-attr]  # a coroutine
 
 
 def test_end_of_the_process_shuts_links_down() -> None:

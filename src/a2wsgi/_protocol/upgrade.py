@@ -239,7 +239,9 @@ def environ_of_handshake(environ: Environ, subprotocols: Sequence[str]) -> None:
     if not _is_key(environ.get("HTTP_SEC_WEBSOCKET_KEY", "")):
         environ["HTTP_SEC_WEBSOCKET_KEY"] = _LINK_KEY
     if "HTTP_HOST" not in environ:
-        environ["HTTP_HOST"] = f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
+        name = environ["SERVER_NAME"]
+        host = f"[{name}]" if ":" in name and name[0] != "[" else name  # RFC 3986 §3.2.2: an IPv6 address
+        environ["HTTP_HOST"] = f"{host}:{environ['SERVER_PORT']}"
     if subprotocols and "HTTP_SEC_WEBSOCKET_PROTOCOL" not in environ:
         environ["HTTP_SEC_WEBSOCKET_PROTOCOL"] = ", ".join(subprotocols)
     # wsproto, on which simple-websocket is built, would compress what goes over the link.

@@ -20,6 +20,7 @@ Strategy
     `Runtime.interruption`     end what the current task waits for, from outside
     `Runtime.is_closed`        tell whether the loop will never run again
     `Runtime.is_inherited`     tell whether it runs in another process, from which this one was forked
+    `Runtime.is_here`          tell whether the calling thread runs it now
     `Runtime.is_cancellation`  tell whether an error is what is raised in a task that is cancelled
     `Runtime.was_cancelled`    tell whether it is from a cancellation of the current task
     =========================  ========================================================================================
@@ -32,7 +33,7 @@ Guarantees
       the others from being called.
 
 Assumes
-    Everything but ``ring``, ``is_closed`` and ``is_inherited`` is called on the loop thread.
+    Everything but ``ring``, ``is_closed``, ``is_inherited`` and ``is_here`` is called on the loop thread.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from a2wsgi._errors import AppError
 from a2wsgi._log import logger
 
 from .prompt_waiter import PromptWaiter
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Doorbell",
     "Interruption",
+    "LoopThreadError",
     "Runtime",
     "carry_reporter_marks",
     "running_trio",
@@ -191,6 +194,10 @@ def runs_a_loop() -> bool:
     return True
 
 
+class LoopThreadError(AppError, RuntimeError):
+    """An app would wait on the thread that runs the loop. Also a RuntimeError, as asyncio and asgiref raise here."""
+
+
 class Interruption:
     """Ends the wait of the current task from outside, and tells that apart from a cancellation by others.
 
@@ -267,6 +274,20 @@ class Runtime:
     def is_inherited(self) -> bool:
         """Whether a fork has copied it, but not the thread that runs it. Any thread."""
         return self._pid != os.getpid()
+
+    def is_here(self) -> bool:
+        """Whether the calling thread runs it now, and would hold it up by waiting. Any thread."""
+        return asyncio._get_running_loop() is self.loop  # noqa: SLF001 - public to authors of event loops
+
+    def refuse_loop_thread(self) -> None:
+        """Raise if the calling thread runs the loop: an app is about to wait for what only the loop can bring."""
+        if self.is_here():
+            raise LoopThreadError(
+                "The app would have to wait here, on the thread that runs the server's event loop: for its request's "
+                "body, for a message, or for the client to take one. The loop would stand still, and what is waited "
+                "for would never come. An async view runs on that thread under async_to_sync() or run_in_loop(). Read "
+                "the body in sync code before it, or call this by asyncio.to_thread()."
+            )
 
     def time(self) -> float:
         """The loop's clock, in seconds."""

@@ -295,6 +295,10 @@ class TrioRuntime(Runtime):
         """See `Runtime.is_inherited`."""
         return self._run.pid != os.getpid()
 
+    def is_here(self) -> bool:
+        """See `Runtime.is_here`."""
+        return self._run.is_here()
+
     def time(self) -> float:
         """See `Runtime.time`."""
         return trio.current_time()

@@ -17,6 +17,7 @@ Guarantees
     - The first `Stream.abort` decides. It wakes both sides, and so does the end of the stream.
     - A thread that waits looks once a second whether its loop was closed. If so, it gets the error of an abort: no
       thread waits for a loop that was thrown away.
+    - No thread waits for the loop that it runs itself: that is an error.
     - Another thread may raise an exception in ours (``stopit`` does) after ours has taken a waiter out, and before it
       has woken it. `Stream.revive`, which a timer calls, then wakes the coroutine.
 
@@ -174,7 +175,12 @@ class Stream:
         return gate
 
     def _wait_at(self, gate: threading.Lock) -> None:
-        """Wait until ``gate`` is opened or the loop is closed. The thread; the lock is not held."""
+        """Wait until ``gate`` is opened or the loop is closed. The thread; the lock is not held.
+
+        Raises:
+            LoopThreadError: The thread runs the loop.
+        """
+        self._runtime.refuse_loop_thread()
         while not gate.acquire(timeout=LOOK_SECONDS):
             if self._runtime.is_closed():
                 with self._lock:

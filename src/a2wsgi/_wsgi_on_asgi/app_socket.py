@@ -19,8 +19,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from a2wsgi._errors import WebSocketClosed
-from a2wsgi._protocol.close_codes import NORMAL, cut_reason, refuse_code
+from a2wsgi._errors import ClientDisconnected, WebSocketClosed
+from a2wsgi._protocol.close_codes import LOST, NORMAL, cut_reason, refuse_code
 from a2wsgi._protocol.upgrade import Handshake, accept_token, head_101
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class WebSocket:
                 self._raise_if_closed()
             try:
                 self._passage.send(message)
-            except WebSocketClosed as error:
+            except ClientDisconnected as error:
                 raise self._ended(error) from None
 
     def receive(self, timeout: float | None = None) -> str | bytes:
@@ -150,7 +150,7 @@ class WebSocket:
         try:
             with self._receiving:
                 return self._passage.receive(deadline)
-        except WebSocketClosed as error:
+        except ClientDisconnected as error:
             raise self._ended(error) from None
 
     def __iter__(self) -> Iterator[str | bytes]:
@@ -195,15 +195,15 @@ class WebSocket:
         try:
             self._sock.sendall(head)
         except OSError:
-            raise self._ended(WebSocketClosed(*self._passage.ended)) from None
+            raise self._ended(self._passage.closed()) from None
 
-    def _ended(self, error: WebSocketClosed) -> WebSocketClosed:
-        """Note how it has ended. Any thread."""
+    def _ended(self, error: ClientDisconnected) -> WebSocketClosed:
+        """Note how it has ended: by a `WebSocketClosed`, or with its loop. Any thread."""
         # The race: 1. close() ends the passage. 2. That wakes a send(), which notes 1006. 3. close() notes its own,
         # too late. close() holds the lock from 1 to 3, so 2 comes after them.
         with self._lock:
             if self._end is None:
-                self._end = (error.code, error.reason)
+                self._end = (error.code, error.reason) if isinstance(error, WebSocketClosed) else (LOST, "")
             return WebSocketClosed(*self._end)
 
     def _raise_if_closed(self) -> None:

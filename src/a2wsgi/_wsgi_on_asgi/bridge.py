@@ -169,7 +169,7 @@ class WSGIBridge:
             shed=workers.shed + self._websockets.refused,
             disconnected=sum(loop.disconnected for loop in shared.loops.known()),
             stalled=sum(loop.stalled for loop in shared.loops.known()),
-            websockets=len(self._websockets.open),
+            websockets=self._websockets.count(),
             timed_out=sum(loop.timed_out for loop in shared.loops.known()),
             overdue=workers.overdue,
         )

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from a2wsgi._errors import AppProtocolError, ClientDisconnected
 from a2wsgi._log import logger
-from a2wsgi._protocol.framing import no_body
+from a2wsgi._protocol.framing import Framing
 
 from .endings import Abortable, Ending
-from .faults import no_head
+from .faults import no_head, too_short
 from .refusals import refusal
 from .streams import MESSAGE_BYTES
 
@@ -68,30 +68,34 @@ class Deniable(Abortable):
 
     async def refuse_by_response(self, run: AppRun) -> None:
         """Pass on the app's response, which it gave while its socket was silent."""
-        begun = bodiless = ended = False
+        framing: Framing | None = None  # once it has begun
+        ended = False
         while not ended and self.ending is None:
             chunks, ended = await _gather(run.output)
             if self.is_over():
                 await self.refuse_if_stopped()
                 return
-            if run.failure is not None and (ended or not begun):
+            if run.failure is not None and (ended or framing is None):
                 break  # what has begun is broken off: it must not look complete
-            if not begun:
+            if framing is None:
                 head = run.head
                 if head is None or not run.committed:
                     run.failure = _no_answer() if run.took_over else no_head()
                     break
-                begun = True
-                bodiless = no_body("GET", head.status)
+                framing = Framing("GET", head.status, head.content_length)
                 headers = head.headers
-                if head.content_length is None and ended and not bodiless:
+                if head.content_length is None and ended and not framing.bodiless:
                     headers = [*headers, (b"content-length", b"%d" % sum(map(len, chunks)))]
                 if not await self.deny(head.status, headers):
                     break  # the server can say no more than 403
-            body = b"" if bodiless else b"".join(chunks)
+            body = framing.cut(b"".join(chunks))
+            if ended and framing.remaining:
+                run.failure = too_short(framing.remaining)
+                break
             if body or ended:
                 await self.deny_body(body, more=not ended)
-        self.abort(Ending.FINISHED, _refused)
+        run.raised = run.failure is not None
+        self.abort(Ending.FAILED if run.raised else Ending.FINISHED, _refused)
 
     async def refuse_by_socket(self, link: Link, answer: Denied, data: bytes) -> None:
         """Pass on a response that the app writes on its socket."""

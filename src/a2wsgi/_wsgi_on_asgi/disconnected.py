@@ -51,17 +51,18 @@ class AbortError:
 
     Args:
         make: Makes one.
+        told: Whether the app knows already.
 
     Attributes:
         make: The same, for a call that may end before it gets the error.
-        told: The app has got one.
+        told: The app has got one, or knows already.
     """
 
     __slots__ = ("make", "told")
 
-    def __init__(self, make: Callable[[], BaseException]) -> None:
+    def __init__(self, make: Callable[[], BaseException], *, told: bool = False) -> None:
         self.make = make
-        self.told = False
+        self.told = told
 
     def __call__(self) -> BaseException:
         """Make one, which is about to be raised in the app."""
@@ -102,7 +103,7 @@ class Disconnected:
         self._is_set = False
         self._over = False
         self._gates: list[threading.Lock] = []  # of the threads that wait
-        self._abort_error: AbortError | None = None  # as given to _abort()
+        self._abort_error: AbortError | None = None  # of `_end_calls`
         self._on_abort: list[_Entry] = []
         #: What the bridge further in tells this one, if the app is an ASGI app in a bridge. Written by the worker
         #: thread within the call of the app; read by it from then on, and by the loop thread once it has a chunk or the
@@ -118,7 +119,12 @@ class Disconnected:
 
         Returns:
             Whether the client has left, or the request was aborted for another reason.
+
+        Raises:
+            AppError: The thread runs the server's event loop, and would hold it up.
         """
+        if not self._over and (timeout is None or timeout > 0) and (runtime := self._runtime) is not None:
+            runtime.refuse_loop_thread()
         gate = threading.Lock()
         gate.acquire()
         # The race: 1. This thread is about to wait. 2. The request ends, and opens the gates that it finds. 3. This
@@ -148,7 +154,7 @@ class Disconnected:
         # it looks after it has added it; whoever takes a callback out of the list is the one to call it.
         self._on_abort.append(_Entry(on_abort, is_call=False))
         if self._abort_error is not None:
-            self._call_back(self._abort_error)
+            self._call_back(self._abort_error, calls=False)
 
     def _enter(self, end: Callable[[BaseException], object]) -> Callable[[BaseException | None], None] | None:
         """Have ``end`` called with an error when the request is aborted or over. Any thread that works for the request.
@@ -197,13 +203,20 @@ class Disconnected:
         self._is_set = self._over = True
         self._open_gates()
 
-    def _abort(self, error: AbortError) -> None:
-        """Say that the request is aborted. The app of a bridge further in gets ``error()``, and so do calls."""
+    def _end_calls(self, error: AbortError) -> None:
+        """End the calls that have entered, unless the app knows already. The first step of an abort; `_abort` follows.
+
+        It comes before anybody is woken: 1. A thread is woken, by a read or a write that fails. 2. It cleans up by a
+        call. 3. The calls are ended, and that one is not to be among them.
+        """
         self._abort_error = error
+        if not error.told:
+            self._call_back(error, calls=True)
+
+    def _abort(self, error: AbortError) -> None:
+        """Say that the request is aborted. The app of a bridge further in gets ``error()``."""
         self._is_set = self._over = True
-        # Before the gates are opened: 1. A thread is woken. 2. Its next write tells it of the abort. 3. It cleans up by
-        # a call, which the abort is not to end.
-        self._call_back(error)
+        self._call_back(error, calls=False)
         self._open_gates()
 
     def _response_ended(self) -> None:
@@ -217,21 +230,24 @@ class Disconnected:
         self._runtime = None
         if self._gates:
             self._open_gates()
-        if self._on_abort:  # they hold the environ, which holds this
-            self._call_back(_request_is_over, only_calls=True)
+        if self._on_abort:
+            self._call_back(_request_is_over, calls=True)
+            self._on_abort.clear()  # they hold the environ, which holds this
 
-    def _call_back(self, error: Callable[[], BaseException], *, only_calls: bool = False) -> None:
-        while self._on_abort:
+    def _call_back(self, error: Callable[[], BaseException], *, calls: bool) -> None:
+        """Call what `_enter` was given, or what `_join` was. Whoever takes it out of the list is the one to call it."""
+        for entry in self._on_abort.copy():
+            if entry.is_call is not calls:
+                continue
             try:
-                entry = self._on_abort.pop()
-            except IndexError:  # another thread was faster
-                return
-            if entry.is_call or not only_calls:
-                try:
-                    entry.given = given = error.make() if entry.is_call and isinstance(error, AbortError) else error()
-                    entry.callback(given)
-                except Exception:  # noqa: BLE001 - one that fails must neither keep the others from it nor stop an ending
-                    logger.exception("Somebody could not be told that a request was aborted")
+                self._on_abort.remove(entry)
+            except ValueError:  # another thread was faster
+                continue
+            try:
+                entry.given = given = error.make() if calls and isinstance(error, AbortError) else error()
+                entry.callback(given)
+            except Exception:  # noqa: BLE001 - one that fails must neither keep the others from it nor stop an ending
+                logger.exception("Somebody could not be told that a request was aborted")
 
     def _open_gates(self) -> None:
         # Not `while self._gates`: pop() takes the list's own lock, so that whoever leaves a gate afterwards sees _over.

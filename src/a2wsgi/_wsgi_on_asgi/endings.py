@@ -218,11 +218,12 @@ class Abortable:
         if self.ending is not None:
             return False
         self.ending = ending
-        error = AbortError(error)
+        error = AbortError(error, told=self._app_knows(ending))
         self._count(ending)
         # A thread that waits for the disconnect is woken last, since its next write must fail. One that only looks may
         # see it at once.
         self._disconnected._note()
+        self._disconnected._end_calls(error)
         self._end_waits(ending, error)
         if self._sends & 1:
             self._interruption.fire()
@@ -230,7 +231,11 @@ class Abortable:
         ending.log(detail)  # at the very end: a log handler is the user's code, and may take its time
         return True
 
-    def _end_waits(self, ending: Ending, error: Callable[[], BaseException]) -> None:
+    def _app_knows(self, ending: Ending) -> bool:  # noqa: ARG002 - a WebSocket asks
+        """Whether the app itself has ended it. Then what it runs on the loop is its clean-up, and is left alone."""
+        return False
+
+    def _end_waits(self, ending: Ending, error: AbortError) -> None:
         """Wake everybody who waits for something of the request, but in ``send()`` and for the disconnect. Once.
 
         Args:

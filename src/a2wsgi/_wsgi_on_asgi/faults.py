@@ -151,14 +151,18 @@ def fit_for_a_loop(failure: BaseException) -> BaseException:
     return error
 
 
-def is_of_used_socket(error: BaseException) -> bool:
+def is_of_used_socket(error: BaseException, *, ended: bool) -> bool:
     """Whether libraries raise such an error to tell a server that its socket was used, or that it has ended.
 
-    engineio raises ConnectionError, Flask-Sock StopIteration. Those of simple-websocket and gevent-websocket say that
-    the client has left.
+    engineio raises ConnectionError, Flask-Sock StopIteration: these very classes, as a database that is not there has
+    others of the kind. Those of simple-websocket and gevent-websocket say that the client has left.
+
+    Args:
+        error: What the app raised.
+        ended: The socket has ended before that, so that a write to it fails.
     """
     kind = type(error)
-    if issubclass(kind, ConnectionError | StopIteration):
+    if kind in {ConnectionError, StopIteration} or (ended and kind in {BrokenPipeError, ConnectionResetError}):
         return True
     return (kind.__module__.partition(".")[0], kind.__name__) in {
         ("simple_websocket", "ConnectionClosed"),

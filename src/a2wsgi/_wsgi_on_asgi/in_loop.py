@@ -24,11 +24,11 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from a2wsgi._errors import AppError, MissingCapability
+from a2wsgi._errors import MissingCapability
 from a2wsgi._options import SECONDS
 from a2wsgi._threads.call import Call, close_unawaited
 from a2wsgi._threads.finalizers import refuse_within_finalizer
-from a2wsgi._threads.runtime import carry_reporter_marks, runs_a_loop
+from a2wsgi._threads.runtime import LoopThreadError, carry_reporter_marks, runs_a_loop
 
 from .disconnected import current
 
@@ -209,15 +209,11 @@ async def _called(function: Callable[..., Awaitable[_T]], args: tuple[Any, ...],
 # -- Refusals ---------------------------------------------------------------------------------------------------------
 
 
-class _LoopThreadError(AppError, RuntimeError):
-    """Also a RuntimeError, since asyncio and asgiref raise that here."""
-
-
 def _refuse_loop_thread(what: str, instead: str) -> None:
     """Raise if the calling thread runs an event loop, or holds one up."""
     refuse_within_finalizer(what)
     if runs_a_loop():
-        raise _LoopThreadError(
+        raise LoopThreadError(
             f"{what} was called on a thread that runs an event loop. It would wait there, and hold up all that runs on "
             f"that loop, perhaps the very coroutine that it waits for. Await {instead}, or call it by "
             "asyncio.to_thread()."

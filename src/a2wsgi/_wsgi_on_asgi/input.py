@@ -19,12 +19,14 @@ Assumes
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import weakref
 from typing import TYPE_CHECKING
 
 from a2wsgi._errors import ClientDisconnected
 from a2wsgi._protocol.framing import leaves_a_coding
+from a2wsgi._threads.runtime import LoopThreadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -118,6 +120,7 @@ class BodyReader(io.RawIOBase):
         Raises:
             ClientDisconnected: The client left before the body was complete. Stop: there is nobody to answer.
             RequestTooLarge: The body is longer than ``max_request_bytes``.
+            LoopThreadError: The read would wait on the loop's own thread. So does each later one, in any thread.
         """
         if not self._rest:
             self._fetch()
@@ -142,7 +145,12 @@ class BodyReader(io.RawIOBase):
         if self._ask is not None:
             self._ask()
             self._ask = None  # after it: an exception that another thread raises in this one loses no ring
-        self._rest = memoryview(b"".join(self._stream.take()))
+        try:
+            self._rest = memoryview(b"".join(self._stream.take()))
+        except LoopThreadError as error:
+            # What a read has taken before it failed is lost. The next one fails as well, and does not skip that part.
+            self._stream.cut(functools.partial(LoopThreadError, *error.args))
+            raise
 
 
 class PulledBody(io.BufferedReader):

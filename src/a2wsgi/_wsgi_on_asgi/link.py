@@ -184,6 +184,11 @@ class Link(asyncio.Protocol):
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
+    def lose(self) -> None:
+        """Shut both ends down, as the loop was closed without a word. Any thread."""
+        self.shut_down()
+        _forget(self)
+
     # -- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

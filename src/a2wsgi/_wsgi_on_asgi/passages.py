@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from a2wsgi._protocol.frames import Frames
     from a2wsgi._threads.runtime import Runtime
 
+    from .disconnected import AbortError
     from .link import Link
 
 __all__ = ["ByFrames", "ByObject", "Passage"]
@@ -90,7 +91,8 @@ class ByFrames:
 
     def put(self, message: str | bytes) -> None:
         """See `Passage`."""
-        self._link.write(self._frames.message(message))
+        if not self._frames.close_sent:  # RFC 6455 §5.5.1: it crosses the app's Close, or ours as the server stops
+            self._link.write(self._frames.message(message))
 
 
 class ByObject:
@@ -102,6 +104,7 @@ class ByObject:
 
     Attributes:
         in_use: The app has accepted by it. Set before that is said on the link, and read after.
+        is_closed: The app has closed it.
         ended: The code and reason of the end, for the app. Written by the loop thread before `end`.
     """
 
@@ -111,7 +114,9 @@ class ByObject:
         self._to_app = _ToApp(runtime, limit)
         self._farewell: Close | None = None  # of the app's, from before its side is finished
         self.in_use = False
+        self.is_closed = False
         self.ended: tuple[int, str] = (LOST, "")
+        self._abort_error: AbortError | None = None  # of `end`, from before the app may see it
         self.drain = self._to_app.wait_room
 
     # -- The loop thread
@@ -134,11 +139,12 @@ class ByObject:
         """The app's side has ended: it is through."""
         self._from_app.finish()
 
-    def end(self) -> None:
+    def end(self, error: AbortError) -> None:
         """Tell the app that it has ended, once it has received what is there. Whoever waits in `drain` goes on."""
+        self._abort_error = error
         self._to_app.finish()
         self._to_app.flush()
-        self._from_app.abort(self._closed)
+        self._from_app.abort(self.closed)
 
     def revive(self) -> None:
         """See `Stream.revive`."""
@@ -156,7 +162,7 @@ class ByObject:
         try:
             self._from_app.put(message)
         except AppProtocolError:  # another thread of the app's, which runs on though the app has returned
-            raise self._closed() from None
+            raise self.closed() from None
 
     def receive(self, deadline: float | None) -> str | bytes:
         """Wait for the next message.
@@ -167,11 +173,12 @@ class ByObject:
         """
         message = self._to_app.take_one(deadline)
         if message is None:
-            raise self._closed()
+            raise self.closed()
         return message
 
     def close(self, code: int, reason: str) -> None:
         """End it from the app's side, after what it has sent. A `send` that still waits for room raises."""
+        self.is_closed = True
         # First: the loop may end it as soon as it knows, and whoever receives is to get this code.
         self._to_app.cut(lambda: WebSocketClosed(code, reason))
         self._farewell = Close(code, reason)
@@ -179,10 +186,13 @@ class ByObject:
 
     def cut(self) -> None:
         """Wake all threads, as the process ends. Any thread; the loop may be gone."""
-        self._to_app.cut(self._closed)
-        self._from_app.cut(self._closed)
+        self._to_app.cut(self.closed)
+        self._from_app.cut(self.closed)
 
-    def _closed(self) -> WebSocketClosed:
+    def closed(self) -> WebSocketClosed:
+        """How it has ended, to be raised in the app: what that runs on the loop from then on is its clean-up."""
+        if self._abort_error is not None:
+            self._abort_error.told = True
         return WebSocketClosed(*self.ended)
 
 
@@ -229,6 +239,8 @@ class _ToApp(ToThread):
         if deadline is None:
             self._wait_at(gate)
             return
+        if time.monotonic() < deadline:
+            self._runtime.refuse_loop_thread()
         while not gate.acquire(timeout=max(min(deadline - time.monotonic(), LOOK_SECONDS), 0)):
             if self._runtime.is_closed():
                 self.cut(lambda: WebSocketClosed(LOST, ""))

@@ -26,7 +26,7 @@ import io
 import sys
 from typing import TYPE_CHECKING
 
-from a2wsgi._errors import AppProtocolError, ClientDisconnected, ServerProtocolError
+from a2wsgi._errors import AppProtocolError, ClientDisconnected
 from a2wsgi._log import logger
 from a2wsgi._protocol import close_codes
 from a2wsgi._protocol.answer import Accepted, Denied, HeadParser
@@ -34,27 +34,26 @@ from a2wsgi._protocol.environ import environ_from_scope
 from a2wsgi._protocol.frames import Close, Frames, Role, Violation
 from a2wsgi._protocol.framing import BadRequest
 from a2wsgi._protocol.upgrade import environ_of_handshake
-from a2wsgi._threads.runtime import carry_reporter_marks
 from a2wsgi._wrong_server import named_as
 
 from .app_socket import GeventWebSocket, WebSocket
-from .denial import Deniable
 from .endings import Ending
-from .faults import fit_for_a_loop, is_of_an_ending, is_of_used_socket
 from .link import Link
 from .passages import ByFrames, ByObject
 from .websocket_app import AppRun
+from .websocket_failures import FailingSocket, closed
+from .websocket_messages import data_of, too_early, type_of
 from .workers import Overloaded
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
 
     from a2wsgi._threads.handles import Task
     from a2wsgi._types import Environ, Receive, Scope, Send
     from a2wsgi._types import Message as ASGIMessage
 
     from .bridge import WSGIBridge
+    from .disconnected import AbortError
     from .loops import BridgeLoop
     from .passages import Passage
     from .websocket_pool import WebSockets
@@ -68,7 +67,7 @@ _END_TASK_SECONDS = 10.0
 _OTHER_SOCKETS = ("gunicorn.socket", "eventlet.input", "waitress.client_disconnected")
 
 
-class Session(Deniable):
+class Session(FailingSocket):
     """One WebSocket. Each method says in whose thread it runs."""
 
     SENT = "its messages"
@@ -92,6 +91,15 @@ class Session(Deniable):
     def is_on(self, loop: BridgeLoop) -> bool:
         """Whether it was called on this loop."""
         return self._loop is loop
+
+    def is_live(self) -> bool:
+        """Whether its loop may run, here. Any thread."""
+        return self._loop.is_live()
+
+    def lose(self) -> None:
+        """Wake whoever of the app waits for it: its loop will not run again, or not in this process. Any thread."""
+        if self._link is not None and not self._loop.runtime.is_inherited():
+            self._link.lose()
 
     # -- The story: loop thread -----------------------------------------------------------------------------------
 
@@ -119,6 +127,7 @@ class Session(Deniable):
             self.abort(Ending.SEND_FAILED, functools.partial(ClientDisconnected, reason))
             if self._run is not None:
                 await self._run.output.wait_done()
+                self._log_failure(self._run)
             settled = True
             raise
         except BaseException:  # a cancellation, or the end of a coroutine that nobody awaits any more
@@ -127,8 +136,12 @@ class Session(Deniable):
         finally:
             if self._link is not None:
                 self._link.abort()
-            self._disconnected._finish()
+            if self._run is None or settled:
+                self._disconnected._finish()
+            else:
+                self._run.leave(functools.partial(self._worker_left, self._run))
             websockets.open.discard(self)
+            websockets.admitted.discard(self)
             self._loop.leave(self)
             task, self._receiving = self._receiving, None
             if task is not None:
@@ -141,17 +154,9 @@ class Session(Deniable):
 
     async def _handshake_in(self) -> AppRun | None:
         """Have a worker run the app. None if the handshake is refused, or its client has left."""
-        if _type_of(await self._receive()) == "websocket.disconnect":
+        if type_of(await self._receive()) == "websocket.disconnect" or await self._turn_away():
             return None
         websockets = self._websockets
-        why_not = websockets.why_not()
-        if why_not is not None:
-            logger.info("403 to a WebSocket at %r: %s", self._scope.get("path"), why_not)
-            await self.close(1008, "")
-            return None
-        if len(websockets.open) > websockets.limit:
-            await self._refuse_overload()
-            return None
         try:
             environ = environ_from_scope(self._scope, websockets.shared.template)
         except BadRequest as error:
@@ -161,6 +166,12 @@ class Session(Deniable):
         runtime, settings = self._loop.runtime, websockets.shared.settings
         self._link, app_socket = await Link.open(runtime, settings.response_buffer_bytes)
         try:
+            if (
+                self.ending is not None
+            ):  # the server has begun to shut down meanwhile: `abort` found neither link nor run
+                app_socket.close()
+                await self.refuse_if_stopped()
+                return None
             self._fill_in(environ, app_socket)
             self._key = environ["HTTP_SEC_WEBSOCKET_KEY"]  # the environ is the app's to change
             run = AppRun(websockets.app, websockets.shared, runtime, environ, app_socket)
@@ -174,6 +185,22 @@ class Session(Deniable):
         self._run = run
         self._receiving = runtime.start_task(self._from_server())
         return run
+
+    async def _turn_away(self) -> bool:
+        """Refuse a handshake that cannot come in, whatever it says. Whether it was refused."""
+        websockets = self._websockets
+        why_not = websockets.why_not()
+        if self.ending is not None:
+            await self.refuse_if_stopped()
+        elif why_not is not None:
+            logger.info("403 to a WebSocket at %r: %s", self._scope.get("path"), why_not)
+            await self.close(1008, "")
+        elif websockets.count() >= websockets.limit:
+            await self._refuse_overload()
+        else:
+            websockets.admitted.add(self)
+            return False
+        return True
 
     def _fill_in(self, environ: Environ, app_socket: socket.socket) -> None:
         """Make an environ that of a handshake, with what the app may answer it by."""
@@ -192,6 +219,7 @@ class Session(Deniable):
 
     async def _refuse_overload(self) -> None:
         self._websockets.refused += 1
+        self._websockets.admitted.discard(self)  # the client may take its time to read that
         logger.info("503 to a WebSocket: max_websockets=%s are open", self._websockets.limit)
         await self.refuse(503)
 
@@ -267,7 +295,7 @@ class Session(Deniable):
     async def _app_closed(self, close: Close) -> None:
         if self._frames is not None:
             self._last_frame = self._frames.close(close.code)
-        if self.abort(Ending.FINISHED, _closed):
+        if self.abort(Ending.FINISHED, closed):
             await self.close(close_codes.code_from_wsgi_app(close.code), close.reason)
 
     async def _app_broke_frames(self, violation: Violation) -> None:
@@ -275,27 +303,15 @@ class Session(Deniable):
             f"The app broke the protocol on its WebSocket's socket: {violation.reason} (RFC 6455 §5). Its client is "
             "closed with 1011. Use a WebSocket library, and let one thread write at a time."
         )
-        if self.abort(Ending.APP_BROKE_FRAMES, _closed, detail):
+        if self.abort(Ending.APP_BROKE_FRAMES, closed, detail):
             await self.close(close_codes.Ending.APP_BROKE_FRAMES.client, "")
-
-    async def _app_ended(self, run: AppRun, link: Link) -> None:
-        """The app's side of the link has ended without a Close."""
-        if link.was_shut_down:  # the process ends, and the server has not said so
-            self.abort(Ending.SHUT_DOWN, _closed)
-            return
-        failure, head = run.failure, run.head
-        failed = not (failure is None or is_of_an_ending(failure) or is_of_used_socket(failure))
-        failed = failed or (head is not None and head.status >= 500)
-        if self.abort(Ending.FAILED if failed else Ending.FINISHED, _closed):
-            ending = close_codes.Ending.APP_RAISED if failed else close_codes.Ending.APP_RETURNED
-            await self.close(ending.client, ending.reason)
 
     async def _from_server(self) -> None:
         """Carry what the server receives to the app, until there is no more. A task of its own."""
         try:
             while self in self._websockets.open:  # asyncio.wait_for() of Python 3.11 may swallow a cancellation
                 message = await self._receive()
-                kind = _type_of(message)
+                kind = type_of(message)
                 if kind == "websocket.disconnect":
                     self._client_closed(message)
                     return
@@ -308,16 +324,15 @@ class Session(Deniable):
             reason = f"receive() raised {type(error).__name__}"  # not its repr(): see Request.receive_raised
             if self.abort(Ending.RECEIVE_FAILED, functools.partial(ClientDisconnected, reason)):
                 self._receive_error = error
+        except BaseException:  # receive() was cancelled, by the server or a middleware, if nothing has ended it before
+            self.abort(Ending.CLIENT_CLOSED, closed, close_codes.LOST)
+            raise
 
     def _to_app(self, message: ASGIMessage) -> Passage:
         passage = self._passage
         if passage is None:
-            raise ServerProtocolError(
-                "The server sent websocket.receive before the handshake was accepted. ASGI WebSocket 2.5, "
-                '"Accept", wants it to wait. Fix the server, or the middleware that wraps receive().'
-            )
-        text = message.get("text")  # either may be absent or None (ASGI WebSocket 2.5, "Receive")
-        passage.put(message["bytes"] if text is None else text)
+            raise too_early()
+        passage.put(data_of(message))
         return passage
 
     def _client_closed(self, message: ASGIMessage) -> None:
@@ -326,7 +341,7 @@ class Session(Deniable):
         if self.ending is None and self._frames is not None and told != close_codes.LOST:
             why = reason if isinstance(reason, str) and told != close_codes.NO_CODE else ""
             self._last_frame, self._by_object.ended = self._frames.close(told, why), (told, why)
-        if not self.abort(Ending.CLIENT_CLOSED, _closed, told) and self._sends & 1:
+        if not self.abort(Ending.CLIENT_CLOSED, closed, told) and self._sends & 1:
             self._interruption.fire()  # of a last word: hypercorn's send() may wait for this client for ever
 
     # -- Endings: loop thread -------------------------------------------------------------------------------------
@@ -339,11 +354,18 @@ class Session(Deniable):
         self._by_object.revive()
         super().tick(now)
 
-    def _end_waits(self, ending: Ending, error: Callable[[], BaseException]) -> None:
+    def _app_knows(self, ending: Ending) -> bool:
+        accepted = self._frames is not None
+        return accepted and (ending in {Ending.FINISHED, Ending.FAILED} or self._by_object.is_closed)
+
+    def _end_waits(self, ending: Ending, error: AbortError) -> None:
         if ending is Ending.SHUT_DOWN and self._frames is not None:
             self._last_frame = self._frames.close(close_codes.SERVICE_RESTART)
             self._by_object.ended = (close_codes.SERVICE_RESTART, "")
-        self._by_object.end()
+        # A library reads it from the link, unseen: what the app runs on the loop from now on is taken for its clean-up.
+        if self._frames is not None and not self._by_object.in_use:
+            error.told = True
+        self._by_object.end(error)
         if self._link is not None:
             self._link.finish(self._last_frame)
         run = self._run
@@ -362,38 +384,3 @@ class Session(Deniable):
             await run.output.wait_done()
         await self._link.wait_lost()
         self._raise_failure(run)
-
-    def _raise_failure(self, run: AppRun) -> None:
-        failure, context = run.take_failure(self._disconnected._pair)
-        error, self._receive_error = self._receive_error, None
-        try:
-            if error is not None:
-                raise error
-            if failure is None or is_of_an_ending(failure):
-                return
-            if self._frames is not None and is_of_used_socket(failure):
-                logger.debug("The app has ended its WebSocket by raising %s", type(failure).__name__)
-                return
-            carry_reporter_marks(failure, context)
-            if self.ending in {Ending.FINISHED, Ending.FAILED, Ending.APP_BROKE_FRAMES}:
-                raise fit_for_a_loop(failure)
-            logger.error("The WSGI app failed after its WebSocket was over", exc_info=failure)
-        finally:
-            del failure, error  # they hold this frame, by their tracebacks
-
-
-# -- Words ------------------------------------------------------------------------------------------------------------
-
-
-def _type_of(message: ASGIMessage) -> object:
-    try:
-        return message["type"]
-    except (TypeError, LookupError):
-        raise ServerProtocolError(
-            "The server's receive() gave a message without a type for a WebSocket. ASGI WebSocket 2.5 wants one. Mend "
-            "the server, or the middleware that wraps receive()."
-        ) from None
-
-
-def _closed() -> ClientDisconnected:
-    return ClientDisconnected("its WebSocket was closed")

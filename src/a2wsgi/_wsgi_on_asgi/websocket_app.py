@@ -6,12 +6,14 @@ Guarantees
       whatever the app wrote before, then the end, and only then looks at the response or the failure.
     - Whoever of the app still waits for the socket is woken when it is through. A bridge further in has put another
       socket in its place by then, and lives on with the link.
+    - A child that the app forks, and that returns from the app, leaves its parent's WebSocket as it is.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -53,6 +55,8 @@ class AppRun:
         took_over: It said 101: the app has given its socket away.
         committed: The head is fixed: it is the answer, unless the socket was used.
         failure: What the app raised.
+        raised: It raised that before anything had ended its WebSocket, so it has failed, whatever it raised. The loop
+            thread's.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class AppRun:
         self._shared = shared
         self._environ = environ
         self._app_socket = app_socket
+        self._pid = os.getpid()
         settings = shared.settings
         self.output = ToLoop(runtime, settings.response_buffer_bytes, settings.send_queue_size)
         self.context = contextvars.copy_context()
@@ -69,7 +74,9 @@ class AppRun:
         self.took_over = False
         self.committed = False
         self.failure: BaseException | None = None
+        self.raised = False
         self._ran = False  # run() has come to its end
+        self._last: list[Callable[[], object]] = []  # what to do when the thread is through; any thread's
 
     def run(self) -> None:
         """Run the app, in one copy of the handshake's context from its call to its close()."""
@@ -78,6 +85,7 @@ class AppRun:
         except BaseException as error:  # noqa: BLE001 - raised into this thread by another, say. Nobody is to wait for ever
             if self.failure is None:
                 self.failure = error
+            self.end_of_socket()  # it may have come just before that, or into the middle of it
         self._ran = True
 
     def take_failure(self, pair: Pair | None) -> tuple[BaseException | None, contextvars.Context]:
@@ -94,6 +102,23 @@ class AppRun:
     def done(self) -> None:
         """Tell the loop thread that this thread is through with it."""
         self.output.finish(done=True)
+        self._do_last()
+
+    def leave(self, last: Callable[[], object]) -> None:
+        """Have ``last`` called once the worker is through, as nobody waits for it any more. Loop thread.
+
+        Args:
+            last: What is left to do. Any thread.
+        """
+        # 1. The worker thread says that it is done. 2. It sees that nobody has left it. 3. It is left. So this looks
+        # whether it is done after it has said so.
+        self._last.append(last)
+        if self.output.done:
+            self._do_last()
+
+    def _do_last(self) -> None:
+        with contextlib.suppress(IndexError):  # it was not left, or another thread does it
+            self._last.pop()()
 
     def lost(self) -> None:
         """Do what the worker thread, which died, has not done. Any thread."""
@@ -102,7 +127,7 @@ class AppRun:
         if not self._ran and self.failure is None:
             self.failure = worker_lost()
         self.end_of_socket()
-        self.output.finish(done=True)
+        self.done()
 
     def _run_app(self) -> None:
         current.set(self._environ["a2wsgi.disconnected"])
@@ -170,15 +195,18 @@ class AppRun:
             raise no_head()
         self.committed = True
         # The loop reads what was written before, then the end, and then looks at the response.
-        with contextlib.suppress(OSError):
-            self._app_socket.shutdown(socket.SHUT_WR)
+        self._shut(socket.SHUT_WR)
 
     def end_of_socket(self) -> None:
         """Let go of the app's end of the link, and wake whoever of the app still waits for it. Any thread.
 
         A bridge further in has put another socket in its place, and lives on with the link.
         """
-        with contextlib.suppress(OSError):  # close() alone wakes nobody
-            self._app_socket.shutdown(socket.SHUT_RDWR)
+        self._shut(socket.SHUT_RDWR)  # close() alone wakes nobody
         with contextlib.suppress(OSError):
             self._app_socket.close()
+
+    def _shut(self, how: int) -> None:
+        if self._pid == os.getpid():  # else the app has forked, and its parent would lose the link
+            with contextlib.suppress(OSError):
+                self._app_socket.shutdown(how)

@@ -46,6 +46,8 @@ class WebSockets:
         self.workers = Workers(max(limit, 1), 0, "a2wsgi-websocket")
         #: Any loop thread's, without a lock: see `a2wsgi._threads`. Walk a copy.
         self.open: set[Session] = set()
+        #: Those that count towards the limit: none whose handshake is yet to come, or is being refused. Likewise.
+        self.admitted: set[Session] = set()
         self.refused = 0  # for want of room; written on a loop thread
         self._told_of_extra = False
 
@@ -64,6 +66,19 @@ class WebSockets:
                 )
             return "the extra a2wsgi[websocket] is not installed"
         return None
+
+    def count(self) -> int:
+        """How many are open. Any thread.
+
+        Those whose loop was closed without a word, or is another process's, are forgotten here, and their apps are
+        told: nobody else would.
+        """
+        for session in self.admitted.copy():
+            if not session.is_live():
+                self.admitted.discard(session)
+                self.open.discard(session)
+                session.lose()
+        return len(self.admitted)
 
     def stop(self, loop: BridgeLoop) -> None:
         """End the WebSockets on one loop: the server shuts down. Loop thread."""
