@@ -60,14 +60,14 @@ OVERLOAD = denial(
 )
 
 
-def native(function: Callable[[WebSocket], object]) -> WSGIMiddleware:
+def native(function: Callable[[WebSocket], object], *, max_websockets: int | None = None) -> WSGIMiddleware:
     """A bridge around an app of our own object."""
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         function(environ["a2wsgi.websocket"])
         return []
 
-    return WSGIMiddleware(app)
+    return WSGIMiddleware(app, max_websockets=max_websockets)
 
 
 def our_log(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
@@ -1220,7 +1220,7 @@ def test_one_too_many_is_refused_with_503() -> None:
 
 def test_one_of_two_handshakes_at_once_gets_the_last_place() -> None:
     """The first whose handshake has come."""
-    bridge = WSGIMiddleware(lambda environ, _: echo(environ["a2wsgi.websocket"]) or [], max_websockets=1)
+    bridge = native(echo, max_websockets=1)
 
     async def main() -> None:
         go = Signal("the handshakes come")
@@ -1248,7 +1248,7 @@ def test_one_of_two_handshakes_at_once_gets_the_last_place() -> None:
 
 def test_refused_client_that_reads_nothing_takes_no_place() -> None:
     """Its refusal lasts, and the next client gets in meanwhile."""
-    bridge = WSGIMiddleware(lambda environ, _: echo(environ["a2wsgi.websocket"]) or [], max_websockets=1)
+    bridge = native(echo, max_websockets=1)
     read = Signal("the refused client reads")
 
     async def on_send(number: int, message: Message) -> None:
@@ -1434,7 +1434,7 @@ def test_loop_that_is_closed_without_a_word_strands_no_app(raw: bool, monkeypatc
     bridge = WSGIMiddleware(app)
     client = WebSocketClient()
     loop = asyncio.new_event_loop()
-    call = loop.create_task(bridge(websocket_scope(), client.receive, client.send))  # type: ignore[arg-type]
+    call = loop.create_task(bridge(websocket_scope(), client.receive, client.send))
     loop.run_until_complete(client.gets(1))
     loop.close()
     if not raw:
@@ -1444,7 +1444,7 @@ def test_loop_that_is_closed_without_a_word_strands_no_app(raw: bool, monkeypatc
     assert seen == [b"" if raw else ([], True, 1006)]
     assert link._open_links == set()
     with contextlib.suppress(RuntimeError):
-        call.get_coro().close()  # type: ignore[union-attr]  # a coroutine
+        call.get_coro().close()
 
 
 def test_end_of_the_process_shuts_links_down() -> None:

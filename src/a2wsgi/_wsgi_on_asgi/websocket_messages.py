@@ -39,7 +39,7 @@ def data_of(message: Message) -> str | bytes:
     Raises:
         ServerProtocolError: It has neither text nor bytes.
     """
-    data = message.get("text")
+    data: str | bytes | None = message.get("text")
     if data is None:
         data = message.get("bytes")
     if data is None:
