@@ -290,7 +290,7 @@ def test_requests_that_wait_for_a_startup_share_its_failure() -> None:
     one = ASGIMiddleware(Failing())
     first = InThread(lambda: call(one, fails=LifespanFailed))
     entered.wait()
-    startup = one._lifetime._startup
+    startup = one._lifetime._change
     assert startup is not None
     waiting = Signal("waiting")
     wait = startup.over.wait

@@ -8,16 +8,17 @@ Strategy
     state     what shows it                              what follows
     ========  =========================================  ==============================================================
     idle      ``host`` is None                           the next request starts it up
-    starting  ``_startup`` is set                        idle if that fails, else started; others wait for it
-    started   ``host`` is set                            idle after `Lifetime.stop`, or if the loop ends
+    starting  ``_change`` is a startup                   idle if that fails, else started; others wait for it
+    started   ``host`` is set                            stopping by `Lifetime.stop`; idle if the loop ends
+    stopping  ``_change`` is a stop                      idle; a request that comes waits for it
     closed    ``_closed`` is true                        nothing: a request is refused
     ========  =========================================  ==============================================================
 
 Guarantees
     - No constructor, import or fork starts anything. A forked child starts anew, with its own loop, thread and lifespan
       (`exit_and_fork`).
-    - One startup runs at a time. Requests that come meanwhile wait for it and share its outcome, but not its error:
-      each raises one of its own, so that their tracebacks stay apart.
+    - One startup or stop runs at a time. Requests that come meanwhile wait for it and share the outcome of a startup,
+      but not its error: each raises one of its own, so that their tracebacks stay apart.
     - The finalizer of a bridge that has a thread for its loop takes no lock: the garbage collector may run it in a
       thread that holds any of ours.
 
@@ -32,11 +33,11 @@ import contextvars
 import threading
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from a2wsgi._errors import BridgeError, LifespanFailed
 from a2wsgi._log import logger
 
 from . import exit_and_fork
-from .faults import closed_error, loop_stopped, one_more
+from .changes import Change
+from .faults import closed_error, loop_stopped
 from .lifespan import Lifespan
 from .loops import CANCEL_SECONDS, GivenLoop, LoopHost, expect_given, warn_of_uwsgi_without_threads
 
@@ -61,35 +62,6 @@ class Running(Protocol):
 
     def abort(self, error: BaseException) -> None:
         """End the request: its server thread gets ``error``, its app ``http.disconnect``. Loop thread."""
-
-
-class _Startup:
-    """One attempt to start an app up, for which several threads may wait."""
-
-    def __init__(self) -> None:
-        self.over = threading.Event()
-        self.host: LoopHost | None = None  # where it goes on: the thread of that loop must not wait for it
-        self.error: Exception | None = None  # written before `over` is set
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until it is over, at most ``seconds``. False if it is not.
-
-        Raises:
-            BridgeError: The calling thread runs the loop on which the app starts up.
-        """
-        if self.host is not None:
-            self.host.refuse_own_thread()
-        return self.over.wait(seconds)
-
-    def fail(self, error: BaseException) -> None:
-        """Say what those who wait are to get. An interruption was meant for the thread that started the app alone."""
-        if isinstance(error, Exception):
-            self.error = error
-        else:
-            self.error = BridgeError(
-                f"The app's startup, which another request waits for, was interrupted by {type(error).__name__}. "
-                "The next request tries it again."
-            )
 
 
 class Lifetime:
@@ -141,7 +113,7 @@ class Lifetime:
     def reset(self) -> None:
         """Start from nothing: in the constructor, and in a forked child."""
         self._lock = threading.Lock()  # never held while anything is waited for
-        self._startup: _Startup | None = None  # the attempt that is under way; guarded by _lock
+        self._change: Change | None = None  # the startup or the stop that is under way; guarded by _lock
         self._lifespan: Lifespan | None = None  # the loop thread's
         self.host: LoopHost | None = None
         self.state: dict[str, Any] = {}
@@ -193,26 +165,20 @@ class Lifetime:
                     raise closed_error()
                 if self.host is not None:
                     return self.host
-                startup = self._startup
-                mine = startup is None
-                if startup is None:
-                    startup = self._startup = _Startup()
+                change = self._change
+                mine = change is None
+                if change is None:
+                    change = self._change = Change("startup")
             if mine:
-                self._start_up(startup, app)
+                self._start_up(change, app)
+            elif change.is_startup:
+                change.await_startup(self._startup_timeout + CANCEL_SECONDS, self._startup_timeout)
             else:
-                self._wait_for(startup)
+                # 1. The app is being shut down. 2. It would be started up again. 3. The end of the first would take the
+                # loop and the lifespan from the second.
+                change.await_stop(self.longest_stop())
 
-    def _wait_for(self, startup: _Startup) -> None:
-        """Wait for another request's startup. Raises an error of its own if that fails."""
-        if not startup.wait(self._startup_timeout + CANCEL_SECONDS):
-            raise LifespanFailed(
-                "The app's startup, which another request waits for, took longer than "
-                f"startup_timeout={self._startup_timeout} s. Make it quicker, or raise startup_timeout."
-            )
-        if startup.error is not None:
-            raise one_more(startup.error)
-
-    def _start_up(self, startup: _Startup, app: ASGIApp) -> None:
+    def _start_up(self, startup: Change, app: ASGIApp) -> None:
         """Find a loop and start the app up on it; tell ``startup`` how it went."""
         host: LoopHost | None = None
         started = has_ended = False
@@ -230,7 +196,7 @@ class Lifetime:
             raise
         finally:
             with self._lock:
-                self._startup = None
+                self._change = None
                 # 1. The app has started up. 2. Its loop ends, and finds no bridge that uses it. 3. This one would.
                 has_ended = host is not None and host.has_ended()
                 if started and not has_ended:
@@ -276,25 +242,31 @@ class Lifetime:
         """
         with self._lock:
             self._closed = True
-            startup = self._startup
-        if startup is not None:
-            startup.wait(self._startup_timeout + CANCEL_SECONDS)
         self.stop()
 
     def stop(self) -> None:
-        """End what runs and shut the app down. The next request would start it again.
+        """End what runs and shut the app down, once a startup that is under way is over. The next request starts it.
 
         Raises:
             LifespanFailed: The shutdown failed. Everything is released all the same.
             BridgeError: An app that blocks holds up the loop, or the calling thread runs it.
         """
+        startup = self._change
+        if startup is not None and startup.is_startup:
+            startup.wait(self._startup_timeout + CANCEL_SECONDS)
+        self.stop_started()
+
+    def stop_started(self) -> None:
+        """`stop` that waits for no startup."""
         host = self.host  # looked at once: another thread may stop it as well
         if host is not None:
             host.refuse_own_thread()
         with self._lock:
             host, self.host = self.host, None
-        if host is None:
-            return
+            if host is None:
+                return
+            stop = self._change = Change("stop")
+            stop.host = host
         try:
             if host.trouble() is None:
                 if self._inline:  # a thread that waits for its app lets no other one run the loop
@@ -302,8 +274,19 @@ class Lifetime:
                         host.loop.call_soon_threadsafe(self._abort_all, context=contextvars.Context())
                 host.run(lambda: self._shut_down(host), self._longest_shutdown())
         finally:
-            host.release(self)
-            host.join(self._shutdown_timeout)
+            try:
+                host.release(self)
+                host.join(self._shutdown_timeout)
+            finally:
+                with self._lock:
+                    self._change = None
+                stop.over.set()
+
+    def forget(self, host: LoopHost) -> None:
+        """Start anew at the next request: the loop was closed by somebody else. Any thread."""
+        with self._lock:
+            if self.host is host:
+                self.host = None
 
     def loop_ended(self, host: LoopHost, error: Callable[[], BaseException]) -> None:
         """Abort what runs on a loop that has ended. The next request starts anew. Loop thread."""
@@ -386,7 +369,9 @@ class Lifetime:
 
     def longest_stop(self) -> float:
         """How many seconds `stop` takes at most, with the same exception."""
-        return self._longest_shutdown() + self._shutdown_timeout  # for the loop to end
+        change = self._change
+        before = self._longest_startup() if change is not None and change.is_startup else 0
+        return before + self._longest_shutdown() + self._shutdown_timeout  # for the loop to end
 
     async def _end_tasks(self, host: LoopHost, tasks: set[asyncio.Task[None]]) -> None:
         if not tasks:

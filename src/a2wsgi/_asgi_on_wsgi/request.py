@@ -92,6 +92,7 @@ class Request(Interruptible):
         if "a2wsgi.disconnected" in self._environ:
             self._join(self._environ, self._outer_aborted)
         if not self._host.doorbell.ring(Request._begin, self):
+            self._shared.lifetime.forget(self._host)
             raise self._host.trouble() or closed_error()
         self._stream.has_hung_up = functools.partial(has_hung_up, self._environ)
         try:
