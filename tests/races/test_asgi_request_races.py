@@ -16,6 +16,7 @@ import pytest
 
 from a2wsgi import BridgeClosed, ClientDisconnected
 from a2wsgi._asgi_on_wsgi import request as _request
+from a2wsgi._asgi_on_wsgi.to_server import ToServer
 from a2wsgi._front.asgi_middleware import ASGIMiddleware
 from support.lockstep import Signal
 from support.wsgi_driver import Exchange, InThread, call, environ_of
@@ -344,3 +345,30 @@ def test_request_whose_server_leaves_as_its_task_is_made_ends_with_the_bridge() 
         ended.wait()
     finally:
         loop.set_task_factory(None)
+
+
+def test_client_that_is_found_gone_as_the_app_answers_gets_no_empty_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defends `ToServer.take`, which raises.
+
+    1. The server thread finds that the client has hung up. 2. The app answers in one go. 3. The server thread looks:
+    what it has is nothing, and the response is complete.
+    """
+    found, answered, take = Signal("the client was found gone"), Signal("the app has answered"), ToServer.take
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await found.wait_in_task()
+        await hello(scope, receive, send)
+        answered.set()
+
+    def take_and_have_it_answered(self: Any, *args: Any) -> Any:
+        try:
+            return take(self, *args)
+        finally:
+            found.set()
+            answered.wait()
+
+    monkeypatch.setattr(ToServer, "take", take_and_have_it_answered)
+    exchange = Exchange(bridge_of(app), {**environ_of(), "waitress.client_disconnected": lambda: True})
+    with pytest.raises(ClientDisconnected, match="the client hung up"):
+        exchange.begin()
+    assert exchange.status is None

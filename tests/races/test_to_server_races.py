@@ -273,6 +273,24 @@ def test_senders_that_park_are_met_by_stop(senders: int) -> None:
 # -- A thread that looks around ---------------------------------------------------------------------------------------
 
 
+class Gone:
+    """What a thread looks after, and finds that the client has hung up.
+
+    Args:
+        meanwhile: Called as it is found.
+    """
+
+    def __init__(self, meanwhile: Callable[[], object] = int) -> None:
+        self._meanwhile = meanwhile
+
+    def has_hung_up(self) -> bool:
+        self._meanwhile()
+        return True
+
+    def hung_up_error(self) -> BaseException:
+        return ConnectionResetError()
+
+
 def test_last_step_that_comes_as_the_client_hangs_up_is_delivered(host: Steps) -> None:
     """Defends `take`: what is queued comes before the news of the client.
 
@@ -281,20 +299,16 @@ def test_last_step_that_comes_as_the_client_hangs_up_is_delivered(host: Steps) -
     """
     stream = ToServer(host, 100)
 
-    def has_hung_up() -> bool:
-        finish(stream, host)
-        return True
-
-    stream.has_hung_up = has_hung_up
-    assert in_thread(stream.take).result() == ([b"end"], True)
+    watch = Gone(lambda: finish(stream, host))
+    assert in_thread(stream.take, watch).result() == ([b"end"], True)
     assert stream.hung_up
 
 
 def test_gate_that_was_given_up_is_not_opened_later(host: Steps) -> None:
     """Defends `_wait_at`: it takes its gate back. Else the next step would open a gate that nobody waits at."""
     stream = ToServer(host, 100)
-    stream.has_hung_up = lambda: True
-    assert in_thread(stream.take).result() == ([], True)
+    with pytest.raises(ConnectionResetError):
+        in_thread(stream.take, Gone()).result()
     assert stream._gate is None
     finish(stream, host)
     assert stream.take() == ([b"end"], True)

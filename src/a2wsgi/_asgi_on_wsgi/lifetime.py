@@ -285,8 +285,10 @@ class Lifetime:
     def forget(self, host: LoopHost) -> None:
         """Start anew at the next request: the loop was closed by somebody else. Any thread."""
         with self._lock:
-            if self.host is host:
-                self.host = None
+            if self.host is not host:
+                return
+            self.host = None
+        host.release(self)
 
     def loop_ended(self, host: LoopHost, error: Callable[[], BaseException]) -> None:
         """Abort what runs on a loop that has ended. The next request starts anew. Loop thread."""

@@ -215,6 +215,8 @@ def warn_of_uwsgi_without_threads() -> None:
 
 def close_loop(loop: asyncio.AbstractEventLoop) -> None:
     """Cancel what is left on a loop that does not run, and close it, as ``asyncio.run`` does. Raises no Exception."""
+    if loop.is_closed():
+        return  # somebody else has done it
     try:
         _cancel_tasks(loop)
         loop.run_until_complete(loop.shutdown_asyncgens())

@@ -32,7 +32,7 @@ from .faults import closed_error, fit_for_a_server
 from .inbox import Inbox
 from .outcome import COMPLETE, ENDED, GONE, NEW, OPENING, READING, RUNNING, WAITING, Failure, Outcome, outcome
 from .response import Response, gateway_timeout, give_file, give_whole, request_timeout, start_with_three
-from .server_socket import has_hung_up
+from .server_socket import has_hung_up, hung_up_error
 from .to_server import ToServer
 
 if TYPE_CHECKING:
@@ -92,14 +92,12 @@ class Request(Interruptible):
         if "a2wsgi.disconnected" in self._environ:
             self._join(self._environ, self._outer_aborted)
         if not self._host.doorbell.ring(Request._begin, self):
+            error = self._host.trouble() or closed_error()
             self._shared.lifetime.forget(self._host)
-            raise self._host.trouble() or closed_error()
-        self._stream.has_hung_up = functools.partial(has_hung_up, self._environ)
+            raise error
         try:
             chunks, ended = self.next_chunks()
             head = self._head
-            if head is None and self._failure is None and self._stream.hung_up:
-                raise ClientDisconnected("the client hung up before the response began")  # noqa: TRY301 - the end of one
             # As long as the server has got nothing, a failure can still become its error page. An ASGI server around us
             # has got something: each message that the app has sent.
             if head is None or (self._failure is not None and self._said is not COMPLETE and not self._is_under_asgi()):
@@ -214,7 +212,7 @@ class Request(Interruptible):
             file = self._file  # looked at once: the loop thread may take it away
             if file is not None and file.is_open:
                 return file.next()
-            chunks, ended = self._stream.take()
+            chunks, ended = self._stream.take(self)
             file = self._file
             if file is not None and file.is_new and not ended:
                 return self._open_file(file, chunks)
@@ -235,12 +233,23 @@ class Request(Interruptible):
         more: list[bytes] = []
         ended = False
         while not ended and not any(more):  # a failure that follows finds the head not given yet
-            more, ended = self._stream.take() if file.is_open else self.next_chunks()
+            more, ended = self._stream.take(self) if file.is_open else self.next_chunks()
         if self._said is not COMPLETE:
             file.close()
-            if self._stream.hung_up:
-                raise ClientDisconnected("the client hung up while its file was opened")
         return chunks + more, ended and not file.is_open
+
+    def has_hung_up(self) -> bool:
+        """Whether the client has left, as far as the server lets us see. Now and then while nothing comes."""
+        return has_hung_up(self._environ)
+
+    def hung_up_error(self) -> BaseException:
+        """What is raised to the server then."""
+        return hung_up_error(self._environ)
+
+    @property
+    def ends_quietly(self) -> bool:
+        """Whether the server would log that error, whatever its type, and could not tell its client of it."""
+        return "uwsgi.version" in self._environ
 
     def length_to_add(self, size: int | None) -> int | None:
         """The ``Content-Length`` that the head of a complete response is to get; None for none."""

@@ -25,7 +25,7 @@ Assumes
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from a2wsgi._threads.runtime import wake_all
 from a2wsgi._threads.stream import Stream
@@ -38,7 +38,17 @@ if TYPE_CHECKING:
 
     from .loops import LoopHost
 
-__all__ = ["ToServer"]
+__all__ = ["ToServer", "Watch"]
+
+
+class Watch(Protocol):
+    """What a thread that takes from a stream looks after meanwhile. Server thread."""
+
+    def has_hung_up(self) -> bool:
+        """Whether the client has left. Asked now and then while nothing comes."""
+
+    def hung_up_error(self) -> BaseException:
+        """What `ToServer.take` raises then."""
 
 
 class _Call:
@@ -87,11 +97,10 @@ class ToServer(Stream):
         limit: Bytes that may be queued before `wait_room` waits.
 
     Attributes:
-        has_hung_up: Tells whether the client has left; called while nothing comes. The server thread's.
-        hung_up: It has. The server thread's.
+        hung_up: The client was found to have left. The server thread's.
     """
 
-    __slots__ = ("_asked", "_calls", "_done", "_host", "_sender_waiters", "_step", "has_hung_up", "hung_up")
+    __slots__ = ("_asked", "_calls", "_done", "_host", "_sender_waiters", "_step", "hung_up")
 
     def __init__(self, host: LoopHost, limit: int) -> None:
         super().__init__(host, limit)
@@ -102,8 +111,6 @@ class ToServer(Stream):
         self._calls: list[_Call] = []  # what the thread is to call
         self._done = False  # the loop is done with the request
         self._sender_waiters: list[Waiter] = []  # of senders that wait for room, or for a call
-        # Only the server thread uses these two.
-        self.has_hung_up: Callable[[], bool] | None = None
         self.hung_up = False
 
     # -- The loop thread ----------------------------------------------------------------------------------------------
@@ -257,14 +264,14 @@ class ToServer(Stream):
 
     # -- The server thread --------------------------------------------------------------------------------------------
 
-    def take(self) -> tuple[list[bytes], bool]:
+    def take(self, watch: Watch | None = None) -> tuple[list[bytes], bool]:
         """All that is queued, and whether that was the end; waits until there is something.
 
-        No chunks and no end mean that the loop asks for a part of the request's body. If the client hangs up while
-        nothing is queued, that is the end, too.
+        No chunks and no end mean that the loop asks for a part of the request's body.
 
         Raises:
-            BaseException: The error of `abort`, or why the loop does not run any more.
+            BaseException: The error of `abort`, or why the loop does not run any more; or that of ``watch``, if the
+                client hangs up while nothing is queued.
         """
         chunks: list[bytes] = []
         ended = False
@@ -290,13 +297,13 @@ class ToServer(Stream):
                         self._asked = False
                         return [], False
                     # 1. The client was found to have hung up. 2. The last step is handed over. 3. That comes first.
-                    if self.hung_up:
-                        return [], True
+                    if self.hung_up and watch is not None:
+                        raise watch.hung_up_error()
                     gate = self._gate = self._host.gate()
             if gate is None:
                 self._run_calls()
             else:
-                self._wait_at(gate)
+                self._wait_at(gate, watch)
         if waiters:
             self._runtime.doorbell.ring(wake_all, waiters)
         return chunks, ended
@@ -338,14 +345,14 @@ class ToServer(Stream):
             waiters, self._sender_waiters = self._sender_waiters, []
         self._runtime.doorbell.ring(wake_all, waiters)
 
-    def _wait_at(self, gate: threading.Lock) -> None:
+    def _wait_at(self, gate: threading.Lock, watch: Watch | None) -> None:
         """Wait until the gate is opened, and now and then look after the loop and the client. The lock is not held."""
         while not gate.acquire(timeout=self._host.look_seconds):
             trouble = self._host.trouble()
             if trouble is not None:
                 self._lose_loop(trouble)
                 return
-            if self.has_hung_up is not None and self.has_hung_up():
+            if watch is not None and watch.has_hung_up():
                 self.hung_up = True
                 with self._lock:
                     self._gate = None
