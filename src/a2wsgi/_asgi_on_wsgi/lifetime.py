@@ -160,23 +160,37 @@ class Lifetime:
             BridgeError: The given loop does not run or has ended, or an app that blocks holds it up.
         """
         while True:
-            with self._lock:
-                if self._closed:
-                    raise closed_error()
-                if self.host is not None:
-                    return self.host
-                change = self._change
-                mine = change is None
-                if change is None:
-                    change = self._change = Change("startup")
-            if mine:
-                self._start_up(change, app)
-            elif change.is_startup:
+            mine = Change("startup")
+            try:
+                with self._lock:
+                    if self._closed:
+                        raise closed_error()  # noqa: TRY301 - the same for those who would wait for this one
+                    if self.host is not None:
+                        return self.host
+                    change = self._change
+                    if change is None:
+                        change = self._change = mine
+                if change is mine:
+                    self._start_up(mine, app)
+                    continue
+            except BaseException as error:
+                # Another thread may have raised it into this one before _start_up() could tell that it is over.
+                mine.fail(error)
+                self._end_change(mine)
+                raise
+            if change.is_startup:
                 change.await_startup(self._startup_timeout + CANCEL_SECONDS, self._startup_timeout)
             else:
                 # 1. The app is being shut down. 2. It would be started up again. 3. The end of the first would take the
                 # loop and the lifespan from the second.
                 change.await_stop(self.longest_stop())
+
+    def _end_change(self, change: Change) -> None:
+        """Let those go on who wait for ``change``."""
+        with self._lock:
+            if self._change is change:
+                self._change = None
+        change.over.set()
 
     def _start_up(self, startup: Change, app: ASGIApp) -> None:
         """Find a loop and start the app up on it; tell ``startup`` how it went."""
@@ -278,9 +292,7 @@ class Lifetime:
                 host.release(self)
                 host.join(self._shutdown_timeout)
             finally:
-                with self._lock:
-                    self._change = None
-                stop.over.set()
+                self._end_change(stop)
 
     def forget(self, host: LoopHost) -> None:
         """Start anew at the next request: the loop was closed by somebody else. Any thread."""
@@ -352,7 +364,9 @@ class Lifetime:
     async def _shut_down(self, host: LoopHost) -> None:
         """End the requests on ``host``, then the lifespan."""
         requests = self._abort_all()
-        await self._end_tasks(host, {request.task for request in requests if request.task is not None})
+        tasks = {request.task for request in requests if request.task is not None}
+        if tasks:
+            await host.end_tasks(tasks, self._shutdown_timeout)
         lifespan, self._lifespan = self._lifespan, None
         if lifespan is not None:
             await lifespan.shutdown(self._shutdown_timeout, self._inside())
@@ -374,12 +388,3 @@ class Lifetime:
         change = self._change
         before = self._longest_startup() if change is not None and change.is_startup else 0
         return before + self._longest_shutdown() + self._shutdown_timeout  # for the loop to end
-
-    async def _end_tasks(self, host: LoopHost, tasks: set[asyncio.Task[None]]) -> None:
-        if not tasks:
-            return
-        late = await host.late_of(tasks, self._shutdown_timeout)
-        for task in late:
-            task.cancel()
-        if late:
-            await host.late_of(late, CANCEL_SECONDS)

@@ -165,6 +165,14 @@ class LoopHost(Runtime):
         """Wait until all ``tasks``, of which there is one at least, have ended, at most ``seconds``. Which have not."""
         return (await asyncio.wait(tasks, timeout=seconds))[1]
 
+    async def end_tasks(self, tasks: Iterable[asyncio.Task[None]], seconds: float) -> None:
+        """Wait until all ``tasks``, of which there is one at least, have ended. Cancel those that take too long."""
+        late = await self.late_of(tasks, seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            await self.late_of(late, CANCEL_SECONDS)
+
     def let_finish(self, stream: ToServer, seconds: float) -> None:
         """Let an aborted request end, which will be cancelled after ``seconds``. A server thread.
 

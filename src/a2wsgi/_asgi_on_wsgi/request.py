@@ -16,6 +16,7 @@ With ``inline=True`` both threads are one, and all of this holds as it stands.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
 import functools
@@ -36,7 +37,6 @@ from .server_socket import has_hung_up, hung_up_error
 from .to_server import ToServer
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Iterable
 
     from a2wsgi._types import Environ, Message, Scope, StartResponse
@@ -91,11 +91,12 @@ class Request(Interruptible):
         # Before the loop is rung, so that it finds the pair. Fast path: hardly any request is worth the call.
         if "a2wsgi.disconnected" in self._environ:
             self._join(self._environ, self._outer_aborted)
-        if not self._host.doorbell.ring(Request._begin, self):
-            error = self._host.trouble() or closed_error()
-            self._shared.lifetime.forget(self._host)
-            raise error
         try:
+            if not self._host.doorbell.ring(Request._begin, self):
+                self._app = ENDED  # nobody will start it
+                error = self._host.trouble() or closed_error()
+                self._shared.lifetime.forget(self._host)
+                raise error  # noqa: TRY301 - the end of one
             chunks, ended = self.next_chunks()
             head = self._head
             # As long as the server has got nothing, a failure can still become its error page. An ASGI server around us
@@ -200,6 +201,9 @@ class Request(Interruptible):
             self._stream.set_done()
             raise
 
+    def _never_began(self) -> None:
+        self._app_ended(asyncio.CancelledError(), self._context)
+
     # -- Response out: the server thread ------------------------------------------------------------------------------
 
     def withdraw(self) -> bool:
@@ -240,6 +244,10 @@ class Request(Interruptible):
 
     def has_hung_up(self) -> bool:
         """Whether the client has left, as far as the server lets us see. Now and then while nothing comes."""
+        # 1. The loop makes the app's task. 2. Somebody cancels all tasks. 3. It ends before its first step, and tells
+        # nobody. A task that has begun says that the app has ended first.
+        if self.task is not None and self.task.done() and self._app is RUNNING:
+            self._host.doorbell.ring(Request._never_began, self)
         return has_hung_up(self._environ)
 
     def hung_up_error(self) -> BaseException:

@@ -345,7 +345,7 @@ class ToServer(Stream):
             waiters, self._sender_waiters = self._sender_waiters, []
         self._runtime.doorbell.ring(wake_all, waiters)
 
-    def _wait_at(self, gate: threading.Lock, watch: Watch | None) -> None:
+    def _wait_at(self, gate: threading.Lock, watch: Watch | None = None) -> None:
         """Wait until the gate is opened, and now and then look after the loop and the client. The lock is not held."""
         while not gate.acquire(timeout=self._host.look_seconds):
             trouble = self._host.trouble()
