@@ -478,3 +478,28 @@ def test_loop_that_somebody_else_has_closed_fails_one_request() -> None:
     host.loop.close()
     call(bridge, fails=BridgeError)
     assert call(bridge).body == b"hello"
+
+
+def test_startup_that_close_has_waited_for_in_vain_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code that blocks holds up an inline startup longer than it may take. The closed bridge does not serve."""
+    monkeypatch.setattr(_lifetime, "CANCEL_SECONDS", 0.01)
+    blocks, go = Signal("the startup blocks"), Signal("go")
+    notes = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for kind in ("startup", "shutdown"):
+            notes.append((await receive())["type"])
+            blocks.set()
+            go.wait()
+            await send({"type": f"lifespan.{kind}.complete"})
+
+    bridge = bridge_of(app, lifespan=True, inline=True, startup_timeout=0.01)
+    calling = InThread(lambda: call(bridge, fails=BridgeClosed))
+    blocks.wait()
+    with pytest.raises(BridgeError, match="not started up or shut down in time"):
+        bridge.close()
+    go.set()
+    assert isinstance(calling.result().raised, BridgeClosed)
+    assert notes == ["lifespan.startup", "lifespan.shutdown"]
+    assert repr(bridge).endswith("closed>")
+    assert not bridge.statistics().started

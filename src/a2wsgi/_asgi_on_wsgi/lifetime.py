@@ -37,7 +37,7 @@ from a2wsgi._log import logger
 
 from . import exit_and_fork
 from .changes import Change
-from .faults import closed_error, loop_stopped
+from .faults import closed_error, loop_held_up, loop_stopped
 from .lifespan import Lifespan
 from .loops import CANCEL_SECONDS, GivenLoop, LoopHost, expect_given, warn_of_uwsgi_without_threads
 
@@ -214,13 +214,15 @@ class Lifetime:
                 # 1. The app has started up. 2. Its loop ends, and finds no bridge that uses it. 3. This one would.
                 has_ended = host is not None and host.has_ended()
                 if started and not has_ended:
-                    self.host = host  # also if the bridge was closed meanwhile: close() waits for this, and stops it
+                    self.host = host  # also if the bridge was closed meanwhile: close() waits for this, or we stop it
             startup.over.set()
             if host is not None and (has_ended or not started):  # not by a look at self.host, which close() may take
                 host.release(self)
         if has_ended:
             self._lifespan = None
             raise loop_stopped()
+        if startup.is_given_up and self._closed:  # by close(), which has returned
+            self.stop_started()
 
     def _find_host(self) -> LoopHost:
         if self._inline:
@@ -266,8 +268,11 @@ class Lifetime:
             BridgeError: An app that blocks holds up the loop, or the calling thread runs it.
         """
         startup = self._change
-        if startup is not None and startup.is_startup:
-            startup.wait(self._startup_timeout + CANCEL_SECONDS)
+        if startup is not None and startup.is_startup and not startup.wait(self._longest_startup() + CANCEL_SECONDS):
+            with self._lock:
+                startup.is_given_up = self._change is startup
+            if startup.is_given_up:
+                raise loop_held_up()
         self.stop_started()
 
     def stop_started(self) -> None:
