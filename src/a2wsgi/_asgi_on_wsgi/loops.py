@@ -27,7 +27,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from a2wsgi._log import logger
-from a2wsgi._threads.runtime import Runtime
+from a2wsgi._threads.runtime import Runtime, wake
 
 from . import faults
 
@@ -227,10 +227,10 @@ def close_loop(loop: asyncio.AbstractEventLoop) -> None:
         return  # somebody else has done it
     try:
         _cancel_tasks(loop)
-        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(_end_generators(loop))
         # It needs a thread, and Python 3.12.0 to 3.12.2 start none while the process ends.
         with contextlib.suppress(RuntimeError):
-            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.run_until_complete(_end_executor(loop))
         # Other threads may have had it create tasks meanwhile, as asgiref does, and wait for them. 1. It takes no more.
         # 2. Those that it took begin. 3. They are cancelled.
         with contextlib.suppress(AttributeError):  # uvloop's
@@ -249,6 +249,29 @@ def close_loop(loop: asyncio.AbstractEventLoop) -> None:
 def _refuse(*_: object, **__: object) -> NoReturn:
     """Stand in for ``call_soon_threadsafe()``, as if the loop were closed already."""
     raise RuntimeError("Event loop is closed")
+
+
+async def _end_generators(loop: asyncio.AbstractEventLoop) -> None:
+    """Close asynchronous generators. One may wait for ever as it is closed; what is late is cancelled with the rest."""
+    await asyncio.wait({loop.create_task(loop.shutdown_asyncgens())}, timeout=CANCEL_SECONDS)
+
+
+async def _end_executor(loop: asyncio.AbstractEventLoop) -> None:
+    """Wait for the threads of ``run_in_executor()``. What runs there may block for ever; nobody can end it."""
+    # Public from Python 3.12 on only, as a timeout of shutdown_default_executor(), which then warns.
+    executor = getattr(loop, "_default_executor", None)
+    if executor is not None:
+        over = loop.create_future()
+
+        def shut_down() -> None:
+            executor.shutdown()
+            with contextlib.suppress(RuntimeError):  # closed: we did not wait that long
+                loop.call_soon_threadsafe(wake, over)
+
+        threading.Thread(target=shut_down, name="a2wsgi-executor", daemon=True).start()
+        if not (await asyncio.wait({over}, timeout=CANCEL_SECONDS))[0]:
+            return  # close() of the loop tells the executor, and does not wait
+    await loop.shutdown_default_executor()
 
 
 def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
