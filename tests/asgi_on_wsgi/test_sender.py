@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from a2wsgi import AppProtocolError
+from a2wsgi._asgi_on_wsgi.to_server import ToServer
 from support.asgi_bridges import HELLO, START, Bridge, body, hello, threaded
 from support.lockstep import Signal
 from support.wsgi_driver import Exchange, call
@@ -97,3 +98,13 @@ def test_task_that_the_app_has_left_completes_no_response() -> None:
     with pytest.raises(AppProtocolError, match="before the end of its response"):
         exchange.next()
     exchange.close()
+
+
+def test_last_message_that_finds_no_memory_completes_no_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not sent, so the server is told of the failure, and not left with a response that it would wait for."""
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ToServer, "finish", fail)
+    assert isinstance(call(threaded()(hello), fails=MemoryError).raised, MemoryError)

@@ -250,12 +250,12 @@ class Sender:
             self._said = TRAILERS
             return bool(body) and self._stream.give(body)
         # Fast path: `_complete`, inlined, as nearly every request comes here (tests/test_call_counts.py).
+        self._stream.finish(body)  # first, as it needs memory: what is complete is no longer told of a failure
         self._said = COMPLETE
         inbox = self._inbox
         inbox.is_closed = True
         if inbox.receivers:
             inbox.wake()
-        self._stream.finish(body)
         return False
 
     def _take_extension(self, kind: str | None, message: Message) -> None:
@@ -279,12 +279,12 @@ class Sender:
         """The app has sent its last message, with this last chunk."""
         if self._app is ENDED:
             return  # as in _take_body()
+        self._stream.finish(chunk)
         self._said = COMPLETE
         inbox = self._inbox
         inbox.is_closed = True
         if inbox.receivers:
             inbox.wake()
-        self._stream.finish(chunk)
 
     def _cut(self) -> None:
         """End a response that has no body, though its app still sends one."""

@@ -78,7 +78,7 @@ class _Step:
     __slots__ = ("asks", "calls", "chunks", "finishes", "is_begun", "is_done", "patience", "room", "size")
 
     def __init__(self, room: int) -> None:
-        self.is_begun = False  # it is to be handed over at its end
+        self.is_begun = False  # it is to be handed over at its end; set once that is arranged, which needs memory
         self.chunks: list[bytes] = []
         self.size = 0  # of the chunks, in bytes
         self.room = room  # bytes that it may add before it is full: as of the last look, maybe more by now
@@ -125,8 +125,8 @@ class ToServer(Stream):
         step.chunks.append(chunk)
         step.size = size = step.size + len(chunk)
         if not step.is_begun:
-            step.is_begun = True
             self._host.before_wait(self.flush)
+            step.is_begun = True
         return size >= step.room
 
     def give_head(self, turns: int) -> None:
@@ -135,8 +135,8 @@ class ToServer(Stream):
         step.chunks.append(b"")
         step.patience = turns
         if not step.is_begun:
-            step.is_begun = True
             self._host.before_wait(self.flush)
+            step.is_begun = True
 
     def finish(self, chunk: bytes) -> None:
         """Queue the last chunk, if it is not empty. Never waits."""
@@ -146,16 +146,16 @@ class ToServer(Stream):
             step.size += len(chunk)
         step.finishes = True
         if not step.is_begun:
-            step.is_begun = True
             self._host.before_wait(self.flush)
+            step.is_begun = True
 
     def ask(self) -> None:
         """Have the thread read a part of the request's body, once it has delivered what is queued."""
         step = self._step
         step.asks = True
         if not step.is_begun:
-            step.is_begun = True
             self._host.before_wait(self.flush)
+            step.is_begun = True
 
     def set_done(self) -> None:
         """Say that the loop is done with the request. The last call of the loop."""
@@ -165,8 +165,8 @@ class ToServer(Stream):
             step.is_begun = True
             self.flush()
         elif not step.is_begun:
-            step.is_begun = True
             self._host.before_wait(self.flush)
+            step.is_begun = True
 
     def flush(self) -> None:
         """Hand over the step, if one has begun, and wake the thread.
@@ -200,7 +200,11 @@ class ToServer(Stream):
                     self._calls.extend(step.calls)
                     step.calls.clear()
                 if self._abort_error is None:
-                    self._chunks += step.chunks
+                    try:
+                        self._chunks += step.chunks
+                    except MemoryError:
+                        self._abort_error = MemoryError  # or the thread would take what there is for the whole
+                        raise
                     self._size += step.size
                 step.room = self._limit - self._size
                 step.chunks, step.size, step.asks = [], 0, False
@@ -219,12 +223,15 @@ class ToServer(Stream):
             # 1. A sender fills the queue. 2. The thread takes all. 3. The sender looks and leaves its waiter in one
             # go, and only if there is no room: so the thread either came before, or finds the waiter.
             with self._lock:
-                if not self._chunks or self._size < self._limit or self._abort_error is not None:
+                if self._abort_error is not None:
+                    break
+                if not self._chunks or self._size < self._limit:
                     self._step.room = self._limit - self._size
                     return
                 waiter = self._runtime.create_waiter()
                 self._sender_waiters.append(waiter)
             await waiter
+        await self._host.go_round()  # or an endless app, which is told by the loop alone, would not let it go on
 
     async def run(self, function: Callable[[], object]) -> None:
         """Have the thread call ``function``, which may wait, and await that or the end of the stream by `abort`.
@@ -238,8 +245,8 @@ class ToServer(Stream):
         step = self._step
         step.calls.append(call)
         if not step.is_begun:
-            step.is_begun = True
             self._host.before_wait(self.flush)
+            step.is_begun = True
         while True:
             # 1. The thread finds the call, and runs it. 2. It takes out who waits. 3. The sender looks and leaves its
             # waiter in one go, and only if the call is not over: so 2 comes either before, or finds the waiter.
