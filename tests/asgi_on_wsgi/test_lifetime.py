@@ -20,7 +20,7 @@ from a2wsgi._asgi_on_wsgi import lifetime as _lifetime
 from a2wsgi._asgi_on_wsgi import loops as _loops
 from a2wsgi._asgi_on_wsgi import shared_loop as _shared_loop
 from support.lockstep import Signal
-from support.threads import in_thread
+from support.threads import HookedLock, in_thread
 from support.wsgi_driver import Exchange, InThread, call, environ_of
 
 
@@ -503,3 +503,30 @@ def test_startup_that_close_has_waited_for_in_vain_is_undone(monkeypatch: pytest
     assert notes == ["lifespan.startup", "lifespan.shutdown"]
     assert repr(bridge).endswith("closed>")
     assert not bridge.statistics().started
+
+
+def test_request_on_the_next_loop_does_not_end_with_the_last() -> None:
+    """1. A loop has ended, and the bridge forgets it. 2. A request starts another. 3. Those of the last are aborted."""
+    begun, go = Signal("the second app runs"), Signal("go")
+    lock, second = HookedLock(), list[InThread]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/stop":
+            lock.after = begin_second
+            asyncio.get_running_loop().stop()
+            await asyncio.get_running_loop().create_future()
+        begun.set()
+        await go.wait_in_task()
+        await hello(scope, receive, send)
+
+    def begin_second() -> None:
+        second.append(InThread(lambda: call(bridge)))
+        begun.wait()
+
+    bridge = bridge_of(app)
+    bridge.start()
+    bridge._lifetime._lock = lock  # type: ignore[assignment]  # a lock but for its type
+    call(bridge, environ_of(path="/stop"), fails=BridgeError)
+    begun.wait()
+    go.set()
+    assert second.pop().result().body == b"hello"

@@ -304,7 +304,7 @@ class Lifetime:
         with self._lock:
             if self.host is not host:
                 return
-            self.host = None
+            self.host = self._lifespan = None
         host.release(self)
 
     def loop_ended(self, host: LoopHost, error: Callable[[], BaseException]) -> None:
@@ -312,7 +312,10 @@ class Lifetime:
         with self._lock:
             if self.host is host:
                 self.host = self._lifespan = None
-        for request in self.requests.copy():
+            elif self.host is not None:
+                return  # the bridge has another loop by now
+            requests = self.requests.copy()  # with the lock held, before the next request starts another loop
+        for request in requests:
             request.abort(error())
 
     # -- A bridge that was dropped --------------------------------------------------------------------------------
