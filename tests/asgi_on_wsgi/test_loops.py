@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import importlib
 import sys
@@ -21,6 +22,7 @@ from a2wsgi._asgi_on_wsgi.fast_loop import FastLoop
 from a2wsgi._asgi_on_wsgi.loops import LoopHost, close_loop
 from support.asgi_driver import run
 from support.lockstep import BOUND_SECONDS, Signal
+from support.threads import threads_inherit_context
 from support.wsgi_driver import InThread, call, environ_of
 
 
@@ -361,3 +363,25 @@ def test_thread_of_the_executor_that_blocks_holds_up_no_loop(options: dict[str, 
     bridge = bridge_of(app, **options)
     assert call(bridge).body == b"hello"
     close_within_its_time(bridge)
+
+
+def test_thread_of_the_loop_keeps_nothing_of_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A free-threaded Python starts a thread in a copy of its caller's context, which a thread keeps to its end."""
+    threads_inherit_context(monkeypatch)
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+    seen = Signal("the context of the loop's thread"), list[str]()
+
+    def look() -> None:
+        seen[1].append(variable.get())
+        seen[0].set()
+
+    bridge = bridge_of(hello)
+    token = variable.set("the first request's")
+    assert call(bridge).body == b"hello"
+    variable.reset(token)
+    host = bridge._lifetime.host
+    assert host is not None
+    # The loop calls it in the context that it is given; what is called next after the loop's step, in the thread's own.
+    host.loop.call_soon_threadsafe(host.before_wait, look)
+    seen[0].wait()
+    assert seen[1] == ["unset"]
