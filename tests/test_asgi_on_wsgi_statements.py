@@ -123,7 +123,7 @@ def test_startup_that_fails_is_not_tried_again_by_who_waited_for_it(monkeypatch:
     bridge = ASGIMiddleware(app)
     first = InThread(lambda: call(bridge, fails=LifespanFailed).raised)
     entered.wait()
-    startup = bridge._lifetime._startup
+    startup = bridge._lifetime._change
     assert startup is not None
     wait = startup.wait
 

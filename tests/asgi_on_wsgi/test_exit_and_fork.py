@@ -228,7 +228,7 @@ def test_app_that_does_not_shut_down_keeps_no_other_from_it(
     class Failing:
         """A lifetime."""
 
-        def stop(self) -> None:
+        def stop_started(self) -> None:
             raise LifespanFailed("of one app")
 
     class Counting:
@@ -236,7 +236,7 @@ def test_app_that_does_not_shut_down_keeps_no_other_from_it(
 
         stopped = 0
 
-        def stop(self) -> None:
+        def stop_started(self) -> None:
             self.stopped += 1
 
     counting = Counting()

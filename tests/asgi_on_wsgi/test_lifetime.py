@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from a2wsgi import ASGIMiddleware, BridgeClosed, BridgeError, LifespanFailed, WSGIMiddleware
+from a2wsgi._asgi_on_wsgi import changes as _changes
 from a2wsgi._asgi_on_wsgi import exit_and_fork as _exit_and_fork
 from a2wsgi._asgi_on_wsgi import lifetime as _lifetime
 from a2wsgi._asgi_on_wsgi import loops as _loops
 from a2wsgi._asgi_on_wsgi import shared_loop as _shared_loop
 from support.lockstep import Signal
-from support.threads import in_thread
+from support.threads import HookedLock, in_thread
 from support.wsgi_driver import Exchange, InThread, call, environ_of
 
 
@@ -137,7 +138,7 @@ class UnspeakableEnd(BaseException):
 def test_startup_that_is_interrupted_names_the_type(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for another request's startup is told what that ended in, by its type."""
     waits = Signal("the other request waits")
-    wait = _lifetime._Startup.wait
+    wait = _changes.Change.wait
 
     def waiting(self: Any, seconds: float) -> bool:
         waits.set()
@@ -147,12 +148,12 @@ def test_startup_that_is_interrupted_names_the_type(monkeypatch: pytest.MonkeyPa
         waits.wait()
         raise UnspeakableEnd
 
-    monkeypatch.setattr(_lifetime._Startup, "wait", waiting)
+    monkeypatch.setattr(_changes.Change, "wait", waiting)
     bridge = bridge_of(hello)
     with monkeypatch.context() as patch:
         patch.setattr(_lifetime.Lifetime, "_find_host", find_place)
         first = in_thread(bridge.start)
-        while bridge._lifetime._startup is None:  # which it sets before it looks for a place
+        while bridge._lifetime._change is None:  # which it sets before it looks for a place
             pass
         with pytest.raises(BridgeError, match="interrupted by UnspeakableEnd") as told:
             bridge.start()
@@ -172,7 +173,7 @@ class PickyError(Exception):
 def test_startup_error_that_cannot_be_copied_is_told_by_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for another request's startup gets an error all the same, and not the other request's."""
     waits = Signal("the other request waits")
-    wait = _lifetime._Startup.wait
+    wait = _changes.Change.wait
 
     def waiting(self: Any, seconds: float) -> bool:
         waits.set()
@@ -182,11 +183,11 @@ def test_startup_error_that_cannot_be_copied_is_told_by_its_type(monkeypatch: py
         waits.wait()
         raise PickyError(1, text="number")
 
-    monkeypatch.setattr(_lifetime._Startup, "wait", waiting)
+    monkeypatch.setattr(_changes.Change, "wait", waiting)
     monkeypatch.setattr(_lifetime.Lifetime, "_find_host", find_host)
     bridge = bridge_of(hello)
     first = in_thread(bridge.start)
-    while bridge._lifetime._startup is None:  # which it sets before it looks for a loop
+    while bridge._lifetime._change is None:  # which it sets before it looks for a loop
         pass
     with pytest.raises(BridgeError, match="failed with PickyError"):
         bridge.start()
@@ -359,3 +360,173 @@ def test_inline_bridge_that_is_dropped_and_fails_to_shut_down_closes_its_loop() 
     del bridge
     gc.collect()
     assert host.loop.is_closed()
+
+
+class LifespanApp:
+    """An app that notes its startups and shutdowns, each of which waits until it may end.
+
+    Attributes:
+        notes: What it was asked for, and its end: ``"startup 1"``, ``"started 1"``, ``"shutdown 1"``, ``"ended 1"``.
+        begun: Set as its first one begins, by ``"startup"`` and ``"shutdown"``.
+        may_end: What each of them waits for.
+    """
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.begun = {kind: Signal(f"the {kind}") for kind in ("startup", "shutdown")}
+        self.may_end = {kind: Signal(f"the {kind} may end") for kind in ("startup", "shutdown")}
+        self._number = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await hello(scope, receive, send)
+            return
+        self._number += 1
+        number = self._number
+        for kind, over in (("startup", "started"), ("shutdown", "ended")):
+            await receive()
+            self.notes.append(f"{kind} {number}")
+            self.begun[kind].set()
+            await self.may_end[kind].wait_in_task()
+            self.notes.append(f"{over} {number}")
+            await send({"type": f"lifespan.{kind}.complete"})
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> Signal:
+    """Set when a thread waits for a startup or a stop of another."""
+    waits, wait = Signal("a thread waits for another"), _changes.Change.wait
+
+    def waiting(self: Any, seconds: float) -> bool:
+        waits.set()
+        return wait(self, seconds)
+
+    monkeypatch.setattr(_changes.Change, "wait", waiting)
+    return waits
+
+
+@pytest.mark.parametrize("options", [{}, {"inline": True}], ids=["thread", "inline"])
+def test_request_that_comes_while_the_bridge_stops_waits_for_that(options: dict[str, Any], waits: Signal) -> None:
+    """The app is started up again after its shutdown, not beside it: it would lose its loop to the end of the first."""
+    app = LifespanApp()
+    app.may_end["startup"].set()
+    bridge = bridge_of(app, lifespan=True, **options)
+    assert call(bridge).body == b"hello"
+    stopping = in_thread(bridge.stop)
+    app.begun["shutdown"].wait()
+    calling = in_thread(call, bridge)
+    waits.wait()
+    app.may_end["shutdown"].set()
+    stopping.result()
+    assert calling.result().body == b"hello"
+    assert call(bridge).body == b"hello"
+    bridge.close()
+    expected = ["startup", "started", "shutdown", "ended"]
+    assert app.notes == [f"{note} {number}" for number in (1, 2) for note in expected]
+
+
+def test_request_waits_for_a_stop_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop that does not end fails the requests that wait for it, one by one."""
+    app = LifespanApp()
+    app.may_end["startup"].set()
+    bridge = bridge_of(app, lifespan=True)
+    bridge.start()
+    stopping = in_thread(bridge.stop)
+    app.begun["shutdown"].wait()
+    monkeypatch.setattr(_lifetime.Lifetime, "longest_stop", lambda _: 0.01)
+    assert "not ended within 0.01 s" in str(call(bridge, fails=BridgeError).raised)
+    app.may_end["shutdown"].set()
+    stopping.result()
+    assert call(bridge).body == b"hello"
+
+
+def test_stop_waits_for_a_startup_that_is_under_way(waits: Signal) -> None:
+    """Else it would return, and the bridge be started right after."""
+    app = LifespanApp()
+    bridge = bridge_of(app, lifespan=True)
+    starting = in_thread(bridge.start)
+    app.begun["startup"].wait()
+    app.may_end["shutdown"].set()
+    assert bridge.longest_stop() > 60  # the startup may take that long
+    stopping = in_thread(bridge.stop)
+    waits.wait()
+    app.may_end["startup"].set()
+    starting.result()
+    stopping.result()
+    assert app.notes == ["startup 1", "started 1", "shutdown 1", "ended 1"]
+
+
+def test_end_of_the_process_waits_for_no_startup(waits: Signal) -> None:
+    """A database that does not answer as the app starts up does not hold up Ctrl-C."""
+    app = LifespanApp()
+    bridge = bridge_of(app, lifespan=True)
+    starting = in_thread(bridge.start)
+    app.begun["startup"].wait()
+    bridge._lifetime.stop_started()
+    assert not waits.is_set()
+    for may_end in app.may_end.values():
+        may_end.set()
+    starting.result()
+
+
+def test_loop_that_somebody_else_has_closed_fails_one_request() -> None:
+    """The next one starts another."""
+    bridge = bridge_of(hello, inline=True)
+    bridge.start()
+    host = bridge._lifetime.host
+    assert host is not None
+    host.loop.close()
+    call(bridge, fails=BridgeError)
+    assert call(bridge).body == b"hello"
+
+
+def test_startup_that_close_has_waited_for_in_vain_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code that blocks holds up an inline startup longer than it may take. The closed bridge does not serve."""
+    monkeypatch.setattr(_lifetime, "CANCEL_SECONDS", 0.01)
+    blocks, go = Signal("the startup blocks"), Signal("go")
+    notes = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for kind in ("startup", "shutdown"):
+            notes.append((await receive())["type"])
+            blocks.set()
+            go.wait()
+            await send({"type": f"lifespan.{kind}.complete"})
+
+    bridge = bridge_of(app, lifespan=True, inline=True, startup_timeout=0.01)
+    calling = InThread(lambda: call(bridge, fails=BridgeClosed))
+    blocks.wait()
+    with pytest.raises(BridgeError, match="not started up or shut down in time"):
+        bridge.close()
+    go.set()
+    assert isinstance(calling.result().raised, BridgeClosed)
+    assert notes == ["lifespan.startup", "lifespan.shutdown"]
+    assert repr(bridge).endswith("closed>")
+    assert not bridge.statistics().started
+
+
+def test_request_on_the_next_loop_does_not_end_with_the_last() -> None:
+    """1. A loop has ended, and the bridge forgets it. 2. A request starts another. 3. Those of the last are aborted."""
+    begun, go = Signal("the second app runs"), Signal("go")
+    lock, second = HookedLock(), list[InThread]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/stop":
+            lock.after = begin_second
+            asyncio.get_running_loop().stop()
+            await asyncio.get_running_loop().create_future()
+        begun.set()
+        await go.wait_in_task()
+        await hello(scope, receive, send)
+
+    def begin_second() -> None:
+        second.append(InThread(lambda: call(bridge)))
+        begun.wait()
+
+    bridge = bridge_of(app)
+    bridge.start()
+    bridge._lifetime._lock = lock  # type: ignore[assignment]  # a lock but for its type
+    call(bridge, environ_of(path="/stop"), fails=BridgeError)
+    begun.wait()
+    go.set()
+    assert second.pop().result().body == b"hello"

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import importlib
 import sys
 import textwrap
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from a2wsgi import ASGIMiddleware, BridgeError, MissingCapability
+from a2wsgi._asgi_on_wsgi import loops as _all_loops
 from a2wsgi._asgi_on_wsgi import shared_loop as _loops
 from a2wsgi._asgi_on_wsgi.fast_loop import FastLoop
 from a2wsgi._asgi_on_wsgi.loops import LoopHost, close_loop
 from support.asgi_driver import run
 from support.lockstep import BOUND_SECONDS, Signal
+from support.threads import threads_inherit_context
 from support.wsgi_driver import InThread, call, environ_of
 
 
@@ -279,17 +283,18 @@ def test_task_that_another_thread_gives_to_a_loop_as_it_ends_is_cancelled() -> N
             said.append("cancelled")
             raise
 
-    executor_is_due, shut_down = threading.Event(), loop.shutdown_default_executor
+    executor_is_due = threading.Event()
 
-    async def shut_down_executor() -> None:
-        executor_is_due.set()
-        await shut_down()
+    class Executor(ThreadPoolExecutor):
+        def shutdown(self, *args: Any, **options: Any) -> None:
+            executor_is_due.set()
+            super().shutdown(*args, **options)
 
     def give() -> None:  # in a thread that the loop waits for, as the last of its steps
         assert executor_is_due.wait(BOUND_SECONDS)
         loop.call_soon_threadsafe(loop.create_task, given())
 
-    loop.shutdown_default_executor = shut_down_executor  # type: ignore[method-assign]
+    loop.set_default_executor(Executor())
     loop.run_in_executor(None, give)
     loop.run_until_complete(asyncio.sleep(0))
     close_loop(loop)
@@ -298,3 +303,85 @@ def test_task_that_another_thread_gives_to_a_loop_as_it_ends_is_cancelled() -> N
     with pytest.raises(RuntimeError):
         loop.call_soon_threadsafe(loop.create_task, coroutine)
     coroutine.close()
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Little patience with what an app has left on its loop; set at the end of the test."""
+    monkeypatch.setattr(_all_loops, "CANCEL_SECONDS", 0.01)
+    ended = threading.Event()
+    yield ended
+    ended.set()
+
+
+OWN_LOOPS = pytest.mark.parametrize("options", [{}, {"inline": True}], ids=["thread", "inline"])
+
+
+def close_within_its_time(bridge: ASGIMiddleware) -> None:
+    """Close a bridge, whose loop must be closed then."""
+    host = bridge._lifetime.host
+    assert host is not None
+    InThread(bridge.close).result()
+    assert host.loop.is_closed()
+
+
+@OWN_LOOPS
+@pytest.mark.usefixtures("ended")
+def test_generator_that_waits_as_it_is_closed_holds_up_no_loop(options: dict[str, Any]) -> None:
+    """An app has left it unfinished: it is given some time, then cancelled."""
+    left, outcomes = [], []
+
+    async def numbers() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+        finally:
+            try:
+                await asyncio.get_running_loop().create_future()
+            except BaseException as error:
+                outcomes.append(type(error))
+                raise
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        left.append(numbers())
+        await left[0].__anext__()
+        await hello(scope, receive, send)
+
+    bridge = bridge_of(app, **options)
+    assert call(bridge).body == b"hello"
+    close_within_its_time(bridge)
+    assert outcomes == [asyncio.CancelledError]
+
+
+@OWN_LOOPS
+def test_thread_of_the_executor_that_blocks_holds_up_no_loop(options: dict[str, Any], ended: threading.Event) -> None:
+    """Nobody can end what an app has run there. The loop is closed without it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        asyncio.get_running_loop().run_in_executor(None, ended.wait)
+        await hello(scope, receive, send)
+
+    bridge = bridge_of(app, **options)
+    assert call(bridge).body == b"hello"
+    close_within_its_time(bridge)
+
+
+def test_thread_of_the_loop_keeps_nothing_of_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A free-threaded Python starts a thread in a copy of its caller's context, which a thread keeps to its end."""
+    threads_inherit_context(monkeypatch)
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+    seen = Signal("the context of the loop's thread"), list[str]()
+
+    def look() -> None:
+        seen[1].append(variable.get())
+        seen[0].set()
+
+    bridge = bridge_of(hello)
+    token = variable.set("the first request's")
+    assert call(bridge).body == b"hello"
+    variable.reset(token)
+    host = bridge._lifetime.host
+    assert host is not None
+    # The loop calls it in the context that it is given; what is called next after the loop's step, in the thread's own.
+    host.loop.call_soon_threadsafe(host.before_wait, look)
+    seen[0].wait()
+    assert seen[1] == ["unset"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import anyio
 import pytest
 
 from a2wsgi import AppProtocolError
+from a2wsgi._asgi_on_wsgi.to_server import ToServer
 from support.asgi_bridges import HELLO, START, Bridge, body, hello, threaded
 from support.lockstep import Signal
 from support.wsgi_driver import Exchange, call
@@ -98,3 +100,41 @@ def test_message_that_is_none_is_an_error_of_the_app(bridge: Bridge, message: An
 
     assert call(bridge(app)) == HELLO
     assert errors == [AppProtocolError]
+
+
+def test_task_that_the_app_has_left_completes_no_response() -> None:
+    """The app returns in the middle of its response: what such a task sends last does not make that the whole."""
+    begun, taken, sent = Signal("the response has begun"), Signal("a part was taken"), Signal("the task has sent")
+    tasks = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def rest() -> None:
+            await taken.wait_in_task()
+            await send(body(b"the rest"))
+            sent.set()
+
+        await send(START)
+        await send(body(b"one ", more=True))
+        await begun.wait_in_task()
+        await send(body(b"two ", more=True))
+        tasks.append(asyncio.create_task(rest()))
+
+    exchange = Exchange(threaded()(app)).begin()
+    assert exchange.next() == b"one "
+    begun.set()
+    assert exchange.next() == b"two "
+    taken.set()
+    sent.wait()
+    with pytest.raises(AppProtocolError, match="before the end of its response"):
+        exchange.next()
+    exchange.close()
+
+
+def test_last_message_that_finds_no_memory_completes_no_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not sent, so the server is told of the failure, and not left with a response that it would wait for."""
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ToServer, "finish", fail)
+    assert isinstance(call(threaded()(hello), fails=MemoryError).raised, MemoryError)

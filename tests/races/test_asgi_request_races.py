@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from a2wsgi import BridgeClosed, ClientDisconnected
+from a2wsgi import AppProtocolError, BridgeClosed, ClientDisconnected
+from a2wsgi._asgi_on_wsgi import lifetime as _lifetime
 from a2wsgi._asgi_on_wsgi import request as _request
+from a2wsgi._asgi_on_wsgi.to_server import ToServer
 from a2wsgi._front.asgi_middleware import ASGIMiddleware
 from support.lockstep import Signal
 from support.wsgi_driver import Exchange, InThread, call, environ_of
@@ -344,3 +346,108 @@ def test_request_whose_server_leaves_as_its_task_is_made_ends_with_the_bridge() 
         ended.wait()
     finally:
         loop.set_task_factory(None)
+
+
+def test_client_that_is_found_gone_as_the_app_answers_gets_no_empty_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defends `ToServer.take`, which raises.
+
+    1. The server thread finds that the client has hung up. 2. The app answers in one go. 3. The server thread looks:
+    what it has is nothing, and the response is complete.
+    """
+    found, answered, take = Signal("the client was found gone"), Signal("the app has answered"), ToServer.take
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await found.wait_in_task()
+        await hello(scope, receive, send)
+        answered.set()
+
+    def take_and_have_it_answered(self: Any, *args: Any) -> Any:
+        try:
+            return take(self, *args)
+        finally:
+            found.set()
+            answered.wait()
+
+    monkeypatch.setattr(ToServer, "take", take_and_have_it_answered)
+    exchange = Exchange(bridge_of(app), {**environ_of(), "waitress.client_disconnected": lambda: True})
+    with pytest.raises(ClientDisconnected, match="the client hung up"):
+        exchange.begin()
+    assert exchange.status is None
+
+
+# -- What is raised into a server thread ------------------------------------------------------------------------------
+
+
+def test_server_thread_that_is_interrupted_as_it_has_rung_has_its_app_end() -> None:
+    """Defends `Request.answer`: nobody else tells the app that nobody takes its response."""
+    begun, ended = Signal("the app has begun"), Signal("the app was told")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begun.set()
+        await receive()
+        assert await receive() == {"type": "http.disconnect"}
+        ended.set()
+
+    class Interrupting:
+        def ring(self, function: Any, argument: Any) -> bool:
+            host.doorbell = bell
+            bell.ring(function, argument)
+            begun.wait()
+            raise Interrupted
+
+    with bridge_of(app) as one:
+        host = one._lifetime.start(app)
+        bell, host.doorbell = host.doorbell, Interrupting()  # type: ignore[assignment]  # has what is used of it
+        with pytest.raises(Interrupted):
+            one(environ_of(), lambda *_: bytes)
+        ended.wait()
+
+
+def test_server_thread_that_is_interrupted_before_it_rings_leaves_no_request() -> None:
+    """Defends `ASGIMiddleware.__call__`: a request that never came to the loop is in flight no more."""
+
+    class Interrupting(set[Any]):
+        def add(self, element: Any) -> None:
+            super().add(element)
+            raise Interrupted
+
+    with bridge_of(hello) as one:
+        one._lifetime.requests = Interrupting()
+        with pytest.raises(Interrupted):
+            one(environ_of(), lambda *_: bytes)
+        assert one.statistics().in_flight == 0
+
+
+def test_server_thread_that_is_interrupted_as_it_begins_a_startup_leaves_that_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Defends `Lifetime.start`: nobody waits for a startup that nobody is at."""
+
+    def interrupted(*_: Any) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_lifetime.Lifetime, "_start_up", interrupted)
+        bridge = bridge_of(hello, startup_timeout=0.01)
+        with pytest.raises(Interrupted):
+            bridge.start()
+    assert call(bridge).body == b"hello"
+
+
+@pytest.mark.parametrize("options", [{}, {"inline": True}], ids=["thread", "inline"])
+def test_app_that_is_cancelled_before_its_first_step_fails_its_request(options: dict[str, Any]) -> None:
+    """Other code on the loop cancels all tasks. The server thread, which nobody tells, finds that the task is over."""
+
+    def cancelled(loop: asyncio.AbstractEventLoop, running: Any, **others: Any) -> asyncio.Task[Any]:
+        task = asyncio.Task(running, loop=loop, **others)
+        task.cancel()
+        return task
+
+    with bridge_of(hello, **options) as one:
+        loop = one._lifetime.start(one._shared.app).loop
+        loop.set_task_factory(cancelled)
+        raised = InThread(lambda: call(one, fails=AppProtocolError)).result().raised
+        loop.set_task_factory(None)
+        assert "CancelledError" in str(raised)
+        assert one.statistics().in_flight == 0
+        assert call(one).body == b"hello"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -273,6 +273,24 @@ def test_senders_that_park_are_met_by_stop(senders: int) -> None:
 # -- A thread that looks around ---------------------------------------------------------------------------------------
 
 
+class Gone:
+    """What a thread looks after, and finds that the client has hung up.
+
+    Args:
+        meanwhile: Called as it is found.
+    """
+
+    def __init__(self, meanwhile: Callable[[], object] = int) -> None:
+        self._meanwhile = meanwhile
+
+    def has_hung_up(self) -> bool:
+        self._meanwhile()
+        return True
+
+    def hung_up_error(self) -> BaseException:
+        return ConnectionResetError()
+
+
 def test_last_step_that_comes_as_the_client_hangs_up_is_delivered(host: Steps) -> None:
     """Defends `take`: what is queued comes before the news of the client.
 
@@ -281,20 +299,16 @@ def test_last_step_that_comes_as_the_client_hangs_up_is_delivered(host: Steps) -
     """
     stream = ToServer(host, 100)
 
-    def has_hung_up() -> bool:
-        finish(stream, host)
-        return True
-
-    stream.has_hung_up = has_hung_up
-    assert in_thread(stream.take).result() == ([b"end"], True)
+    watch = Gone(lambda: finish(stream, host))
+    assert in_thread(stream.take, watch).result() == ([b"end"], True)
     assert stream.hung_up
 
 
 def test_gate_that_was_given_up_is_not_opened_later(host: Steps) -> None:
     """Defends `_wait_at`: it takes its gate back. Else the next step would open a gate that nobody waits at."""
     stream = ToServer(host, 100)
-    stream.has_hung_up = lambda: True
-    assert in_thread(stream.take).result() == ([], True)
+    with pytest.raises(ConnectionResetError):
+        in_thread(stream.take, Gone()).result()
     assert stream._gate is None
     finish(stream, host)
     assert stream.take() == ([b"end"], True)
@@ -352,3 +366,60 @@ def test_many_steps_and_a_thread_lose_nothing() -> None:
         assert taken == [b"%04d" % number for number in range(1000)]
 
     run(story())
+
+
+# -- A process without memory -----------------------------------------------------------------------------------------
+
+
+class Full(list[bytes]):
+    """A list that cannot grow."""
+
+    def append(self, _: bytes) -> None:
+        raise MemoryError
+
+    def __iadd__(self, _: object) -> NoReturn:  # type: ignore[misc]  # that a list could, and this cannot
+        raise MemoryError
+
+
+def test_step_that_finds_no_memory_is_not_taken_for_the_end(host: Steps) -> None:
+    """Defends `flush`: the thread is not told that the queue, to which nothing could be added, is all."""
+    stream = ToServer(host, 100)
+    stream.finish(b"end")
+    stream._chunks = Full()
+    with pytest.raises(MemoryError):
+        host.end_step()
+    with pytest.raises(MemoryError):
+        stream.take()
+
+
+@pytest.mark.parametrize("first", [ToServer.give, ToServer.finish, ToServer.give_head, ToServer.ask, ToServer.set_done])
+def test_step_whose_end_finds_no_memory_begins_with_the_next_message(host: Steps, first: Any) -> None:
+    """Defends all that begins a step: it has begun once its end is arranged. Else no later message would arrange it."""
+    host.wakes_late = True
+    stream, before_wait = ToServer(host, 100), host.before_wait
+
+    def fail(_: object) -> None:
+        raise MemoryError
+
+    host.before_wait = fail
+    arguments = {ToServer.give: (b"x",), ToServer.finish: (b"x",), ToServer.give_head: (0,)}
+    with pytest.raises(MemoryError):
+        first(stream, *arguments.get(first, ()))
+    host.before_wait = before_wait
+    stream.set_done()
+    host.end_step()
+    assert stream.take()[1] is True
+
+
+def test_sender_that_waits_for_room_on_an_aborted_stream_lets_the_loop_go_round() -> None:
+    """Defends `wait_room`: the loop is to tell an endless app that its server has left."""
+
+    async def story() -> list[str]:
+        host, said = LoopHost(asyncio.get_running_loop()), list[str]()
+        stream = ToServer(host, 1)
+        stream._abort_error = MemoryError
+        host.loop.call_soon(said.append, "the loop goes round")
+        await stream.wait_room()
+        return said
+
+    assert run(story()) == ["the loop goes round"]

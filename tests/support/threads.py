@@ -6,10 +6,13 @@ steps of this side.
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, ParamSpec, TypeVar
+
+import pytest
 
 from support.lockstep import BOUND_SECONDS, Signal
 
@@ -67,6 +70,21 @@ class Running(Generic[T]):
 def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Running[T]:
     """Run ``function`` in a thread of its own."""
     return Running(lambda: function(*args, **kwargs))
+
+
+def threads_inherit_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have each thread that is started get a copy of the context of the one that starts it.
+
+    As on a free-threaded Python 3.14, and with ``-X thread_inherit_context=1``.
+    """
+    start = threading.Thread.start
+
+    def start_with_context(thread: threading.Thread) -> None:
+        run, context = thread.run, contextvars.copy_context()
+        monkeypatch.setattr(thread, "run", lambda: context.run(run))
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_with_context)
 
 
 class HookedLock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import gc
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 from a2wsgi._wsgi_on_asgi.workers import Job, Overloaded, Workers, _Worker
 from support.lockstep import BOUND_SECONDS, Signal
+from support.threads import threads_inherit_context
 
 
 class Task:
@@ -551,3 +553,18 @@ def test_job_that_is_written_off_as_it_ends_frees_its_place(
     job.is_done.wait()
     assert workers.overdue == 0
     assert workers._excused == 0
+
+
+def test_worker_keeps_nothing_of_the_first_request(
+    make: Callable[..., Workers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A free-threaded Python starts a thread in a copy of its caller's context, which a thread keeps to its end."""
+    threads_inherit_context(monkeypatch)
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+    seen: list[str] = []
+    task = Task(lambda: seen.append(variable.get()))
+    token = variable.set("the first request's")
+    submit(make(), task)
+    variable.reset(token)
+    task.is_done.wait()
+    assert seen == ["unset"]

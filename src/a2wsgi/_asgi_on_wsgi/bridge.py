@@ -175,8 +175,8 @@ class ASGIBridge:
                 logger.warning("Request aborted: the client sent nothing of its body for %g s", body.timeout)
                 return request_timeout(environ, start_response)
         one_at_a_time = host.one_at_a_time
-        lifetime.requests.add(request)
         try:
+            lifetime.requests.add(request)
             if one_at_a_time is None:
                 return request.answer(start_response)
             with one_at_a_time:

@@ -19,7 +19,7 @@ from .sender import Sender
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from .outcome import App, Failure
+    from .outcome import Failure
 
 __all__ = ["Interruptible"]
 
@@ -32,8 +32,6 @@ class Interruptible(Sender):
 
     __slots__ = ("_app", "_failure")
 
-    #: Whether the app runs. The loop thread writes it.
-    _app: App
     #: What the app failed with, and nobody was told yet. Whoever tells it, server thread or loop thread, takes it out.
     _failure: Failure | None
 

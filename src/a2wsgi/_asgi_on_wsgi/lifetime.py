@@ -8,16 +8,17 @@ Strategy
     state     what shows it                              what follows
     ========  =========================================  ==============================================================
     idle      ``host`` is None                           the next request starts it up
-    starting  ``_startup`` is set                        idle if that fails, else started; others wait for it
-    started   ``host`` is set                            idle after `Lifetime.stop`, or if the loop ends
+    starting  ``_change`` is a startup                   idle if that fails, else started; others wait for it
+    started   ``host`` is set                            stopping by `Lifetime.stop`; idle if the loop ends
+    stopping  ``_change`` is a stop                      idle; a request that comes waits for it
     closed    ``_closed`` is true                        nothing: a request is refused
     ========  =========================================  ==============================================================
 
 Guarantees
     - No constructor, import or fork starts anything. A forked child starts anew, with its own loop, thread and lifespan
       (`exit_and_fork`).
-    - One startup runs at a time. Requests that come meanwhile wait for it and share its outcome, but not its error:
-      each raises one of its own, so that their tracebacks stay apart.
+    - One startup or stop runs at a time. Requests that come meanwhile wait for it and share the outcome of a startup,
+      but not its error: each raises one of its own, so that their tracebacks stay apart.
     - The finalizer of a bridge that has a thread for its loop takes no lock: the garbage collector may run it in a
       thread that holds any of ours.
 
@@ -32,12 +33,12 @@ import contextvars
 import threading
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from a2wsgi._errors import BridgeError, LifespanFailed
 from a2wsgi._log import logger
 
 from . import exit_and_fork
-from .faults import closed_error, loop_stopped, one_more
-from .lifespan import Lifespan
+from .changes import Change
+from .faults import closed_error, loop_held_up, loop_stopped
+from .lifespan import Lifespan, run_lifespan
 from .loops import CANCEL_SECONDS, GivenLoop, LoopHost, expect_given, warn_of_uwsgi_without_threads
 
 if TYPE_CHECKING:
@@ -61,35 +62,6 @@ class Running(Protocol):
 
     def abort(self, error: BaseException) -> None:
         """End the request: its server thread gets ``error``, its app ``http.disconnect``. Loop thread."""
-
-
-class _Startup:
-    """One attempt to start an app up, for which several threads may wait."""
-
-    def __init__(self) -> None:
-        self.over = threading.Event()
-        self.host: LoopHost | None = None  # where it goes on: the thread of that loop must not wait for it
-        self.error: Exception | None = None  # written before `over` is set
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until it is over, at most ``seconds``. False if it is not.
-
-        Raises:
-            BridgeError: The calling thread runs the loop on which the app starts up.
-        """
-        if self.host is not None:
-            self.host.refuse_own_thread()
-        return self.over.wait(seconds)
-
-    def fail(self, error: BaseException) -> None:
-        """Say what those who wait are to get. An interruption was meant for the thread that started the app alone."""
-        if isinstance(error, Exception):
-            self.error = error
-        else:
-            self.error = BridgeError(
-                f"The app's startup, which another request waits for, was interrupted by {type(error).__name__}. "
-                "The next request tries it again."
-            )
 
 
 class Lifetime:
@@ -141,7 +113,7 @@ class Lifetime:
     def reset(self) -> None:
         """Start from nothing: in the constructor, and in a forked child."""
         self._lock = threading.Lock()  # never held while anything is waited for
-        self._startup: _Startup | None = None  # the attempt that is under way; guarded by _lock
+        self._change: Change | None = None  # the startup or the stop that is under way; guarded by _lock
         self._lifespan: Lifespan | None = None  # the loop thread's
         self.host: LoopHost | None = None
         self.state: dict[str, Any] = {}
@@ -188,31 +160,39 @@ class Lifetime:
             BridgeError: The given loop does not run or has ended, or an app that blocks holds it up.
         """
         while True:
-            with self._lock:
-                if self._closed:
-                    raise closed_error()
-                if self.host is not None:
-                    return self.host
-                startup = self._startup
-                mine = startup is None
-                if startup is None:
-                    startup = self._startup = _Startup()
-            if mine:
-                self._start_up(startup, app)
+            mine = Change("startup")
+            try:
+                with self._lock:
+                    if self._closed:
+                        raise closed_error()  # noqa: TRY301 - the same for those who would wait for this one
+                    if self.host is not None:
+                        return self.host
+                    change = self._change
+                    if change is None:
+                        change = self._change = mine
+                if change is mine:
+                    self._start_up(mine, app)
+                    continue
+            except BaseException as error:
+                # Another thread may have raised it into this one before _start_up() could tell that it is over.
+                mine.fail(error)
+                self._end_change(mine)
+                raise
+            if change.is_startup:
+                change.await_startup(self._startup_timeout + CANCEL_SECONDS, self._startup_timeout)
             else:
-                self._wait_for(startup)
+                # 1. The app is being shut down. 2. It would be started up again. 3. The end of the first would take the
+                # loop and the lifespan from the second.
+                change.await_stop(self.longest_stop())
 
-    def _wait_for(self, startup: _Startup) -> None:
-        """Wait for another request's startup. Raises an error of its own if that fails."""
-        if not startup.wait(self._startup_timeout + CANCEL_SECONDS):
-            raise LifespanFailed(
-                "The app's startup, which another request waits for, took longer than "
-                f"startup_timeout={self._startup_timeout} s. Make it quicker, or raise startup_timeout."
-            )
-        if startup.error is not None:
-            raise one_more(startup.error)
+    def _end_change(self, change: Change) -> None:
+        """Let those go on who wait for ``change``."""
+        with self._lock:
+            if self._change is change:
+                self._change = None
+        change.over.set()
 
-    def _start_up(self, startup: _Startup, app: ASGIApp) -> None:
+    def _start_up(self, startup: Change, app: ASGIApp) -> None:
         """Find a loop and start the app up on it; tell ``startup`` how it went."""
         host: LoopHost | None = None
         started = has_ended = False
@@ -223,24 +203,26 @@ class Lifetime:
             host = startup.host = self._find_host()
             host.refuse_own_thread()
             if self._drives_lifespan:
-                host.run(lambda: self._start_lifespan(host, app), self._longest_startup())
+                run_lifespan(host, lambda: self._start_lifespan(host, app), self._longest_startup())
             started = True
         except BaseException as error:
             startup.fail(error)
             raise
         finally:
             with self._lock:
-                self._startup = None
+                self._change = None
                 # 1. The app has started up. 2. Its loop ends, and finds no bridge that uses it. 3. This one would.
                 has_ended = host is not None and host.has_ended()
                 if started and not has_ended:
-                    self.host = host  # also if the bridge was closed meanwhile: close() waits for this, and stops it
+                    self.host = host  # also if the bridge was closed meanwhile: close() waits for this, or we stop it
             startup.over.set()
             if host is not None and (has_ended or not started):  # not by a look at self.host, which close() may take
                 host.release(self)
         if has_ended:
             self._lifespan = None
             raise loop_stopped()
+        if startup.is_given_up and self._closed:  # by close(), which has returned
+            self.stop_started()
 
     def _find_host(self) -> LoopHost:
         if self._inline:
@@ -276,41 +258,64 @@ class Lifetime:
         """
         with self._lock:
             self._closed = True
-            startup = self._startup
-        if startup is not None:
-            startup.wait(self._startup_timeout + CANCEL_SECONDS)
         self.stop()
 
     def stop(self) -> None:
-        """End what runs and shut the app down. The next request would start it again.
+        """End what runs and shut the app down, once a startup that is under way is over. The next request starts it.
 
         Raises:
             LifespanFailed: The shutdown failed. Everything is released all the same.
             BridgeError: An app that blocks holds up the loop, or the calling thread runs it.
         """
+        startup = self._change
+        if startup is not None and startup.is_startup and not startup.wait(self._longest_startup() + CANCEL_SECONDS):
+            with self._lock:
+                startup.is_given_up = self._change is startup
+            if startup.is_given_up:
+                raise loop_held_up()
+        self.stop_started()
+
+    def stop_started(self) -> None:
+        """`stop` that waits for no startup."""
         host = self.host  # looked at once: another thread may stop it as well
         if host is not None:
             host.refuse_own_thread()
         with self._lock:
             host, self.host = self.host, None
-        if host is None:
-            return
+            if host is None:
+                return
+            stop = self._change = Change("stop")
+            stop.host = host
         try:
             if host.trouble() is None:
                 if self._inline:  # a thread that waits for its app lets no other one run the loop
                     with contextlib.suppress(RuntimeError):  # closed meanwhile
                         host.loop.call_soon_threadsafe(self._abort_all, context=contextvars.Context())
-                host.run(lambda: self._shut_down(host), self._longest_shutdown())
+                run_lifespan(host, lambda: self._shut_down(host), self._longest_shutdown())
         finally:
-            host.release(self)
-            host.join(self._shutdown_timeout)
+            try:
+                host.release(self)
+                host.join(self._shutdown_timeout)
+            finally:
+                self._end_change(stop)
+
+    def forget(self, host: LoopHost) -> None:
+        """Start anew at the next request: the loop was closed by somebody else. Any thread."""
+        with self._lock:
+            if self.host is not host:
+                return
+            self.host = self._lifespan = None
+        host.release(self)
 
     def loop_ended(self, host: LoopHost, error: Callable[[], BaseException]) -> None:
         """Abort what runs on a loop that has ended. The next request starts anew. Loop thread."""
         with self._lock:
             if self.host is host:
                 self.host = self._lifespan = None
-        for request in self.requests.copy():
+            elif self.host is not None:
+                return  # the bridge has another loop by now
+            requests = self.requests.copy()  # with the lock held, before the next request starts another loop
+        for request in requests:
             request.abort(error())
 
     # -- A bridge that was dropped --------------------------------------------------------------------------------
@@ -323,7 +328,7 @@ class Lifetime:
         try:
             if self._inline:
                 try:
-                    host.run(lambda: self._shut_down(host), self._longest_shutdown())
+                    run_lifespan(host, lambda: self._shut_down(host), self._longest_shutdown())
                 finally:
                     host.release(self)
             else:
@@ -367,7 +372,9 @@ class Lifetime:
     async def _shut_down(self, host: LoopHost) -> None:
         """End the requests on ``host``, then the lifespan."""
         requests = self._abort_all()
-        await self._end_tasks(host, {request.task for request in requests if request.task is not None})
+        tasks = {request.task for request in requests if request.task is not None}
+        if tasks:
+            await host.end_tasks(tasks, self._shutdown_timeout)
         lifespan, self._lifespan = self._lifespan, None
         if lifespan is not None:
             await lifespan.shutdown(self._shutdown_timeout, self._inside())
@@ -386,13 +393,6 @@ class Lifetime:
 
     def longest_stop(self) -> float:
         """How many seconds `stop` takes at most, with the same exception."""
-        return self._longest_shutdown() + self._shutdown_timeout  # for the loop to end
-
-    async def _end_tasks(self, host: LoopHost, tasks: set[asyncio.Task[None]]) -> None:
-        if not tasks:
-            return
-        late = await host.late_of(tasks, self._shutdown_timeout)
-        for task in late:
-            task.cancel()
-        if late:
-            await host.late_of(late, CANCEL_SECONDS)
+        change = self._change
+        before = self._longest_startup() if change is not None and change.is_startup else 0
+        return before + self._longest_shutdown() + self._shutdown_timeout  # for the loop to end

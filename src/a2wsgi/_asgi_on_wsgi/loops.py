@@ -165,6 +165,14 @@ class LoopHost(Runtime):
         """Wait until all ``tasks``, of which there is one at least, have ended, at most ``seconds``. Which have not."""
         return (await asyncio.wait(tasks, timeout=seconds))[1]
 
+    async def end_tasks(self, tasks: Iterable[asyncio.Task[None]], seconds: float) -> None:
+        """Wait until all ``tasks``, of which there is one at least, have ended. Cancel those that take too long."""
+        late = await self.late_of(tasks, seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            await self.late_of(late, CANCEL_SECONDS)
+
     def let_finish(self, stream: ToServer, seconds: float) -> None:
         """Let an aborted request end, which will be cancelled after ``seconds``. A server thread.
 
@@ -213,16 +221,18 @@ def warn_of_uwsgi_without_threads() -> None:
 # -- The end of a loop ------------------------------------------------------------------------------------------------
 
 
-def close_loop(loop: asyncio.AbstractEventLoop, executor_seconds: float | None = None) -> None:
+def close_loop(loop: asyncio.AbstractEventLoop, executor_seconds: float = CANCEL_SECONDS) -> None:
     """Cancel what is left on a loop that does not run, and close it, as ``asyncio.run`` does. Raises no Exception.
 
     Args:
         loop: The loop.
-        executor_seconds: How long to wait for the threads of ``asyncio.to_thread``; None is as long as they take.
+        executor_seconds: How long to wait for the threads of ``asyncio.to_thread``.
     """
+    if loop.is_closed():
+        return  # somebody else has done it
     try:
         _cancel_tasks(loop)
-        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(_end_generators(loop))
         # It needs a thread, and Python 3.12.0 to 3.12.2 start none while the process ends.
         with contextlib.suppress(RuntimeError):
             loop.run_until_complete(_end_executor(loop, executor_seconds))
@@ -241,10 +251,20 @@ def close_loop(loop: asyncio.AbstractEventLoop, executor_seconds: float | None =
             logger.debug("The event loop could not be closed", exc_info=True)
 
 
-async def _end_executor(loop: asyncio.AbstractEventLoop, seconds: float | None) -> None:
+def _refuse(*_: object, **__: object) -> NoReturn:
+    """Stand in for ``call_soon_threadsafe()``, as if the loop were closed already."""
+    raise RuntimeError("Event loop is closed")
+
+
+async def _end_generators(loop: asyncio.AbstractEventLoop) -> None:
+    """Close asynchronous generators. One may wait for ever as it is closed; what is late is cancelled with the rest."""
+    await asyncio.wait({loop.create_task(loop.shutdown_asyncgens())}, timeout=CANCEL_SECONDS)
+
+
+async def _end_executor(loop: asyncio.AbstractEventLoop, seconds: float) -> None:
     """Call ``shutdown_default_executor()``, with a bound. Its own ``timeout`` is new in Python 3.12."""
     executor = getattr(loop, "_default_executor", None)
-    if seconds is None or executor is None:
+    if executor is None:
         await loop.shutdown_default_executor()
         return
     ended = loop.create_future()
@@ -260,11 +280,6 @@ async def _end_executor(loop: asyncio.AbstractEventLoop, seconds: float | None) 
         thread.join()
     else:
         logger.warning("A thread that the app started by asyncio.to_thread() did not end within %g s", seconds)
-
-
-def _refuse(*_: object, **__: object) -> NoReturn:
-    """Stand in for ``call_soon_threadsafe()``, as if the loop were closed already."""
-    raise RuntimeError("Event loop is closed")
 
 
 def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:

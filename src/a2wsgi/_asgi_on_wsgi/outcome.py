@@ -21,6 +21,8 @@ either          ``http.response.pathsend``                                     `
 ``TRAILERS``    the same                                                       ``COMPLETE``
 ==============  =============================================================  ==============
 
+Once the app has ended, nothing makes its response complete: what a task that it has left sends last is ignored.
+
 *Who still takes it* (`Taker`)
 
 ============  ==========================================================================  ============

@@ -16,6 +16,7 @@ With ``inline=True`` both threads are one, and all of this holds as it stands.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
 import functools
@@ -32,12 +33,11 @@ from .faults import closed_error, fit_for_a_server
 from .inbox import Inbox
 from .outcome import COMPLETE, ENDED, GONE, NEW, OPENING, READING, RUNNING, WAITING, Failure, Outcome, outcome
 from .response import Response, gateway_timeout, give_file, give_whole, request_timeout, start_with_three
-from .server_socket import has_hung_up
+from .server_socket import has_hung_up, hung_up_error
 from .to_server import ToServer
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from a2wsgi._types import Environ, Message, Scope, StartResponse
 
@@ -86,21 +86,19 @@ class Request(Interruptible):
 
     # -- The story: the server thread ---------------------------------------------------------------------------------
 
-    def answer(
-        self, start_response: StartResponse, has_left: Callable[[Environ], bool] = has_hung_up
-    ) -> Iterable[bytes]:
+    def answer(self, start_response: StartResponse) -> Iterable[bytes]:
         """Run the app until its response begins, and give that to the server."""
         # Before the loop is rung, so that it finds the pair. Fast path: hardly any request is worth the call.
         if "a2wsgi.disconnected" in self._environ:
             self._join(self._environ, self._outer_aborted)
-        if not self._host.doorbell.ring(Request._begin, self):
-            raise self._host.trouble() or closed_error()
-        self._stream.has_hung_up = functools.partial(has_left, self._environ)
         try:
+            if not self._host.doorbell.ring(Request._begin, self):
+                self._app = ENDED  # nobody will start it
+                error = self._host.trouble() or closed_error()
+                self._shared.lifetime.forget(self._host)
+                raise error  # noqa: TRY301 - the end of one
             chunks, ended = self.next_chunks()
             head = self._head
-            if head is None and self._failure is None and self._stream.hung_up:
-                raise ClientDisconnected("the client hung up before the response began")  # noqa: TRY301 - the end of one
             # As long as the server has got nothing, a failure can still become its error page. An ASGI server around us
             # has got something: each message that the app has sent.
             if head is None or (self._failure is not None and self._said is not COMPLETE and not self._is_under_asgi()):
@@ -203,6 +201,9 @@ class Request(Interruptible):
             self._stream.set_done()
             raise
 
+    def _never_began(self) -> None:
+        self._app_ended(asyncio.CancelledError(), self._context)
+
     # -- Response out: the server thread ------------------------------------------------------------------------------
 
     def withdraw(self) -> bool:
@@ -215,7 +216,7 @@ class Request(Interruptible):
             file = self._file  # looked at once: the loop thread may take it away
             if file is not None and file.is_open:
                 return file.next()
-            chunks, ended = self._stream.take()
+            chunks, ended = self._stream.take(self)
             file = self._file
             if file is not None and file.is_new and not ended:
                 return self._open_file(file, chunks)
@@ -236,12 +237,27 @@ class Request(Interruptible):
         more: list[bytes] = []
         ended = False
         while not ended and not any(more):  # a failure that follows finds the head not given yet
-            more, ended = self._stream.take() if file.is_open else self.next_chunks()
+            more, ended = self._stream.take(self) if file.is_open else self.next_chunks()
         if self._said is not COMPLETE:
             file.close()
-            if self._stream.hung_up:
-                raise ClientDisconnected("the client hung up while its file was opened")
         return chunks + more, ended and not file.is_open
+
+    def has_hung_up(self) -> bool:
+        """Whether the client has left, as far as the server lets us see. Now and then while nothing comes."""
+        # 1. The loop makes the app's task. 2. Somebody cancels all tasks. 3. It ends before its first step, and tells
+        # nobody. A task that has begun says that the app has ended first.
+        if self.task is not None and self.task.done() and self._app is RUNNING:
+            self._host.doorbell.ring(Request._never_began, self)
+        return has_hung_up(self._environ, self._body.client_socket)
+
+    def hung_up_error(self) -> BaseException:
+        """What is raised to the server then."""
+        return hung_up_error(self._environ)
+
+    @property
+    def ends_quietly(self) -> bool:
+        """Whether the server would log that error, whatever its type, and could not tell its client of it."""
+        return "uwsgi.version" in self._environ
 
     def length_to_add(self, size: int | None) -> int | None:
         """The ``Content-Length`` that the head of a complete response is to get; None for none."""

@@ -19,6 +19,7 @@ from a2wsgi._protocol.files import BLOCK_BYTES
 from a2wsgi._protocol.iterables import CompleteBody, NoBody
 
 from .files import WrappedFile, closes_on_another_thread
+from .server_socket import HungUpError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,7 +55,12 @@ class Response:
 
     def __next__(self) -> bytes:
         if self._chunks is None and not self._ended:
-            self._chunks, self._ended = self._request.next_chunks()
+            try:
+                self._chunks, self._ended = self._request.next_chunks()
+            except HungUpError:
+                if not self._request.ends_quietly:
+                    raise
+                self._ended = True
         chunks, self._chunks = self._chunks, None
         if chunks:
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)

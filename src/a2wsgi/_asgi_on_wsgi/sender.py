@@ -21,7 +21,7 @@ from a2wsgi._threads.runtime import wake
 
 from . import faults
 from .files import SentFile
-from .outcome import COMPLETE, COUNTED, GONE, OPEN_ENDED, OPENING, READING, TRAILERS, WAITING
+from .outcome import COMPLETE, COUNTED, ENDED, GONE, OPEN_ENDED, OPENING, READING, TRAILERS, WAITING
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .bridge import Shared
     from .inbox import Inbox
     from .loops import LoopHost
-    from .outcome import Said, Taker
+    from .outcome import App, Said, Taker
     from .to_server import ToServer
 
 __all__ = ["Sender"]
@@ -79,6 +79,8 @@ class Sender:
     _inbox: Inbox
     # The loop thread writes these. The server thread looks at most of them, as `Request` says.
     task: asyncio.Task[None] | None
+    #: Whether the app runs. It has its slot in `Interruptible`.
+    _app: App
     _said: Said
     _taker: Taker
     #: Why nobody takes the response any more. Set with ``GONE``.
@@ -237,6 +239,8 @@ class Sender:
             raise faults.file_and_more()
         if self._said is TRAILERS:
             return False  # the body is over: ignored, as any message after the last
+        if self._app is ENDED:
+            return False  # from a task that the app has left: the server is told that the response is not complete
         body = message.get("body", b"")
         if type(body) is not bytes:
             body = faults.as_bytes(body)
@@ -253,12 +257,12 @@ class Sender:
             self._said = TRAILERS
             return bool(body) and self._stream.give(body)
         # Fast path: `_complete`, inlined, as nearly every request comes here (tests/test_call_counts.py).
+        self._stream.finish(body)  # first, as it needs memory: what is complete is no longer told of a failure
         self._said = COMPLETE
         inbox = self._inbox
         inbox.is_closed = True
         if inbox.receivers:
             inbox.wake()
-        self._stream.finish(body)
         return False
 
     def _take_extension(self, kind: str | None, message: Message) -> None:
@@ -280,12 +284,14 @@ class Sender:
 
     def _complete(self, chunk: bytes) -> None:
         """The app has sent its last message, with this last chunk."""
+        if self._app is ENDED:
+            return  # as in _take_body()
+        self._stream.finish(chunk)
         self._said = COMPLETE
         inbox = self._inbox
         inbox.is_closed = True
         if inbox.receivers:
             inbox.wake()
-        self._stream.finish(chunk)
 
     def _cut(self) -> None:
         """End a response that has no body, though its app still sends one."""

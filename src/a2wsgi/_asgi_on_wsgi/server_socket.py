@@ -9,6 +9,10 @@
 - ``poll`` reports a peer that has closed its sending side (``POLLRDHUP``, Linux's poll(2)) without reading, under TLS
   as well. A client that has closed only that side looks the same as one that left; uvicorn, granian and gunicorn's own
   ASGI worker treat it as gone, too.
+- A response that just ends looks complete to a client that has closed only its sending side, so an error is raised to
+  the server. Which errors it takes for a client that has left, and does not log: gunicorn those with an ``errno`` of
+  such, Werkzeug each ``ConnectionError``, waitress its own. uWSGI logs any; and it does not frame its responses in
+  chunks, so that a client cannot tell.
 - Some servers bound how long a read waits for a silent client: cheroot's ``timeout`` (10 s), uWSGI's
   ``socket-timeout`` (4 s), Apache's ``Timeout`` under mod_wsgi. waitress, Tornado, Twisted, hypercorn, aiohttp-wsgi and
   bjoern call the app when the body is complete. gunicorn and Werkzeug set no bound, but the socket in their environ
@@ -23,10 +27,19 @@ import select
 import sys
 from typing import TYPE_CHECKING, Any
 
+from a2wsgi._errors import ClientDisconnected
+
 if TYPE_CHECKING:
     from a2wsgi._types import Environ
 
-__all__ = ["has_hung_up", "socket_to_time", "uwsgi_module"]
+__all__ = ["HungUpError", "has_hung_up", "hung_up_error", "socket_to_time", "uwsgi_module"]
+
+
+class HungUpError(ClientDisconnected, ConnectionResetError):
+    """The client has hung up: the one error of ours that Werkzeug does not log."""
+
+    def __init__(self) -> None:
+        super().__init__("the client hung up")
 
 
 def has_hung_up(environ: Environ, socket: Any = None) -> bool:  # noqa: ANN401 - a server's
@@ -56,6 +69,15 @@ def has_hung_up(environ: Environ, socket: Any = None) -> bool:  # noqa: ANN401 -
         return bool(poll.poll(0))
     except (OSError, ValueError, AttributeError):  # the socket is closed, or is none
         return False
+
+
+def hung_up_error(environ: Environ) -> HungUpError:
+    """What is raised to the server of this request when its client has hung up: it logs no error."""
+    if "waitress.client_disconnected" not in environ:
+        return HungUpError()
+    theirs = getattr(sys.modules.get("waitress.channel"), "ClientDisconnected", Exception)
+    error: HungUpError = type("HungUpError", (HungUpError, theirs), {})()
+    return error
 
 
 def socket_to_time(environ: Environ) -> Any:  # noqa: ANN401 - a socket, maybe TLS's or gevent's; None without one

@@ -17,6 +17,7 @@ Assumes
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import importlib
 import sys
 import threading
@@ -105,7 +106,7 @@ class SharedLoop(LoopHost):
             return
         try:
             self._thread = threading.Thread(target=self._main, name=self.thread_name, daemon=True)
-            self._thread.start()
+            contextvars.Context().run(self._thread.start)  # free-threaded Pythons copy the caller's, a request's
         except RuntimeError as error:
             # Python says "thread is not supported for isolated subinterpreters" (3.10, 3.11), or "daemon threads are
             # disabled in this (sub)interpreter" (since 3.12).

@@ -42,7 +42,6 @@ from a2wsgi._log import logger
 
 from .carrier import hold
 from .our_sockets import discard, half_closed, open_sockets, plain_socket, socket_pair
-from .server_socket import has_hung_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -124,7 +123,7 @@ def _of_input(environ: Environ) -> Found | None:
     """cheroot's, gevent's pywsgi's, and that of any server that reads the body from ``socket.makefile()``."""
     stream: Any = environ.get("wsgi.input")
     for buffered in (stream, getattr(stream, "rfile", None)):
-        found = _found(getattr(getattr(buffered, "raw", None), "_sock", None), _early_of_input)
+        found = _found(getattr(getattr(buffered, "raw", None), "sock", None), _early_of_input)
         if found is not None:
             return found
     return None
@@ -196,7 +195,7 @@ class Found:
         has_tls: Whether the object does TLS, over a descriptor of its own.
     """
 
-    __slots__ = ("_descriptor", "_sock", "early", "has_tls")
+    __slots__ = ("_descriptor", "early", "has_tls", "sock")
 
     def __init__(
         self,
@@ -207,7 +206,7 @@ class Found:
         has_tls: bool = False,
     ) -> None:
         self._descriptor = descriptor
-        self._sock = sock
+        self.sock = sock
         self.early = early
         self.has_tls = has_tls
 
@@ -216,15 +215,11 @@ class Found:
         """Whether the server's thread has to stay."""
         return self._descriptor is None
 
-    def has_left(self, environ: Environ) -> bool:
-        """Whether the client has hung up. Before it is taken."""
-        return has_hung_up(environ, self._sock)
-
     def takes_only_thread(self, environ: Environ) -> bool:
         """Whether the server's thread has to stay, and the server has no other one that answers requests meanwhile."""
         if not self.is_held or environ.get("wsgi.multithread", True):
             return False
-        return not type(self._sock).__module__.startswith("gevent.")  # pywsgi says so, but a greenlet is what stays
+        return not type(self.sock).__module__.startswith("gevent.")  # pywsgi says so, but a greenlet is what stays
 
     def take(self, environ: Environ) -> Taken:
         """Take the socket over.
@@ -234,10 +229,10 @@ class Found:
                 its socket.
         """
         if self._descriptor is None:
-            _set_no_delay(self._sock)
+            _set_no_delay(self.sock)
             ours, theirs = socket_pair()
             open_sockets.add(theirs)  # a forked child's copy would keep the loop from seeing its end
-            stay = functools.partial(hold, self._sock, theirs, has_tls=self.has_tls)
+            stay = functools.partial(hold, self.sock, theirs, has_tls=self.has_tls)
             return Taken(ours, self._read_early(environ), stay, theirs)
         with contextlib.ExitStack() as undo:
             ours = plain_socket(os.dup(self._descriptor))
@@ -261,14 +256,14 @@ class Found:
 
         Python forgets the number before it closes the descriptor.
         """
-        if self._sock is not None and self._sock.fileno() != self._descriptor:
+        if self.sock is not None and self.sock.fileno() != self._descriptor:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
     def _read_early(self, environ: Environ) -> bytes:
         if self.early is None:
             return b""
         try:
-            return self.early(environ, self._sock)
+            return self.early(environ, self.sock)
         except Exception:  # noqa: BLE001 - as in find_socket(); only clients that break RFC 6455 §4.1 send any
             logger.debug("What came right behind the handshake could not be read", exc_info=True)
             return b""
@@ -319,6 +314,7 @@ class HandOver:
         broke_off: No body does.
         stalled: The same.
         timeout: Of a body.
+        client_socket: The client's.
     """
 
     broke_off = False
@@ -328,6 +324,7 @@ class HandOver:
     def __init__(self, environ: Environ, found: Found) -> None:
         self._environ = environ
         self.found = found
+        self.client_socket = found.sock
         self.read: object = self.next
         self.taken: Taken | None = None
         self.ours: list[Taken] = []

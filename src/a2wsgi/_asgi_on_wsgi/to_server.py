@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from a2wsgi._threads.runtime import wake_all
 from a2wsgi._threads.stream import Stream
@@ -39,7 +39,19 @@ if TYPE_CHECKING:
 
     from .loops import LoopHost
 
-__all__ = ["ToServer"]
+__all__ = ["ToServer", "Watch"]
+
+
+class Watch(Protocol):
+    """What a thread that takes from a stream looks after meanwhile. Server thread."""
+
+    def has_hung_up(self) -> bool:
+        """Whether the client has left. Asked now and then while nothing comes."""
+        raise NotImplementedError
+
+    def hung_up_error(self) -> BaseException:
+        """What `ToServer.take` raises then."""
+        raise NotImplementedError
 
 
 class _Call:
@@ -69,7 +81,7 @@ class _Step:
     __slots__ = ("asks", "calls", "chunks", "finishes", "is_begun", "is_done", "patience", "room", "size")
 
     def __init__(self, room: int) -> None:
-        self.is_begun = False  # it is to be handed over at its end
+        self.is_begun = False  # it is to be handed over at its end; set once that is arranged, which needs memory
         self.chunks: list[bytes] = []
         self.size = 0  # of the chunks, in bytes
         self.room = room  # bytes that it may add before it is full: as of the last look, maybe more by now
@@ -88,36 +100,23 @@ class ToServer(Stream):
         limit: Bytes that may be queued before `wait_room` waits.
 
     Attributes:
-        has_hung_up: Tells whether the client has left; called while nothing comes. The server thread's.
-        hung_up: It has. The server thread's.
-        given_up: The waiter of the sender that was the last to give up waiting for room, if there was none since then.
-            Whoever sends has to wait before it adds more. The loop thread's.
+        hung_up: The client was found to have left. The server thread's.
+        given_up: A sender has given up waiting for room, and nobody has found any since. Whoever sends next has to wait
+            before it adds more. The loop thread's.
     """
 
-    __slots__ = (
-        "_asked",
-        "_calls",
-        "_done",
-        "_host",
-        "_sender_waiters",
-        "_step",
-        "given_up",
-        "has_hung_up",
-        "hung_up",
-    )
+    __slots__ = ("_asked", "_calls", "_done", "_host", "_sender_waiters", "_step", "given_up", "hung_up")
 
     def __init__(self, host: LoopHost, limit: int) -> None:
         super().__init__(host, limit)
         self._host = host
         self._step = _Step(limit)
-        self.given_up: list[Waiter] = []
+        self.given_up = False
         # Guarded by _lock, as are all of Stream's.
         self._asked = False  # the loop wants a part of the request's body
         self._calls: list[_Call] = []  # what the thread is to call
         self._done = False  # the loop is done with the request
         self._sender_waiters: list[Waiter] = []  # of senders that wait for room, or for a call
-        # Only the server thread uses these two.
-        self.has_hung_up: Callable[[], bool] | None = None
         self.hung_up = False
 
     # -- The loop thread ----------------------------------------------------------------------------------------------
@@ -132,8 +131,8 @@ class ToServer(Stream):
         step.chunks.append(chunk)
         step.size = size = step.size + len(chunk)
         if not step.is_begun:
-            step.is_begun = True
             self._host.before_wait(self.flush)
+            step.is_begun = True
         return size >= step.room
 
     def give_head(self, turns: int) -> None:
@@ -142,8 +141,8 @@ class ToServer(Stream):
         step.chunks.append(b"")
         step.patience = turns
         if not step.is_begun:
-            step.is_begun = True
             self._host.before_wait(self.flush)
+            step.is_begun = True
 
     def finish(self, chunk: bytes) -> None:
         """Queue the last chunk, if it is not empty. Never waits."""
@@ -153,16 +152,16 @@ class ToServer(Stream):
             step.size += len(chunk)
         step.finishes = True
         if not step.is_begun:
-            step.is_begun = True
             self._host.before_wait(self.flush)
+            step.is_begun = True
 
     def ask(self) -> None:
         """Have the thread read a part of the request's body, once it has delivered what is queued."""
         step = self._step
         step.asks = True
         if not step.is_begun:
-            step.is_begun = True
             self._host.before_wait(self.flush)
+            step.is_begun = True
 
     def set_done(self) -> None:
         """Say that the loop is done with the request. The last call of the loop."""
@@ -172,8 +171,8 @@ class ToServer(Stream):
             step.is_begun = True
             self.flush()
         elif not step.is_begun:
-            step.is_begun = True
             self._host.before_wait(self.flush)
+            step.is_begun = True
 
     def flush(self) -> None:
         """Hand over the step, if one has begun, and wake the thread.
@@ -207,7 +206,11 @@ class ToServer(Stream):
                     self._calls.extend(step.calls)
                     step.calls.clear()
                 if self._abort_error is None:
-                    self._chunks += step.chunks
+                    try:
+                        self._chunks += step.chunks
+                    except MemoryError:
+                        self._abort_error = MemoryError  # or the thread would take what there is for the whole
+                        raise
                     self._size += step.size
                 step.room = self._limit - self._size
                 step.chunks, step.size, step.asks = [], 0, False
@@ -226,19 +229,22 @@ class ToServer(Stream):
             # 1. A sender fills the queue. 2. The thread takes all. 3. The sender looks and leaves its waiter in one
             # go, and only if there is no room: so the thread either came before, or finds the waiter.
             with self._lock:
-                if not self._chunks or self._size < self._limit or self._abort_error is not None:
+                if self._abort_error is not None:
+                    break
+                if not self._chunks or self._size < self._limit:
                     self._step.room = self._limit - self._size
-                    self.given_up.clear()
+                    self.given_up = False
                     return
                 waiter = self._runtime.create_waiter()
                 self._sender_waiters.append(waiter)
             try:
                 await waiter
             except BaseException:
-                self.given_up[:] = [waiter]
+                self.given_up = True
                 with self._lock, contextlib.suppress(ValueError):  # it was woken at the same moment
                     self._sender_waiters.remove(waiter)
                 raise
+        await self._host.go_round()  # or an endless app, which is told by the loop alone, would not let it go on
 
     async def run(self, function: Callable[[], object]) -> None:
         """Have the thread call ``function``, which may wait, and await that or the end of the stream by `abort`.
@@ -252,8 +258,8 @@ class ToServer(Stream):
         step = self._step
         step.calls.append(call)
         if not step.is_begun:
-            step.is_begun = True
             self._host.before_wait(self.flush)
+            step.is_begun = True
         while True:
             # 1. The thread finds the call, and runs it. 2. It takes out who waits. 3. The sender looks and leaves its
             # waiter in one go, and only if the call is not over: so 2 comes either before, or finds the waiter.
@@ -278,14 +284,14 @@ class ToServer(Stream):
 
     # -- The server thread --------------------------------------------------------------------------------------------
 
-    def take(self) -> tuple[list[bytes], bool]:
+    def take(self, watch: Watch | None = None) -> tuple[list[bytes], bool]:
         """All that is queued, and whether that was the end; waits until there is something.
 
-        No chunks and no end mean that the loop asks for a part of the request's body. If the client hangs up while
-        nothing is queued, that is the end, too.
+        No chunks and no end mean that the loop asks for a part of the request's body.
 
         Raises:
-            BaseException: The error of `abort`, or why the loop does not run any more.
+            BaseException: The error of `abort`, or why the loop does not run any more; or that of ``watch``, if the
+                client hangs up while nothing is queued.
         """
         chunks: list[bytes] = []
         ended = False
@@ -311,13 +317,13 @@ class ToServer(Stream):
                         self._asked = False
                         return [], False
                     # 1. The client was found to have hung up. 2. The last step is handed over. 3. That comes first.
-                    if self.hung_up:
-                        return [], True
+                    if self.hung_up and watch is not None:
+                        raise watch.hung_up_error()
                     gate = self._gate = self._host.gate()
             if gate is None:
                 self._run_calls()
             else:
-                self._wait_at(gate)
+                self._wait_at(gate, watch)
         if waiters:
             self._runtime.doorbell.ring(wake_all, waiters)
         return chunks, ended
@@ -359,14 +365,14 @@ class ToServer(Stream):
             waiters, self._sender_waiters = self._sender_waiters, []
         self._runtime.doorbell.ring(wake_all, waiters)
 
-    def _wait_at(self, gate: threading.Lock) -> None:
+    def _wait_at(self, gate: threading.Lock, watch: Watch | None = None) -> None:
         """Wait until the gate is opened, and now and then look after the loop and the client. The lock is not held."""
         while not gate.acquire(timeout=self._host.look_seconds):
             trouble = self._host.trouble()
             if trouble is not None:
                 self._lose_loop(trouble)
                 return
-            if self.has_hung_up is not None and self.has_hung_up():
+            if watch is not None and watch.has_hung_up():
                 self.hung_up = True
                 with self._lock:
                     self._gate = None

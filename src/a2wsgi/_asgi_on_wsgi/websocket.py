@@ -117,7 +117,7 @@ class WebSocketSession:
 
         requests.add(self._request)
         try:
-            response = self._request.answer(start, hand_over.found.has_left)
+            response = self._request.answer(start)
             if hand_over.taken is None:
                 return response
             cast("Any", getattr(response, "close", lambda: None))()

@@ -35,6 +35,7 @@ Assumes
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import operator
 import os
 import threading
@@ -195,7 +196,7 @@ class Workers:
             worker.called = True
             self._members.add(worker)
             try:
-                worker.start()
+                contextvars.Context().run(worker.start)  # free-threaded Pythons copy the caller's, a request's
             except RuntimeError:
                 self._members.discard(worker)
                 raise

@@ -1,0 +1,74 @@
+"""A startup or a stop of a bridge that is under way, and the threads that wait for it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Literal
+
+from a2wsgi._errors import BridgeError, LifespanFailed
+
+from .faults import one_more
+
+if TYPE_CHECKING:
+    from .loops import LoopHost
+
+__all__ = ["Change"]
+
+
+class Change:
+    """One attempt to start an app up or to stop it, for which several threads may wait.
+
+    Args:
+        kind: Which of the two.
+
+    Attributes:
+        over: Set at its end.
+        host: The loop on which it goes on, whose thread must not wait for it. None as long as there is none.
+        error: What a startup failed with. Written before ``over`` is set.
+        is_given_up: `Lifetime.stop` has waited for this startup in vain. Guarded by the lock of the `Lifetime`.
+    """
+
+    def __init__(self, kind: Literal["startup", "stop"]) -> None:
+        self.is_startup = kind == "startup"
+        self.over = threading.Event()
+        self.host: LoopHost | None = None
+        self.error: Exception | None = None
+        self.is_given_up = False
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is over, at most ``seconds``. False if it is not.
+
+        Raises:
+            BridgeError: The calling thread runs the loop on which it goes on.
+        """
+        if self.host is not None:
+            self.host.refuse_own_thread()
+        return self.over.wait(seconds)
+
+    def fail(self, error: BaseException) -> None:
+        """Say what those who wait are to get. An interruption was meant for the thread that started the app alone."""
+        if isinstance(error, Exception):
+            self.error = error
+        else:
+            self.error = BridgeError(
+                f"The app's startup, which another request waits for, was interrupted by {type(error).__name__}. "
+                "The next request tries it again."
+            )
+
+    def await_startup(self, seconds: float, startup_timeout: float) -> None:
+        """Wait for another request's startup, at most ``seconds``. Raises an error of its own if that fails."""
+        if not self.wait(seconds):
+            raise LifespanFailed(
+                "The app's startup, which another request waits for, took longer than "
+                f"startup_timeout={startup_timeout} s. Make it quicker, or raise startup_timeout."
+            )
+        if self.error is not None:
+            raise one_more(self.error)
+
+    def await_stop(self, seconds: float) -> None:
+        """Wait for a stop that another thread is at, at most ``seconds``."""
+        if not self.wait(seconds):
+            raise BridgeError(
+                f"The bridge is being stopped, and that has not ended within {seconds:g} s: code that blocks holds up "
+                "the thread of the event loop. Have such code run in another thread (asyncio.to_thread)."
+            )
