@@ -63,6 +63,9 @@ class RequestBody:
         ServerProtocolError: ``wsgi.input`` cannot be read.
     """
 
+    #: The client's, where it is known by other ways than by the environ: a `HandOver` has it.
+    client_socket: Any = None
+
     __slots__ = ("_at_once", "_length", "_remaining", "_socket", "broke_off", "read", "stalled", "timeout")
 
     def __init__(self, environ: Environ, timeout: float | None = None) -> None:

@@ -261,6 +261,6 @@ def run_lifespan(host: LoopHost, make: Callable[[], Coroutine[Any, Any, None]], 
         if not isinstance(error, concurrent.futures.CancelledError) and not is_cancellation(error):
             raise
         raise LifespanFailed(
-            "The app's startup or shutdown was cancelled: code of the app cancels all tasks of its event loop, even those "
-            "that it did not start. Something may not have been released. Cancel only the app's own tasks."
+            "The app's startup or shutdown was cancelled: code of the app cancels all tasks of its event loop, even "
+            "those that it did not start. Something may not have been released. Cancel only the app's own tasks."
         ) from error
