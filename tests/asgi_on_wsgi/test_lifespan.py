@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from a2wsgi import BridgeClosed, LifespanFailed
+from a2wsgi._asgi_on_wsgi import exit_and_fork as _exit_and_fork
 from a2wsgi._asgi_on_wsgi.lifespan import Lifespan
 from a2wsgi._asgi_on_wsgi.loops import LoopHost
 from a2wsgi._front.asgi_middleware import ASGIMiddleware
@@ -370,3 +371,45 @@ def test_startup_that_is_interrupted_leaves_no_task() -> None:
         assert ended.is_set()
 
     asyncio.run(story())
+
+
+def cancels_all(kind: str) -> Any:
+    """An app that cancels all other tasks of its loop when it is started up, or shut down."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for each in ("startup", "shutdown"):
+            await receive()
+            if each == kind:
+                for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                    task.cancel()
+                await asyncio.sleep(0)
+            await send({"type": f"lifespan.{each}.complete"})
+
+    return app
+
+
+@pytest.mark.parametrize("options", [{}, {"inline": True}], ids=["thread", "inline"])
+def test_app_that_cancels_all_tasks_fails_its_lifespan(options: dict[str, Any]) -> None:
+    """Among them is what waits for its startup or shutdown. The caller gets no CancelledError, which is for tasks."""
+    one = ASGIMiddleware(cancels_all("startup"), **options)
+    with pytest.raises(LifespanFailed, match="cancels all tasks"):
+        one.start()
+    other = ASGIMiddleware(cancels_all("shutdown"), **options)
+    other.start()
+    with pytest.raises(LifespanFailed, match="cancels all tasks"):
+        other.close()
+    other.close()
+
+
+def test_app_that_cancels_all_tasks_keeps_no_other_from_its_shutdown(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the end of the process."""
+    app = App()
+    bridges = [ASGIMiddleware(each, inline=True) for each in (cancels_all("shutdown"), app)]
+    for bridge in bridges:
+        bridge.start()
+    monkeypatch.setattr(_exit_and_fork, "_all_lifetimes", lambda: [bridge._lifetime for bridge in bridges])
+    _exit_and_fork._stop_all()
+    assert not any(bridge.statistics().started for bridge in bridges)
+    assert "did not shut down at the end of the process" in caplog.text

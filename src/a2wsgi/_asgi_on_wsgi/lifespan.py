@@ -15,11 +15,12 @@ Guarantees
     - The task does not outlast the lifespan, unless the app ignores its cancellation.
 
 Assumes
-    Everything is called on the loop thread.
+    Everything but `run_lifespan` is called on the loop thread.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextvars
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +31,14 @@ from a2wsgi._threads.runtime import wake, wake_all
 from .faults import is_cancellation, type_of_message
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from a2wsgi._threads.handles import Waiter
     from a2wsgi._types import ASGIApp, Message
 
     from .loops import LoopHost
 
-__all__ = ["Lifespan"]
+__all__ = ["Lifespan", "run_lifespan"]
 
 #: How long a cancelled lifespan task may take to end. Arbitrary. One that ignores its cancellation is left alone.
 CANCEL_SECONDS = 1.0
@@ -243,3 +246,21 @@ def _failed(what: str, error: BaseException) -> LifespanFailed:
     failed = LifespanFailed(f"The app's lifespan {what} raised {type(error).__name__}: {text}")
     failed.__cause__ = error
     return failed
+
+
+def run_lifespan(host: LoopHost, make: Callable[[], Coroutine[Any, Any, None]], seconds: float) -> None:
+    """`LoopHost.run` of a startup or a shutdown. Any thread but the loop's.
+
+    Raises:
+        LifespanFailed: The app has cancelled it.
+        BaseException: As `LoopHost.run`.
+    """
+    try:
+        host.run(make, seconds)
+    except BaseException as error:
+        if not isinstance(error, concurrent.futures.CancelledError) and not is_cancellation(error):
+            raise
+        raise LifespanFailed(
+            "The app's startup or shutdown was cancelled: code of the app cancels all tasks of its event loop, some of "
+            "which are not its own. What it was to release may not be. Cancel only what the app has started."
+        ) from error

@@ -38,7 +38,7 @@ from a2wsgi._log import logger
 from . import exit_and_fork
 from .changes import Change
 from .faults import closed_error, loop_held_up, loop_stopped
-from .lifespan import Lifespan
+from .lifespan import Lifespan, run_lifespan
 from .loops import CANCEL_SECONDS, GivenLoop, LoopHost, expect_given, warn_of_uwsgi_without_threads
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class Lifetime:
             host = startup.host = self._find_host()
             host.refuse_own_thread()
             if self._drives_lifespan:
-                host.run(lambda: self._start_lifespan(host, app), self._longest_startup())
+                run_lifespan(host, lambda: self._start_lifespan(host, app), self._longest_startup())
             started = True
         except BaseException as error:
             startup.fail(error)
@@ -291,7 +291,7 @@ class Lifetime:
                 if self._inline:  # a thread that waits for its app lets no other one run the loop
                     with contextlib.suppress(RuntimeError):  # closed meanwhile
                         host.loop.call_soon_threadsafe(self._abort_all, context=contextvars.Context())
-                host.run(lambda: self._shut_down(host), self._longest_shutdown())
+                run_lifespan(host, lambda: self._shut_down(host), self._longest_shutdown())
         finally:
             try:
                 host.release(self)
@@ -328,7 +328,7 @@ class Lifetime:
         try:
             if self._inline:
                 try:
-                    host.run(lambda: self._shut_down(host), self._longest_shutdown())
+                    run_lifespan(host, lambda: self._shut_down(host), self._longest_shutdown())
                 finally:
                     host.release(self)
             else:

@@ -46,9 +46,11 @@ class Watch(Protocol):
 
     def has_hung_up(self) -> bool:
         """Whether the client has left. Asked now and then while nothing comes."""
+        raise NotImplementedError
 
     def hung_up_error(self) -> BaseException:
         """What `ToServer.take` raises then."""
+        raise NotImplementedError
 
 
 class _Call:
