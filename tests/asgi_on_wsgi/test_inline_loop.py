@@ -312,7 +312,7 @@ def test_stop_that_came_after_the_loop_had_stopped_ends_no_shutdown() -> None:
         await asyncio.sleep(0)
         return "shut down"
 
-    host = InlineLoop(BOUND_SECONDS)
+    host = InlineLoop()
     try:
         host.loop.stop()
         assert host.run(shut_down) == "shut down"
@@ -326,7 +326,7 @@ def test_stop_that_came_after_the_loop_had_stopped_ends_no_shutdown() -> None:
 def test_end_of_a_held_loop_is_left_to_whoever_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that does not come back keeps it: nobody waits longer than the bound, and later requests are told."""
     monkeypatch.setattr(inline_loop, "CANCEL_SECONDS", 0.01)
-    host = InlineLoop(BOUND_SECONDS)
+    host = InlineLoop()
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -351,30 +351,6 @@ def test_end_of_a_held_loop_is_left_to_whoever_runs_it(monkeypatch: pytest.Monke
     gate = host.gate()
     assert not gate.acquire(timeout=10)  # at once: nobody will open it
     host.loop.close()
-
-
-def test_end_waits_for_a_thread_of_the_app_no_longer_than_shutdown_timeout(caplog: pytest.LogCaptureFixture) -> None:
-    """Python cannot end a thread that is stuck, so ``close()`` leaves it."""
-    go, ended = threading.Event(), threading.Event()
-
-    def stuck() -> None:
-        go.wait(BOUND_SECONDS)
-        ended.set()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        asyncio.get_running_loop().run_in_executor(None, stuck)
-        await hello(scope, receive, send)
-
-    bridge = ASGIMiddleware(app, inline=True, lifespan=False, shutdown_timeout=0.01)
-    try:
-        assert call(bridge).body == b"hello"
-        bridge.close()
-        assert not ended.is_set()
-    finally:
-        go.set()
-    assert [record.getMessage() for record in caplog.records if record.name == "a2wsgi"] == [
-        "A thread that the app started by asyncio.to_thread() did not end within 0.01 s"
-    ]
 
 
 def test_end_waits_for_a_thread_of_the_app() -> None:
@@ -409,7 +385,7 @@ def test_error_of_a_loop_that_runs_in_a_thread_of_its_own_is_raised() -> None:
         raise LookupError("of the loop")
 
     threads: list[str] = []
-    host = InlineLoop(BOUND_SECONDS)
+    host = InlineLoop()
     with pytest.raises(LookupError, match="of the loop") as caught:
         host.run_without_error(fails)
     assert threads == ["a2wsgi-inline"]

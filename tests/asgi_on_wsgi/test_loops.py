@@ -353,8 +353,10 @@ def test_generator_that_waits_as_it_is_closed_holds_up_no_loop(options: dict[str
 
 
 @OWN_LOOPS
-def test_thread_of_the_executor_that_blocks_holds_up_no_loop(options: dict[str, Any], ended: threading.Event) -> None:
-    """Nobody can end what an app has run there. The loop is closed without it."""
+def test_thread_of_the_executor_that_blocks_holds_up_no_loop(
+    options: dict[str, Any], ended: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody can end what an app has run there. The loop is closed without it, and the log says so."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         asyncio.get_running_loop().run_in_executor(None, ended.wait)
@@ -363,6 +365,7 @@ def test_thread_of_the_executor_that_blocks_holds_up_no_loop(options: dict[str, 
     bridge = bridge_of(app, **options)
     assert call(bridge).body == b"hello"
     close_within_its_time(bridge)
+    assert "A thread of asyncio.to_thread() goes on, though its event loop has ended" in caplog.messages
 
 
 def test_thread_of_the_loop_keeps_nothing_of_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -297,11 +297,14 @@ def test_last_step_that_comes_as_the_client_hangs_up_is_delivered(host: Steps) -
     1. The thread waits in vain and looks around. 2. The client has hung up; as that is found, the last step is handed
     over. 3. The thread gets the step.
     """
-    stream = ToServer(host, 100)
+    stream, found = ToServer(host, 100), list[bool]()
 
-    watch = Gone(lambda: finish(stream, host))
-    assert in_thread(stream.take, watch).result() == ([b"end"], True)
-    assert stream.hung_up
+    def meanwhile() -> None:
+        found.append(True)
+        finish(stream, host)
+
+    assert in_thread(stream.take, Gone(meanwhile)).result() == ([b"end"], True)
+    assert found == [True]
 
 
 def test_gate_that_was_given_up_is_not_opened_later(host: Steps) -> None:

@@ -49,11 +49,7 @@ ROUNDS = 10
 
 
 class InlineLoop(LoopHost):
-    """A loop that whoever waits for it runs, one thread at a time.
-
-    Args:
-        shutdown_timeout: Seconds that its end waits for threads of its executor.
-    """
+    """A loop that whoever waits for it runs, one thread at a time."""
 
     __slots__ = (
         "_closed",
@@ -61,12 +57,11 @@ class InlineLoop(LoopHost):
         "_hides_itself",
         "_look_timer",
         "_running",
-        "_shutdown_timeout",
         "awaited_gate",
         "has_many_threads",
     )
 
-    def __init__(self, shutdown_timeout: float) -> None:
+    def __init__(self) -> None:
         # In an empty context: the handle of the loop's self-pipe would keep that of the first request for ever.
         super().__init__(contextvars.Context().run(new_event_loop))
         if isinstance(self.loop, FastLoop):
@@ -78,7 +73,6 @@ class InlineLoop(LoopHost):
         self.doorbell = _DirectDoorbell(self.loop, self._running)
         self._hides_itself = isinstance(self.loop, GreenletLoop)  # puts other loops of the thread aside by itself
         self._first_thread = threading.get_ident()
-        self._shutdown_timeout = shutdown_timeout
         #: Threads other than the first have come. Only grows true; any server thread.
         self.has_many_threads = False
         # Guarded by _running:
@@ -132,7 +126,7 @@ class InlineLoop(LoopHost):
         try:
             if not self._closed:
                 self._closed = True
-                self._run_apart(lambda: close_loop(self.loop, self._shutdown_timeout))
+                self._run_apart(lambda: close_loop(self.loop))
         finally:
             self._running.release()
 

@@ -228,7 +228,7 @@ class Lifetime:
         if self._inline:
             from .inline_loop import InlineLoop  # noqa: PLC0415 - few programs need it
 
-            return InlineLoop(self._shutdown_timeout)
+            return InlineLoop()
         if self._loop is not None:
             return GivenLoop(self._loop)
         host = self._shared_loop.acquire(self)

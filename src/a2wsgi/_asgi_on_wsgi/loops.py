@@ -221,13 +221,8 @@ def warn_of_uwsgi_without_threads() -> None:
 # -- The end of a loop ------------------------------------------------------------------------------------------------
 
 
-def close_loop(loop: asyncio.AbstractEventLoop, executor_seconds: float = CANCEL_SECONDS) -> None:
-    """Cancel what is left on a loop that does not run, and close it, as ``asyncio.run`` does. Raises no Exception.
-
-    Args:
-        loop: The loop.
-        executor_seconds: How long to wait for the threads of ``asyncio.to_thread``.
-    """
+def close_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what is left on a loop that does not run, and close it, as ``asyncio.run`` does. Raises no Exception."""
     if loop.is_closed():
         return  # somebody else has done it
     try:
@@ -235,7 +230,7 @@ def close_loop(loop: asyncio.AbstractEventLoop, executor_seconds: float = CANCEL
         loop.run_until_complete(_end_generators(loop))
         # It needs a thread, and Python 3.12.0 to 3.12.2 start none while the process ends.
         with contextlib.suppress(RuntimeError):
-            loop.run_until_complete(_end_executor(loop, executor_seconds))
+            loop.run_until_complete(_end_executor(loop))
         # Other threads may have had it create tasks meanwhile, as asgiref does, and wait for them. 1. It takes no more.
         # 2. Those that it took begin. 3. They are cancelled.
         with contextlib.suppress(AttributeError):  # uvloop's
@@ -261,7 +256,7 @@ async def _end_generators(loop: asyncio.AbstractEventLoop) -> None:
     await asyncio.wait({loop.create_task(loop.shutdown_asyncgens())}, timeout=CANCEL_SECONDS)
 
 
-async def _end_executor(loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+async def _end_executor(loop: asyncio.AbstractEventLoop) -> None:
     """Call ``shutdown_default_executor()``, with a bound. Its own ``timeout`` is new in Python 3.12."""
     executor = getattr(loop, "_default_executor", None)
     if executor is None:
@@ -276,10 +271,10 @@ async def _end_executor(loop: asyncio.AbstractEventLoop, seconds: float) -> None
 
     thread = threading.Thread(target=end, name="a2wsgi-executor-end", daemon=True)
     thread.start()
-    if (await asyncio.wait((ended,), timeout=seconds))[0]:
+    if (await asyncio.wait((ended,), timeout=CANCEL_SECONDS))[0]:
         thread.join()
     else:
-        logger.warning("A thread that the app started by asyncio.to_thread() did not end within %g s", seconds)
+        logger.warning("A thread of asyncio.to_thread() goes on, though its event loop has ended")
 
 
 def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:

@@ -123,7 +123,7 @@ def _of_input(environ: Environ) -> Found | None:
     """cheroot's, gevent's pywsgi's, and that of any server that reads the body from ``socket.makefile()``."""
     stream: Any = environ.get("wsgi.input")
     for buffered in (stream, getattr(stream, "rfile", None)):
-        found = _found(getattr(getattr(buffered, "raw", None), "sock", None), _early_of_input)
+        found = _found(getattr(getattr(buffered, "raw", None), "_sock", None), _early_of_input)
         if found is not None:
             return found
     return None

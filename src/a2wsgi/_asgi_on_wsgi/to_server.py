@@ -100,12 +100,11 @@ class ToServer(Stream):
         limit: Bytes that may be queued before `wait_room` waits.
 
     Attributes:
-        hung_up: The client was found to have left. The server thread's.
         given_up: A sender has given up waiting for room, and nobody has found any since. Whoever sends next has to wait
             before it adds more. The loop thread's.
     """
 
-    __slots__ = ("_asked", "_calls", "_done", "_host", "_sender_waiters", "_step", "given_up", "hung_up")
+    __slots__ = ("_asked", "_calls", "_done", "_host", "_sender_waiters", "_step", "given_up")
 
     def __init__(self, host: LoopHost, limit: int) -> None:
         super().__init__(host, limit)
@@ -117,7 +116,6 @@ class ToServer(Stream):
         self._calls: list[_Call] = []  # what the thread is to call
         self._done = False  # the loop is done with the request
         self._sender_waiters: list[Waiter] = []  # of senders that wait for room, or for a call
-        self.hung_up = False
 
     # -- The loop thread ----------------------------------------------------------------------------------------------
 
@@ -296,6 +294,7 @@ class ToServer(Stream):
         chunks: list[bytes] = []
         ended = False
         waiters: list[Waiter] = []
+        hung_up = False
         while True:
             gate = None
             with self._lock:
@@ -317,13 +316,13 @@ class ToServer(Stream):
                         self._asked = False
                         return [], False
                     # 1. The client was found to have hung up. 2. The last step is handed over. 3. That comes first.
-                    if self.hung_up and watch is not None:
+                    if hung_up and watch is not None:
                         raise watch.hung_up_error()
                     gate = self._gate = self._host.gate()
             if gate is None:
                 self._run_calls()
             else:
-                self._wait_at(gate, watch)
+                hung_up = self._wait_at(gate, watch)
         if waiters:
             self._runtime.doorbell.ring(wake_all, waiters)
         return chunks, ended
@@ -365,18 +364,22 @@ class ToServer(Stream):
             waiters, self._sender_waiters = self._sender_waiters, []
         self._runtime.doorbell.ring(wake_all, waiters)
 
-    def _wait_at(self, gate: threading.Lock, watch: Watch | None = None) -> None:
-        """Wait until the gate is opened, and now and then look after the loop and the client. The lock is not held."""
+    def _wait_at(self, gate: threading.Lock, watch: Watch | None = None) -> bool:
+        """Wait until the gate is opened, and now and then look after the loop and the client. The lock is not held.
+
+        Returns:
+            Whether the client was found to have hung up.
+        """
         while not gate.acquire(timeout=self._host.look_seconds):
             trouble = self._host.trouble()
             if trouble is not None:
                 self._lose_loop(trouble)
-                return
+                break
             if watch is not None and watch.has_hung_up():
-                self.hung_up = True
                 with self._lock:
                     self._gate = None
-                return
+                return True
+        return False
 
     def _lose_loop(self, trouble: BaseException) -> None:
         with self._lock:
