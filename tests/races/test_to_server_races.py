@@ -308,7 +308,7 @@ def test_last_step_that_comes_as_the_client_hangs_up_is_delivered(host: Steps) -
 
 
 def test_gate_that_was_given_up_is_not_opened_later(host: Steps) -> None:
-    """Defends `_wait_at`: it takes its gate back. Else the next step would open a gate that nobody waits at."""
+    """Defends `_wait_and_look`: it takes its gate back. Else the next step would open a gate that nobody waits at."""
     stream = ToServer(host, 100)
     with pytest.raises(ConnectionResetError):
         in_thread(stream.take, Gone()).result()

@@ -322,7 +322,7 @@ class ToServer(Stream):
             if gate is None:
                 self._run_calls()
             else:
-                hung_up = self._wait_at(gate, watch)
+                hung_up = self._wait_and_look(gate, watch)
         if waiters:
             self._runtime.doorbell.ring(wake_all, waiters)
         return chunks, ended
@@ -364,7 +364,7 @@ class ToServer(Stream):
             waiters, self._sender_waiters = self._sender_waiters, []
         self._runtime.doorbell.ring(wake_all, waiters)
 
-    def _wait_at(self, gate: threading.Lock, watch: Watch | None = None) -> bool:
+    def _wait_and_look(self, gate: threading.Lock, watch: Watch | None = None) -> bool:
         """Wait until the gate is opened, and now and then look after the loop and the client. The lock is not held.
 
         Returns:
