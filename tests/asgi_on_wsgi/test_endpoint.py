@@ -227,12 +227,16 @@ def test_app_that_sends_is_told_when_a_full_client_shuts_its_side_down() -> None
 
 
 def test_sends_that_are_given_up_fill_no_memory() -> None:
-    """Each waits before it sends, as long as the client has too much to take."""
+    """After one that gave up, each waits before it sends, as long as the client has too much to take."""
 
     async def main() -> tuple[int, int, bool]:
         async with connected() as (endpoint, client):
             while not endpoint._full:
                 endpoint._write(bytes(65_536))
+            given_up = asyncio.create_task(endpoint.send(b"x" * 1_000))
+            await endpoint._host.go_round()
+            given_up.cancel()
+            await asyncio.wait([given_up])
             before = endpoint._written
             senders = [asyncio.create_task(endpoint.send(b"x" * 1_000)) for _ in range(100)]
             for _ in range(3):

@@ -37,7 +37,7 @@ class Loop:
 
 def keepalive_on(loop: Loop, seen: list[str], **options: Any) -> Keepalive:
     """Pings after 20 s, and fails after 5."""
-    options = {"stirs": lambda: False, "hears": lambda: True, **options}
+    options = {"taken": lambda: 0, "is_full": lambda: False, "hears": lambda: True, **options}
     made = Keepalive(
         cast("asyncio.AbstractEventLoop", loop),
         20.0,

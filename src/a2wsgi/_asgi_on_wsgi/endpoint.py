@@ -101,20 +101,21 @@ class Endpoint(asyncio.Protocol):
             ping_timeout,
             ping=self._ping,
             fail=self._no_pong,
-            stirs=self._stirs,
+            taken=self._taken_by_client,
+            is_full=lambda: self._full,
             hears=lambda: self._full or not self._paused,
         )
         self._received = memoryview(b"")  # what is still to be fed
         self._turn = Turn(loop)
         self._paused = False  # reading
         self._full = False  # the transport
+        self._given_up = False  # a sender has given up waiting for it since: the next ones wait before they add more
         self._greeting = b"", b""  # the head of the answer, and what came before it
         self._written = 0  # bytes in all
-        self._sent = 0  # those of them that were on their way when `_stirs` looked last
         self._writers: list[Waiter] = []  # who waits until it is not
         self._closers: list[Waiter] = []  # who waits until the connection is gone
         self._deadline: asyncio.TimerHandle | None = None  # past OPEN
-        self._seconds = CLOSE_SECONDS  # until then
+        self._seconds = CLOSE_SECONDS  # that the client has, past OPEN
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.phase.name} paused={self._paused} full={self._full} {self._frames!r}>"
@@ -262,16 +263,13 @@ class Endpoint(asyncio.Protocol):
     # -- To the client
 
     async def take(self) -> str | bytes | Ended:
-        """Wait for the client's next message, or the end.
-
-        Cancellation: no message is lost.
-        """
+        """Wait for the client's next message, or the end. Cancellation: no message is lost."""
         return await self._inbox.take()
 
     async def send(self, data: str | bytes) -> bool:
         """Send a message, and wait while the client has too much to take. One that takes all is not to hold the loop.
 
-        Cancellation: the message is sent, unless the client had too much to take already. Then nothing was sent.
+        Cancellation: the message is sent all the same, unless the wait for the one before was cancelled as well.
 
         Returns:
             Whether the connection is still there.
@@ -279,13 +277,16 @@ class Endpoint(asyncio.Protocol):
         Raises:
             UnicodeEncodeError: The text cannot be encoded. Nothing was sent.
         """
-        # Before: else each send() that is cancelled while it waits would have added its message, without bound.
-        while self._full and self.phase is Phase.OPEN:
+        while self._given_up and self.phase is Phase.OPEN:  # else each send() that gives up would add its message
             await wait_in(self._writers, self._loop)
         if self.phase is Phase.OPEN:
             self._write(self._frames.message(data))
-            while self._full:
-                await wait_in(self._writers, self._loop)
+            try:
+                while self._full:
+                    await wait_in(self._writers, self._loop)
+            except BaseException:
+                self._given_up = True
+                raise
             if self._turn.is_over():
                 self._turn.begin()
                 await self._host.go_round()
@@ -303,12 +304,11 @@ class Endpoint(asyncio.Protocol):
         self._full = True
 
     def resume_writing(self) -> None:
-        self._full = False
         self._wake_writers()
         self._go_on()
 
     def _wake_writers(self) -> None:
-        self._full = False
+        self._full = self._given_up = False
         writers, self._writers = self._writers, []
         wake_all(writers)
 
@@ -317,12 +317,9 @@ class Endpoint(asyncio.Protocol):
     def _ping(self) -> None:
         self._write(self._frames.ping(os.urandom(4)))  # RFC 6455 §5.5.3: of a payload that the pong repeats
 
-    def _stirs(self) -> bool:
-        """Whether the client takes what it is sent."""
-        before = self._sent
-        if self._transport is not None:
-            self._sent = self._written - self._transport.get_write_buffer_size()
-        return self._full and self._sent > before
+    def _taken_by_client(self) -> int:
+        """How many bytes have left our buffer."""
+        return self._written - (0 if self._transport is None else self._transport.get_write_buffer_size())
 
     def _no_pong(self) -> None:
         ending = Ending.NO_PONG

@@ -46,8 +46,10 @@ class Keepalive:
         timeout: Seconds for an answer; None waits for ever.
         ping: Sends a ping.
         fail: Is called if nothing came.
-        stirs: Tells whether the client takes what it is sent, which is as good as an answer.
-        hears: Tells whether we read at all. Else there can be no answer; but if the client is gone, a ping fails.
+        taken: Tells how many bytes the client has taken so far.
+        is_full: Tells whether it has too much to take. Then to take some is as good as an answer.
+        hears: Tells whether silence is the client's: not while the app takes no messages, so that we do not read. No
+            answer can be seen then, but a ping to a client that is gone fails.
     """
 
     __slots__ = (
@@ -56,10 +58,12 @@ class Keepalive:
         "_heard_at",
         "_hears",
         "_interval",
+        "_is_full",
         "_is_late",
         "_loop",
         "_ping",
-        "_stirs",
+        "_taken",
+        "_taken_before",
         "_timeout",
         "_timer",
     )
@@ -72,7 +76,8 @@ class Keepalive:
         *,
         ping: Callable[[], object],
         fail: Callable[[], object],
-        stirs: Callable[[], bool],
+        taken: Callable[[], int],
+        is_full: Callable[[], bool],
         hears: Callable[[], bool],
     ) -> None:
         self._loop = loop
@@ -80,7 +85,9 @@ class Keepalive:
         self._timeout = timeout
         self._ping = ping
         self._fail = fail
-        self._stirs = stirs
+        self._taken = taken
+        self._taken_before = 0  # when it looked last
+        self._is_full = is_full
         self._hears = hears
         self._heard_at = 0.0
         self._asked_at: float | None = None  # since when an answer is awaited
@@ -113,7 +120,9 @@ class Keepalive:
         interval, now = self._interval, self._loop.time()
         if interval is None:
             return
-        if self._stirs():
+        taken, before = self._taken(), self._taken_before
+        self._taken_before = taken
+        if taken > before and self._is_full():
             self.heard()
         if self._asked_at is not None and self._timeout is not None:
             if now < self._asked_at + self._timeout:

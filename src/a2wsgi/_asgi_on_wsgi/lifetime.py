@@ -280,13 +280,13 @@ class Lifetime:
         host = self.host  # looked at once: another thread may stop it as well
         if host is not None:
             host.refuse_own_thread()
-        with self._lock:
-            host, self.host = self.host, None
-            if host is None:
-                return
-            stop = self._change = Change("stop")
-            stop.host = host
+        host, stop = None, Change("stop")
         try:
+            with self._lock:
+                host, self.host = self.host, None
+                if host is None:
+                    return
+                stop.host, self._change = host, stop
             if host.trouble() is None:
                 if self._inline:  # a thread that waits for its app lets no other one run the loop
                     with contextlib.suppress(RuntimeError):  # closed meanwhile
@@ -294,8 +294,9 @@ class Lifetime:
                 run_lifespan(host, lambda: self._shut_down(host), self._longest_shutdown())
         finally:
             try:
-                host.release(self)
-                host.join(self._shutdown_timeout)
+                if host is not None:
+                    host.release(self)
+                    host.join(self._shutdown_timeout)
             finally:
                 self._end_change(stop)
 
@@ -394,5 +395,6 @@ class Lifetime:
     def longest_stop(self) -> float:
         """How many seconds `stop` takes at most, with the same exception."""
         change = self._change
-        before = self._longest_startup() if change is not None and change.is_startup else 0
-        return before + self._longest_shutdown() + self._shutdown_timeout  # for the loop to end
+        before = self._longest_startup() + CANCEL_SECONDS if change is not None and change.is_startup else 0
+        # For the loop to end: at most `join`, or what `close_loop` waits for.
+        return before + self._longest_shutdown() + max(self._shutdown_timeout, 4 * CANCEL_SECONDS)

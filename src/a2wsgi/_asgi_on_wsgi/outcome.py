@@ -21,7 +21,8 @@ either          ``http.response.pathsend``                                     `
 ``TRAILERS``    the same                                                       ``COMPLETE``
 ==============  =============================================================  ==============
 
-Once the app has ended, nothing makes its response complete: what a task that it has left sends last is ignored.
+Once the app has ended, nothing makes its response complete: the last message of a task that it has left behind is
+ignored.
 
 *Who still takes it* (`Taker`)
 

@@ -52,9 +52,10 @@ __all__ = ["Request"]
 class Request(Interruptible):
     """One request.
 
-    The loop thread writes all that changes, with two exceptions: `_pair` and `_failure`. The server thread looks at it
-    without a lock. Once the stream has told it of a head or of the end, it sees what the loop wrote before that; at any
-    other time, it sees what held a moment ago. So it then decides nothing alone: it rings the loop, which looks again.
+    The loop thread writes all that changes, with three exceptions: `_pair`, `_failure`, and `_app` if the loop never
+    hears of the request. The server thread looks at it without a lock. Once the stream has told it of a head or of the
+    end, it sees what the loop wrote before that; at any other time, it sees what held a moment ago. So it then decides
+    nothing alone: it rings the loop, which looks again.
     """
 
     __slots__ = ("_body", "_context", "_start_lock")
@@ -256,7 +257,7 @@ class Request(Interruptible):
 
     @property
     def ends_quietly(self) -> bool:
-        """Whether the server would log that error, whatever its type, and could not tell its client of it."""
+        """Whether the response just ends then: the server (uWSGI) logs any error, and its client could not see one."""
         return "uwsgi.version" in self._environ
 
     def length_to_add(self, size: int | None) -> int | None:

@@ -106,7 +106,7 @@ class Sender:
     async def send(self, message: Message) -> None:
         """ASGI's ``send()``. Waits while ``response_buffer_bytes`` are queued.
 
-        Cancellation: the message is sent; but nothing is, if the wait for the message before was cancelled, too.
+        Cancellation: the message is sent all the same, unless the wait for the one before was cancelled as well.
 
         Raises:
             AppProtocolError: The message is wrong. Nothing of it was sent; the app may catch this and send another.
@@ -132,6 +132,7 @@ class Sender:
         elif self._taker is GONE:
             await self._fail_send()
         elif self._said is COMPLETE:
+            await self._host.go_round()  # or an app that sends for ever would hold the loop
             return  # ASGI HTTP 2.5, "Response Body": "any further messages on the channel will be ignored"
         elif kind == "http.response.body" and self._stream.given_up and message.get("more_body"):
             await self._stream.wait_room()
@@ -139,7 +140,9 @@ class Sender:
             return
         elif kind == "http.response.body":
             full = self._take_body(message)
-            if self._hidden_bytes and self._hidden_bytes > self._shared.settings.response_buffer_bytes:
+            if self._app is ENDED or (
+                self._hidden_bytes and self._hidden_bytes > self._shared.settings.response_buffer_bytes
+            ):
                 await self._host.go_round()  # nothing is sent, so nothing else would make an endless app wait
         elif kind == "http.response.start":
             self._take_head(message)

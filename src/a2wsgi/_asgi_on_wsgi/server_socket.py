@@ -23,6 +23,7 @@ Threading: the server thread of the request. Nothing here waits.
 
 from __future__ import annotations
 
+import errno
 import select
 import sys
 from typing import TYPE_CHECKING, Any
@@ -36,10 +37,12 @@ __all__ = ["HungUpError", "has_hung_up", "hung_up_error", "socket_to_time", "uws
 
 
 class HungUpError(ClientDisconnected, ConnectionResetError):
-    """The client has hung up: the one error of ours that Werkzeug does not log."""
+    """The client has hung up: the one error of ours that no server logs as the app's failure."""
 
     def __init__(self) -> None:
         super().__init__("the client hung up")
+        self.strerror = str(self)
+        self.args = (errno.ECONNRESET, self.strerror)  # cheroot and pywsgi look at the first of them
 
 
 def has_hung_up(environ: Environ, socket: Any = None) -> bool:  # noqa: ANN401 - a server's
@@ -72,7 +75,7 @@ def has_hung_up(environ: Environ, socket: Any = None) -> bool:  # noqa: ANN401 -
 
 
 def hung_up_error(environ: Environ) -> HungUpError:
-    """What is raised to the server of this request when its client has hung up: it logs no error."""
+    """The error for the server of this request when its client has hung up. Only uWSGI logs it, as it logs any."""
     if "waitress.client_disconnected" not in environ:
         return HungUpError()
     theirs = getattr(sys.modules.get("waitress.channel"), "ClientDisconnected", Exception)

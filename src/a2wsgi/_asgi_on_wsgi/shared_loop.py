@@ -5,7 +5,8 @@ Strategy
     have in common, and asyncio's; trio's is in `trio_host`.
 
 Guarantees
-    - The thread ends with its last user, and leaves nothing behind: no task, no descriptor, no executor.
+    - The thread ends with its last user, and leaves nothing behind: no task, no descriptor, no executor. Only a thread
+      of `asyncio.to_thread` that takes longer than a second goes on.
     - ``SystemExit`` in a task of the app's does not end the thread.
     - Under gevent's monkey-patching it is a real thread. No greenlet of the server's sees its loop running, and they go
       on while one of them waits at a gate, which is gevent's then.

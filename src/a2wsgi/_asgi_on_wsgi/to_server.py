@@ -242,7 +242,7 @@ class ToServer(Stream):
                 with self._lock, contextlib.suppress(ValueError):  # it was woken at the same moment
                     self._sender_waiters.remove(waiter)
                 raise
-        await self._host.go_round()  # or an endless app, which is told by the loop alone, would not let it go on
+        await self._host.go_round()  # an endless app hears of the abort from the loop alone
 
     async def run(self, function: Callable[[], object]) -> None:
         """Have the thread call ``function``, which may wait, and await that or the end of the stream by `abort`.

@@ -26,6 +26,7 @@ from a2wsgi._errors import BridgeClosed, ClientDisconnected
 from a2wsgi._log import logger
 from a2wsgi._protocol.close_codes import INTERNAL_ERROR, LOST, NORMAL, code_from_asgi_app
 from a2wsgi._protocol.frames import Frames, Role, agree_on_deflate
+from a2wsgi._protocol.iterables import NoBody
 from a2wsgi._protocol.upgrade import head_101
 from a2wsgi._threads.runtime import wake_all
 
@@ -129,13 +130,13 @@ class WebSocketSession:
                 discard(hand_over.taken.rest)
             raise
         finally:
-            # It never came to the loop, or not as far as its app, and does not get there any more.
-            if self._request.task is None and (self._request.withdraw() or self._request.broken):
+            # It never came to its app, and does not get there any more.
+            if self.task is None and (self._request.withdraw() or self._request.broken):
                 requests.discard(self._request)
                 self._forget()
         if drain is not None and not self._host.doorbell.ring(self._drain, drain):
             drain.close()
-        return ()
+        return NoBody(())
 
     def _drain(self, drain: socket.socket) -> None:
         if self._shared.lifetime.host is not self._host:

@@ -25,6 +25,8 @@ def check_certificate(certificate: str, key: str | None) -> None:
     """
     import ssl  # noqa: PLC0415 - few need it
 
+    if any(Path(path).is_fifo() for path in (certificate, key or certificate)):
+        return  # what comes through a pipe can be read once, by the server
     for option, path in (("--ssl-certfile", certificate), ("--ssl-keyfile", key or certificate)):
         try:
             Path(path).open("rb").close()  # since `ssl` does not tell which of the two it cannot read

@@ -133,7 +133,7 @@ class Start:
         """
         server, interface = SERVERS[name], interface_of(app)
         check_server_can(name, options)
-        if options.ssl_certfile is not None:
+        if options.ssl_certfile is not None and not any("keyfile" in word for word in options.extra):
             check_certificate(options.ssl_certfile, options.ssl_keyfile)
         bridge = bridge_options(name, app, options)
         addresses, are_ours = addresses_of(server, options)

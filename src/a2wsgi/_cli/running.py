@@ -48,8 +48,8 @@ def run(
     """Serve an app of either kind, as ``a2wsgi serve`` does, until Ctrl-C.
 
     Args:
-        app: The app, or its name as in ``"package.module:app"``. A server with several processes, or one that reloads,
-            needs the name; gunicorn takes both.
+        app: The app, or its name as in ``"package.module:app"``. granian, uWSGI and gevent need the name, as does any
+            server that reloads or has several processes. gunicorn takes both, unless it reloads.
         server: The server's name, as on the command line; by default uvicorn if it is installed, else waitress.
         host: The address to listen on; by default 127.0.0.1.
         port: The port to listen on; by default 8000. 0 picks a free one.
