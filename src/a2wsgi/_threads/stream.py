@@ -22,8 +22,8 @@ Guarantees
       has woken it. `Stream.revive`, which a timer calls, then wakes the coroutine.
 
 Assumes
-    One coroutine at a time uses a stream, and one thread; but several threads may write. A coroutine whose wait was
-    cancelled may wait again: what it has left in the stream is overwritten, or wakes nobody.
+    One coroutine at a time uses a stream, and one thread at a time reads it. Several threads may write. A coroutine
+    whose wait was cancelled may wait again: what it has left in the stream is overwritten, or wakes nobody.
 
     What is read without the lock is written once (`Stream.aborted`, `Stream.check`), or told as it was a moment ago.
     Nobody decides to wait by such a look (`a2wsgi._threads`).
@@ -191,5 +191,5 @@ class Stream:
                 return
             if self._gate is not gate:  # whoever was to open it, or to pass it on, was ended by another thread
                 return
-            refuse_within_finalizer("A read or write of the request")
+            refuse_within_finalizer("read() or write()")
         gate.release()  # another writer that waits here passes, too, and each looks again whether there is room

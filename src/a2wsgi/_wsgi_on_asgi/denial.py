@@ -94,8 +94,9 @@ class Deniable(Abortable):
                 break
             if body or ended:
                 await self.deny_body(body, more=not ended)
-        run.raised = run.failure is not None
-        self.abort(Ending.FAILED if run.raised else Ending.FINISHED, _refused)
+        if self.ending is None:
+            run.raised = run.failure is not None
+            self.abort(Ending.FAILED if run.raised else Ending.FINISHED, _refused)
 
     async def refuse_by_socket(self, link: Link, answer: Denied, data: bytes) -> None:
         """Pass on a response that the app writes on its socket."""

@@ -34,7 +34,7 @@ from a2wsgi._threads.finalizers import refuse_within_finalizer
 from a2wsgi._threads.stream import LOOK_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from a2wsgi._nested import Pair
     from a2wsgi._threads.runtime import Runtime
@@ -208,10 +208,18 @@ class Disconnected:
 
         It comes before anybody is woken: 1. A thread is woken, by a read or a write that fails. 2. It cleans up by a
         call. 3. The calls are ended, and that one is not to be among them.
+
+        Those of an app that knows have the time that a cancelled call has: one may be no clean-up, but that of another
+        thread for which the app waits.
         """
         self._abort_error = error
         if not error.told:
             self._call_back(error, calls=True)
+        elif self._on_abort and (runtime := self._runtime) is not None:
+            from a2wsgi._threads.call import GRACE_SECONDS  # noqa: PLC0415 - loaded only if there are calls
+
+            entries = self._on_abort.copy()
+            runtime.call_later(GRACE_SECONDS, lambda: self._call_back(error, calls=True, entries=entries))
 
     def _abort(self, error: AbortError) -> None:
         """Say that the request is aborted. The app of a bridge further in gets ``error()``."""
@@ -234,9 +242,17 @@ class Disconnected:
             self._call_back(_request_is_over, calls=True)
             self._on_abort.clear()  # they hold the environ, which holds this
 
-    def _call_back(self, error: Callable[[], BaseException], *, calls: bool) -> None:
-        """Call what `_enter` was given, or what `_join` was. Whoever takes it out of the list is the one to call it."""
-        for entry in self._on_abort.copy():
+    def _call_back(
+        self, error: Callable[[], BaseException], *, calls: bool, entries: Iterable[_Entry] | None = None
+    ) -> None:
+        """Call what `_enter` was given, or what `_join` was. Whoever takes it out of the list is the one to call it.
+
+        Args:
+            error: Makes what to call it with.
+            calls: Which of the two.
+            entries: Those to call, as far as they are still in the list; None for all.
+        """
+        for entry in self._on_abort.copy() if entries is None else entries:
             if entry.is_call is not calls:
                 continue
             try:

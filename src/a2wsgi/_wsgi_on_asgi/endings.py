@@ -20,7 +20,8 @@ Guarantees
     - The first ending decides. Each later `abort` does nothing and says so.
     - A ``send()`` that an ending interrupts never surfaces as a cancellation of the task, and a cancellation by the
       server is never taken for an interruption of ours.
-    - A ``send()`` that takes longer than ``send_timeout`` is interrupted, also in a request that has ended.
+    - A ``send()`` that takes longer than ``send_timeout`` is interrupted, also in a request that has ended. (A file
+      that is sent by its path has that time for each of its pieces.)
 
 Assumes
     Everything is called on the loop thread.

@@ -151,6 +151,9 @@ def fit_for_a_loop(failure: BaseException) -> BaseException:
     return error
 
 
+_OF_AN_ENDED_SOCKET = {BrokenPipeError, ConnectionAbortedError, ConnectionResetError}  # the second one on Windows
+
+
 def is_of_used_socket(error: BaseException, *, ended: bool) -> bool:
     """Whether libraries raise such an error to tell a server that its socket was used, or that it has ended.
 
@@ -162,7 +165,7 @@ def is_of_used_socket(error: BaseException, *, ended: bool) -> bool:
         ended: The socket has ended before that, so that a write to it fails.
     """
     kind = type(error)
-    if kind in {ConnectionError, StopIteration} or (ended and kind in {BrokenPipeError, ConnectionResetError}):
+    if kind in {ConnectionError, StopIteration} or (ended and kind in _OF_AN_ENDED_SOCKET):
         return True
     return (kind.__module__.partition(".")[0], kind.__name__) in {
         ("simple_websocket", "ConnectionClosed"),

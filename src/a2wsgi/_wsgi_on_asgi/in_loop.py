@@ -210,14 +210,14 @@ async def _called(function: Callable[..., Awaitable[_T]], args: tuple[Any, ...],
 
 
 def _refuse_loop_thread(what: str, instead: str) -> None:
-    """Raise if the calling thread runs an event loop, or holds one up."""
-    refuse_within_finalizer(what)
+    """Raise if the calling thread runs an event loop, or would hold one up."""
     if runs_a_loop():
         raise LoopThreadError(
             f"{what} was called on a thread that runs an event loop. It would wait there, and hold up all that runs on "
             f"that loop, perhaps the very coroutine that it waits for. Await {instead}, or call it by "
             "asyncio.to_thread()."
         )
+    refuse_within_finalizer(what)  # after that: a loop runs its tasks within frames of ours
 
 
 def _no_request() -> MissingCapability:

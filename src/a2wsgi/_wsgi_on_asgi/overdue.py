@@ -78,8 +78,8 @@ class Timed(Failing):
         # whether it is done after it has said so.
         self._is_abandoned = True
         if self._output.done:
-            # 1. The app fails, and its request is not aborted. 2. It is, and nothing is to be logged. 3. The worker
-            # thread keeps the failure, and is done.
+            # 1. The app fails, and finds its request not yet aborted. 2. The request is aborted, and finds no failure
+            # to log. 3. The worker thread keeps the failure, and is done.
             self._log_failure()
             self._disconnected._finish()
         elif watch and not self._is_overdue:

@@ -15,7 +15,7 @@ Guarantees
     - While the app waits for the body, `Receiver.is_silent` tells for how long the client has sent nothing.
     - A body that is not as long as its ``Content-Length``, or that ends in a disconnect, never looks complete.
     - What the app has not read is bounded: the stream holds ``buffer_bytes`` (`GROWTH` times that if the app is faster
-      than the client) and one message, its reader as much, and ``io.BufferedReader`` ``buffer_bytes``.
+      than the client) and one message, its reader as much, and ``io.BufferedReader`` too, but at least 8 KiB.
 
 Assumes
     Everything runs on the loop thread, except `_ask` (worker thread) and `discard` (the last thread to use the body).

@@ -265,7 +265,7 @@ class Request(Timed):
     def done(self) -> None:
         """Tell the loop thread that this thread is done with the request."""
         self._output.finish(self._response.last, done=True)
-        self._response.last = None  # while it is sent, the client's part of it is in memory once
+        self._response.last = None  # kept here, it would stay in memory while it is sent
         if self._is_abandoned:  # see the race in _leave_worker()
             self._log_failure()
             self._disconnected._finish()

@@ -166,9 +166,8 @@ class Session(FailingSocket):
         runtime, settings = self._loop.runtime, websockets.shared.settings
         self._link, app_socket = await Link.open(runtime, settings.response_buffer_bytes)
         try:
-            if (
-                self.ending is not None
-            ):  # the server has begun to shut down meanwhile: `abort` found neither link nor run
+            # The server has begun to shut down meanwhile, and abort() found neither a link nor a run.
+            if self.ending is not None:
                 app_socket.close()
                 await self.refuse_if_stopped()
                 return None
@@ -355,8 +354,9 @@ class Session(FailingSocket):
         super().tick(now)
 
     def _app_knows(self, ending: Ending) -> bool:
-        accepted = self._frames is not None
-        return accepted and (ending in {Ending.FINISHED, Ending.FAILED} or self._by_object.is_closed)
+        if ending is Ending.FINISHED:  # it has closed, returned or refused
+            return True
+        return self._frames is not None and (ending is Ending.FAILED or self._by_object.is_closed)
 
     def _end_waits(self, ending: Ending, error: AbortError) -> None:
         if ending is Ending.SHUT_DOWN and self._frames is not None:

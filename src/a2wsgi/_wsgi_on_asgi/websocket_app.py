@@ -55,8 +55,8 @@ class AppRun:
         took_over: It said 101: the app has given its socket away.
         committed: The head is fixed: it is the answer, unless the socket was used.
         failure: What the app raised.
-        raised: It raised that before anything had ended its WebSocket, so it has failed, whatever it raised. The loop
-            thread's.
+        raised: It did so before anything had ended its WebSocket: a failure, whatever kind of error it is. The loop
+            thread's alone.
     """
 
     def __init__(
@@ -96,7 +96,9 @@ class AppRun:
         """
         failure, self.failure = self.failure, None
         if pair is not None and pair.late_context is not None:
-            return pair.take_failure(failure), pair.late_context
+            late = pair.take_failure(failure)
+            self.raised = self.raised or late is not None  # the bridge further in keeps what is an ending's to itself
+            return late, pair.late_context
         return failure, self.context
 
     def done(self) -> None:

@@ -56,7 +56,7 @@ class FailingSocket(Deniable):
         try:
             if failure is None or (not run.raised and is_of_an_ending(failure)):
                 return
-            if self._frames is not None and is_of_used_socket(failure, ended=not run.raised):
+            if not run.raised and self._frames is not None and is_of_used_socket(failure, ended=True):
                 logger.debug("The app has ended its WebSocket by raising %s", type(failure).__name__)
                 return
             carry_reporter_marks(failure, context)
@@ -69,9 +69,9 @@ class FailingSocket(Deniable):
     def _log_failure(self, run: AppRun) -> None:
         """Log what the app raised, if it has: the server gets another error. Any thread, once the worker is through."""
         failure, _ = run.take_failure(self._disconnected._pair)  # noqa: SLF001 - as said above
-        if failure is None or is_of_an_ending(failure):
+        if failure is None or (not run.raised and is_of_an_ending(failure)):
             return
-        if self._frames is None or not is_of_used_socket(failure, ended=True):
+        if run.raised or self._frames is None or not is_of_used_socket(failure, ended=True):
             logger.error("The WSGI app failed after its WebSocket was over", exc_info=failure)
 
     def _worker_left(self, run: AppRun) -> None:

@@ -46,7 +46,8 @@ class WebSockets:
         self.workers = Workers(max(limit, 1), 0, "a2wsgi-websocket")
         #: Any loop thread's, without a lock: see `a2wsgi._threads`. Walk a copy.
         self.open: set[Session] = set()
-        #: Those that count towards the limit: none whose handshake is yet to come, or is being refused. Likewise.
+        #: Those that count towards the limit: from when their handshake is let in until they are over, or refused for
+        #: want of room. Likewise.
         self.admitted: set[Session] = set()
         self.refused = 0  # for want of room; written on a loop thread
         self._told_of_extra = False
