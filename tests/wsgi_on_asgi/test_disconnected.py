@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from a2wsgi import ClientDisconnected
+from a2wsgi._threads.call import GRACE_SECONDS
 from a2wsgi._threads.runtime import runtime_of
 from a2wsgi._wsgi_on_asgi import disconnected as _disconnected
 from a2wsgi._wsgi_on_asgi.disconnected import AbortError, Disconnected
@@ -97,6 +98,11 @@ def gone() -> AbortError:
     return AbortError(lambda: ClientDisconnected("it left"))
 
 
+def known() -> AbortError:
+    """An abort that the app knows of: it has closed its WebSocket."""
+    return AbortError(lambda: ClientDisconnected("it was closed"), told=True)
+
+
 def entered(end: Callable[[BaseException], object]) -> Disconnected:
     """A request in which ``end`` has been entered."""
     disconnected = Disconnected()
@@ -161,6 +167,54 @@ def test_abort_ends_no_call_that_began_after_its_first_step() -> None:
     disconnected._finish()
     assert len(told) == 2
     assert disconnected._on_abort == []
+
+
+class Later:
+    """A runtime that leaves to the test what it is to call later."""
+
+    def __init__(self) -> None:
+        self.due: list[tuple[float, Callable[[], object]]] = []
+
+    def call_later(self, seconds: float, function: Callable[[], object]) -> None:
+        self.due.append((seconds, function))
+
+
+def test_calls_of_an_app_that_knows_end_after_a_while() -> None:
+    """The app may wait for one of them. Those that have left until then, or that began later, are left alone."""
+    stays, leaves, comes = list[BaseException](), list[BaseException](), list[BaseException]()
+    runtime, disconnected = Later(), entered(stays.append)
+    disconnected._runtime = cast("Any", runtime)
+    leave = disconnected._enter(leaves.append)
+    assert leave is not None
+    disconnected._end_calls(known())
+    assert disconnected._enter(comes.append) is not None
+    leave(None)
+    assert stays == []
+    ((seconds, end),) = runtime.due
+    assert seconds == GRACE_SECONDS
+    end()
+    assert [type(error) for error in stays] == [ClientDisconnected]
+    assert leaves == comes == []
+    disconnected._finish()
+    assert len(stays) == len(comes) == 1
+
+
+def test_abort_that_the_app_knows_sets_no_timer_if_there_is_no_call() -> None:
+    """It would keep what a bridge further in has left here, and with that the request."""
+    runtime, disconnected = Later(), Disconnected()
+    disconnected._runtime = cast("Any", runtime)
+    disconnected._join(cast("Any", object()), print)
+    disconnected._end_calls(known())
+    assert runtime.due == []
+
+
+def test_abort_that_the_app_knows_is_none_of_a_closed_loop() -> None:
+    """A call finds out by itself that its loop was closed, and the abort has more to end."""
+    loop = asyncio.new_event_loop()
+    disconnected = entered(print)
+    disconnected._runtime = runtime_of(loop)
+    loop.close()
+    disconnected._end_calls(known())
 
 
 def test_callback_that_another_thread_has_taken_is_called_once() -> None:

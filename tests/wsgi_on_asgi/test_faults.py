@@ -140,6 +140,14 @@ def test_error_that_cannot_be_looked_at_is_of_no_ending_unless_raised_from_one()
     assert faults.is_of_an_ending(error)
 
 
+@pytest.mark.parametrize("kind", [BrokenPipeError, ConnectionAbortedError, ConnectionResetError])
+def test_error_of_a_write_is_of_the_socket_once_that_has_ended(kind: type[OSError]) -> None:
+    """Before that it is another connection's, as of a database. Windows says that a connection was aborted."""
+    assert faults.is_of_used_socket(kind(), ended=True)
+    assert not faults.is_of_used_socket(kind(), ended=False)
+    assert not faults.is_of_used_socket(type("OfADatabase", (kind,), {})(), ended=True)
+
+
 def test_error_is_raised_in_a_coroutine_as_it_is_or_wrapped() -> None:
     """What would end the loop, or what PEP 479 turns into something else, becomes the cause of an AppError."""
     error = ValueError("of the app")

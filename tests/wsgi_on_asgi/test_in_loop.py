@@ -473,6 +473,46 @@ def test_finalizer_within_our_own_code_gets_an_error(function: Callable[[], Any]
     assert len(errors) == 1
 
 
+@only_on("asyncio", reason="no other loop runs a task in the midst of our own code")
+@pytest.mark.parametrize(
+    "function", [lambda: run_in_loop(loop_here()), async_to_sync(loop_here)], ids=["run_in_loop", "async_to_sync"]
+)
+@pytest.mark.parametrize("run_by", ["a ring", "an eager task factory"])
+def test_task_that_our_own_code_runs_is_no_finalizer(function: Callable[[], Any], run_by: str) -> None:
+    """The doorbell resumes the request's task, and an eager one begins in it. The error is that of a loop's thread."""
+    if run_by != "a ring" and sys.version_info < (3, 12):
+        pytest.skip("no eager tasks")
+    told: list[str] = []
+
+    async def on_loop(*_: object) -> None:
+        assert "_answer" in [frame.name for frame in traceback.extract_stack()]
+        with pytest.raises(RuntimeError) as raised:
+            function()
+        told.append(str(raised.value))
+
+    def app(_environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        if run_by == "a ring":
+            output = start_response.__self__._output
+            run_in_loop(until(lambda: output._waiter is not None))  # the request's task waits for a chunk
+        else:
+            run_in_loop(on_loop())
+        yield b"done"
+
+    async def main() -> None:
+        if run_by == "a ring":
+            client = Client(on_send=lambda number, _: on_loop() if number == 1 else rest())
+        else:
+            client = Client()
+            factory: Any = vars(asyncio)["eager_task_factory"]
+            asyncio.get_running_loop().set_task_factory(factory)
+        assert (await answer(WSGIMiddleware(app), client)).body == b"done"
+
+    run(main())
+    assert len(told) == 1
+    assert "on a thread that runs an event loop" in told[0]
+
+
 def test_wait_for_what_the_loop_brings_is_an_error_on_its_thread() -> None:
     """An async view that reads a body which is yet to come would stop the server. No later read skips a part of it."""
     refused: list[str] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import os
 import socket
@@ -16,11 +17,12 @@ import pytest
 from a2wsgi import AppProtocolError, ClientDisconnected, WebSocket, WebSocketClosed, WSGIMiddleware, run_in_loop
 from a2wsgi._protocol import frames
 from a2wsgi._protocol.upgrade import Handshake, accept_token, head_101
+from a2wsgi._threads import call as _call
 from a2wsgi._wsgi_on_asgi import loops as _loops
 from support.asgi_driver import Message, run, until
 from support.forks import forks_with_threads, in_child, living_child, needs_fork
 from support.lockstep import BOUND_SECONDS, Signal
-from support.runtimes import JobCancelled, for_ever, gather, only_on, pause, rest, start
+from support.runtimes import CANCELLATIONS, JobCancelled, for_ever, gather, only_on, pause, rest, start
 from support.threads import in_thread
 from support.websocket_driver import DENIAL, WebSocketClient, answer, talk, websocket_scope
 
@@ -393,6 +395,41 @@ def test_refusal_is_403_where_the_server_knows_no_other(caplog: pytest.LogCaptur
     client, _ = talk(refusing("401 Unauthorized", [], *[b"x" * 100_000] * 100), scope=websocket_scope(denial=False))
     assert client.sent == [close(1008)]
     assert our_log(caplog) == [("INFO", "403 to a WebSocket at '/ws': the app's answer is 401")]
+
+
+def test_client_that_leaves_during_a_refusal_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """1. A part is being sent. 2. The client leaves. 3. The app's next part fails. 4. The loop looks at the failure."""
+    over = Signal("the app's iterable is closed")
+
+    class Body:
+        def __init__(self, environ: dict[str, Any]) -> None:
+            self.disconnected = environ["a2wsgi.disconnected"]
+
+        def __iter__(self) -> Iterator[bytes]:
+            yield bytes(100_000)
+            self.disconnected.wait()
+            yield b"to nobody"
+
+        def close(self) -> None:
+            over.set()
+
+    def app(environ: dict[str, Any], start_response: Any) -> Body:
+        start_response("401 Unauthorized", [])
+        return Body(environ)
+
+    async def on_send(number: int, message: Message) -> None:
+        if number == 2:
+            client.leaves(1006)
+            try:
+                await for_ever()
+            except CANCELLATIONS:
+                over.wait()
+                raise
+
+    client = WebSocketClient(on_send)
+    talk(WSGIMiddleware(app), None, client)
+    assert [message["type"] for message in client.sent] == [f"{DENIAL}.start"]
+    assert our_log(caplog) == []
 
 
 def test_refusal_on_the_socket_is_passed_on() -> None:
@@ -1048,6 +1085,58 @@ def test_app_that_has_closed_cleans_up_on_the_loop(raw: bool) -> None:
 
     client = WebSocketClient()
     talk(WSGIMiddleware(app), None, client)
+    assert seen == [threading.current_thread()] * 2
+
+
+def test_app_that_has_closed_waits_for_no_endless_call_of_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no clean-up: the app has closed, and joins a thread that waits for another message to pass on."""
+    monkeypatch.setattr(_call, "GRACE_SECONDS", 0.01)
+    begun = Signal("the coroutine begins")
+    joined: list[bool] = []
+
+    async def next_news() -> None:
+        begun.set()
+        await for_ever()
+
+    def app(ws: WebSocket) -> None:
+        ws.accept()
+        thread = in_thread(contextvars.copy_context().run, lambda: run_in_loop(next_news()))
+        begun.wait()
+        ws.close(4001)
+        with pytest.raises(ClientDisconnected):
+            thread.result()
+        joined.append(True)
+
+    client, _ = talk(native(app))
+    assert client.sent == [ACCEPT, close(4001)]
+    assert joined == [True]
+
+
+def test_app_that_has_refused_cleans_up_on_the_loop() -> None:
+    """The end of the refusal ends no call of the iterable's close(), nor one that follows."""
+    seen: list[object] = []
+    begun = Signal("the first call begins")
+
+    async def until_refused() -> threading.Thread:
+        begun.set()
+        await until(lambda: len(client.sent) == 2)
+        return await here()
+
+    class Body(list[bytes]):
+        def close(self) -> None:
+            seen.extend(run_in_loop(until_refused()) for _ in range(2))
+
+    def app(environ: dict[str, Any], start_response: Any) -> Body:
+        start_response("403 Forbidden", [("Content-Length", "3")])
+        return Body([b"no!"])
+
+    async def on_send(number: int, message: Message) -> None:
+        if number == 2:
+            await begun.wait_in_task()
+
+    client = WebSocketClient(on_send)
+    talk(WSGIMiddleware(app), None, client)
+    assert client.sent == denial(403, [(b"content-length", b"3")], b"no!")
     assert seen == [threading.current_thread()] * 2
 
 

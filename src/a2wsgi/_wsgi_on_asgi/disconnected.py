@@ -215,11 +215,12 @@ class Disconnected:
         self._abort_error = error
         if not error.told:
             self._call_back(error, calls=True)
-        elif self._on_abort and (runtime := self._runtime) is not None:
+        elif (calls := [entry for entry in self._on_abort.copy() if entry.is_call]) and self._runtime is not None:
             from a2wsgi._threads.call import GRACE_SECONDS  # noqa: PLC0415 - loaded only if there are calls
 
-            entries = self._on_abort.copy()
-            runtime.call_later(GRACE_SECONDS, lambda: self._call_back(error, calls=True, entries=entries))
+            end = functools.partial(self._call_back, error, calls=True, entries=calls)
+            with contextlib.suppress(RuntimeError):  # the loop was closed, and a call finds that out by itself
+                self._runtime.call_later(GRACE_SECONDS, end)
 
     def _abort(self, error: AbortError) -> None:
         """Say that the request is aborted. The app of a bridge further in gets ``error()``."""

@@ -56,7 +56,7 @@ class AppRun:
         committed: The head is fixed: it is the answer, unless the socket was used.
         failure: What the app raised.
         raised: It did so before anything had ended its WebSocket: a failure, whatever kind of error it is. The loop
-            thread's alone.
+            thread's, and then that of the one thread that calls `take_failure`.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class AppRun:
         self._ran = True
 
     def take_failure(self, pair: Pair | None) -> tuple[BaseException | None, contextvars.Context]:
-        """What the app failed with, and the context that it was raised in. Loop thread, once the worker is through.
+        """What the app failed with, and the context that it was raised in. Any thread, once the worker is through.
 
         Args:
             pair: What a bridge further in has told, whose app runs on when the worker is through.
