@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 pytest.importorskip("cryptography")
 
+from a2wsgi._cli import starting
 from a2wsgi._cli.certificates import check_certificate
 from a2wsgi._cli.errors import ServerNotStarted
 from a2wsgi._cli.main import main
@@ -89,3 +92,44 @@ def test_certificate_is_checked_before_the_server_is_announced(capsys: pytest.Ca
     """One line, where each server would show a traceback of its own."""
     assert main(["serve", "shop_with_tls", "--port=0", "--server=gevent", "--ssl-certfile=server.pem"]) == 1
     assert capsys.readouterr().err == f"a2wsgi: --ssl-certfile server.pem {NO_KEY}\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="There are no named pipes.")
+def test_key_that_comes_through_a_pipe_is_left_to_the_server(
+    pems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be read once, as that of ``--ssl-keyfile=<(…)``."""
+    monkeypatch.chdir(pems)
+    path, key = tmp_path / "key.fifo", Path("server.key").read_bytes()
+    os.mkfifo(path)
+    pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)  # to both ends: who opens it to read need not wait
+    try:
+        os.write(pipe, key)
+        check_certificate("server.pem", str(path))
+        assert os.read(pipe, len(key) + 1) == key
+    finally:
+        os.close(pipe)
+
+
+@pytest.mark.usefixtures("_shop")
+@pytest.mark.parametrize(
+    ("server", "words"),
+    [("hypercorn", ["--keyfile=server.key"]), ("uvicorn", ["--ssl-keyfile", "server.key"])],
+)
+def test_key_that_the_server_alone_is_told_of_is_left_to_it(
+    server: str, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an option of its own, after ``--``."""
+    started: list[str] = []
+
+    def note(command: list[str], environment: object) -> NoReturn:
+        started.extend(command)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(starting, "become", note)
+    monkeypatch.setattr(starting, "runs_here", lambda _: False)
+    arguments = ["serve", "shop_with_tls", "--port=0", f"--server={server}", "--ssl-certfile=server.pem", "--", *words]
+    with pytest.raises(SystemExit) as exited:
+        main(arguments)
+    assert exited.value.code == 0
+    assert started[-1 - len(words) : -1] == words

@@ -17,7 +17,7 @@ from a2wsgi._asgi_on_wsgi.endpoint import STOP_SECONDS, Endpoint, Phase
 from a2wsgi._asgi_on_wsgi.keepalive import TURN_SECONDS
 from a2wsgi._asgi_on_wsgi.loops import GivenLoop
 from a2wsgi._asgi_on_wsgi.websocket_inbox import INBOX_BYTES, Ended
-from a2wsgi._protocol.frames import Frames, Role
+from a2wsgi._protocol.frames import Close, Event, Frames, Message, Role
 from support.lockstep import BOUND_SECONDS
 
 if TYPE_CHECKING:
@@ -252,6 +252,29 @@ def test_sends_that_are_given_up_fill_no_memory() -> None:
     before, after, was_sent = asyncio.run(main())
     assert after == before
     assert was_sent
+
+
+def test_messages_of_tasks_that_send_at_once_go_out_in_order_before_a_close() -> None:
+    """Each is in the full buffer when its task waits, so none of them comes after the Close, and is lost."""
+
+    async def main() -> list[Event]:
+        async with connected() as (endpoint, client):
+            while not endpoint._full:
+                endpoint._write(endpoint._frames.message(bytes(65_536)))
+            senders = [asyncio.create_task(endpoint.send(f"{number}")) for number in range(20)]
+            await endpoint._host.go_round()
+            assert not any(sender.done() for sender in senders)
+            endpoint.close(1000)
+            frames, events = Frames(Role.CLIENT, max_message_bytes=None), list[Event]()
+            while not any(isinstance(event, Close) for event in events):
+                events += frames.feed(await asyncio.get_running_loop().sock_recv(client, 65_536))
+            await asyncio.wait(senders)
+            return events
+
+    *before, end = asyncio.run(main())
+    assert end == Close(1000, "")
+    texts = [event.data for event in before if isinstance(event, Message) and isinstance(event.data, str)]
+    assert texts == [f"{number}" for number in range(20)]
 
 
 def test_app_that_sends_is_told_when_its_client_is_gone() -> None:

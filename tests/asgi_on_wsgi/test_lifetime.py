@@ -393,11 +393,18 @@ class LifespanApp:
 
 
 @pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> Signal:
+def waited() -> list[float]:
+    """How many seconds each of those threads would wait at most."""
+    return []
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch, waited: list[float]) -> Signal:
     """Set when a thread waits for a startup or a stop of another."""
     waits, wait = Signal("a thread waits for another"), _changes.Change.wait
 
     def waiting(self: Any, seconds: float) -> bool:
+        waited.append(seconds)
         waits.set()
         return wait(self, seconds)
 
@@ -440,19 +447,21 @@ def test_request_waits_for_a_stop_for_a_limited_time(monkeypatch: pytest.MonkeyP
     assert call(bridge).body == b"hello"
 
 
-def test_stop_waits_for_a_startup_that_is_under_way(waits: Signal) -> None:
-    """Else it would return, and the bridge be started right after."""
+def test_stop_waits_for_a_startup_that_is_under_way(waits: Signal, waited: list[float]) -> None:
+    """Else it would return, and the bridge be started right after. Whoever waits for the stop counts that in."""
     app = LifespanApp()
     bridge = bridge_of(app, lifespan=True)
     starting = in_thread(bridge.start)
     app.begun["startup"].wait()
     app.may_end["shutdown"].set()
-    assert bridge.longest_stop() > 60  # the startup may take that long
+    longest = bridge.longest_stop()
+    assert longest > 60  # the startup may take that long
     stopping = in_thread(bridge.stop)
     waits.wait()
     app.may_end["startup"].set()
     starting.result()
     stopping.result()
+    assert longest - bridge.longest_stop() >= max(waited)
     assert app.notes == ["startup 1", "started 1", "shutdown 1", "ended 1"]
 
 

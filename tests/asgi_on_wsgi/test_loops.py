@@ -368,6 +368,36 @@ def test_thread_of_the_executor_that_blocks_holds_up_no_loop(
     assert "A thread of asyncio.to_thread() goes on, though its event loop has ended" in caplog.messages
 
 
+def test_stop_may_take_as_long_as_the_end_of_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for a stop waits for all that `close_loop` does for what an app has left."""
+    waits, wait, seconds = [], asyncio.wait, _all_loops.CANCEL_SECONDS
+
+    def noting(futures: Any, *, timeout: float) -> Any:
+        waits.append(timeout)
+        return wait(futures, timeout=timeout)
+
+    async def stubborn() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            await asyncio.get_running_loop().create_future()
+
+    async def leave() -> list[Any]:
+        left = asyncio.create_task(stubborn())
+        await asyncio.to_thread(int)
+        return [left]
+
+    loop = asyncio.new_event_loop()
+    left = loop.run_until_complete(leave())
+    monkeypatch.setattr(asyncio, "wait", noting)
+    monkeypatch.setattr(_all_loops, "CANCEL_SECONDS", 0.01)
+    close_loop(loop)
+    assert left[0].cancelled()
+    assert waits == [0.01] * 4
+    lifetime = bridge_of(hello, shutdown_timeout=0.01)._lifetime
+    assert lifetime.longest_stop() >= lifetime._longest_shutdown() + len(waits) * seconds
+
+
 def test_thread_of_the_loop_keeps_nothing_of_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """A free-threaded Python starts a thread in a copy of its caller's context, which a thread keeps to its end."""
     threads_inherit_context(monkeypatch)

@@ -14,6 +14,9 @@ from support.asgi_bridges import HELLO, START, Bridge, body, hello, threaded
 from support.lockstep import Signal
 from support.wsgi_driver import Exchange, call
 
+#: How many messages an app sends before a test believes that it would go on for ever.
+FOR_EVER = 1_000
+
 
 def test_send_waits_while_the_buffer_is_full() -> None:
     """PAINS D3: no more than response_buffer_bytes and one chunk are queued for a server that does not take them."""
@@ -128,6 +131,63 @@ def test_task_that_the_app_has_left_completes_no_response() -> None:
     with pytest.raises(AppProtocolError, match="before the end of its response"):
         exchange.next()
     exchange.close()
+
+
+THREAD_AND_INLINE = pytest.mark.parametrize("options", [{}, {"inline": True}], ids=["thread", "inline"])
+
+
+class Endless:
+    """Sends until the loop has let something else go first, or until it seems that it never will.
+
+    Attributes:
+        count: How many messages it has sent.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._others: list[str] = []
+
+    async def send(self, send: Any) -> None:
+        asyncio.get_running_loop().call_soon(self._others.append, "went")
+        while not self._others and self.count < FOR_EVER:
+            self.count += 1
+            await send(body(b"x", more=True))
+
+
+@THREAD_AND_INLINE
+def test_task_that_the_app_has_left_and_that_sends_does_not_keep_the_loop(options: dict[str, Any]) -> None:
+    """Nothing of it is queued, so no full queue makes it wait."""
+    endless, tasks = Endless(), list[Any]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        goes_on = asyncio.get_running_loop().create_future()
+
+        async def rest() -> None:
+            goes_on.set_result(None)
+            await asyncio.sleep(0)  # the app ends meanwhile
+            await endless.send(send)
+
+        await send({**START, "headers": [(b"content-length", b"1000000")]})
+        tasks.append(asyncio.create_task(rest()))
+        await goes_on
+
+    with threaded(**options)(app) as bridge:
+        call(bridge, fails=AppProtocolError)
+    assert endless.count == 1
+
+
+@THREAD_AND_INLINE
+def test_app_that_sends_after_its_response_does_not_keep_the_loop(options: dict[str, Any]) -> None:
+    """Nor what it sends after its last message, which is ignored."""
+    endless = Endless()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await hello(scope, receive, send)
+        await endless.send(send)
+
+    with threaded(**options)(app) as bridge:
+        assert call(bridge).body == b"hello"
+    assert endless.count == 1
 
 
 def test_last_message_that_finds_no_memory_completes_no_response(monkeypatch: pytest.MonkeyPatch) -> None:

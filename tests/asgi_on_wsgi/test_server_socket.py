@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import select
 import socket
+import subprocess
 import sys
 import types
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from a2wsgi import ClientDisconnected
-from a2wsgi._asgi_on_wsgi.server_socket import has_hung_up, socket_to_time
+from a2wsgi._asgi_on_wsgi.server_socket import has_hung_up, hung_up_error, socket_to_time
 from support.asgi_bridges import START, THREAD_INLINE_TRIO, threaded
 from support.lockstep import Signal
 from support.wsgi_driver import Exchange, InThread, environ_of
@@ -165,3 +166,30 @@ def test_client_that_hangs_up_before_the_head_is_noticed(
         with pytest.raises(ClientDisconnected, match="the client hung up"):
             waiting.result()
         ended.wait()
+
+
+def test_error_of_a_client_that_has_hung_up_tells_by_its_first_argument() -> None:
+    """Servers (cheroot, pywsgi) log any other OSError as the app's failure. What a log shows says what it is."""
+    environ = {**environ_of(), "waitress.client_disconnected": lambda: True}
+    for error in (hung_up_error(environ_of()), hung_up_error(environ)):
+        assert error.args[0] == error.errno == errno.ECONNRESET
+        assert "the client hung up" in str(error)
+        assert "the client hung up" in repr(error)
+        assert error.reason == "the client hung up"
+
+
+def test_cheroot_ignores_the_error_of_a_client_that_has_hung_up() -> None:
+    """As its ``HTTPConnection.communicate`` looks at it."""
+    errors = pytest.importorskip("cheroot.errors")
+    assert hung_up_error(environ_of()).args[0] in errors.socket_errors_to_ignore
+
+
+def test_pywsgi_ignores_the_error_of_a_client_that_has_hung_up() -> None:
+    """As its ``WSGIHandler.handle_one_response`` looks at it; in a process of its own, since gevent stays in one."""
+    pytest.importorskip("gevent")
+    program = """if True:
+        from gevent.pywsgi import WSGIHandler
+        from a2wsgi._asgi_on_wsgi.server_socket import hung_up_error
+        assert hung_up_error({}).args[0] in WSGIHandler.ignored_socket_errors
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)

@@ -32,7 +32,7 @@ from a2wsgi._protocol.frames import Ping, Pong
 from support.errors import Twofaced
 from support.lockstep import Signal
 from support.websocket_client import Client, opened
-from support.wsgi_driver import InThread, call, environ_of
+from support.wsgi_driver import Exchange, InThread, call, environ_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="No socket can be taken over there.")
 
@@ -1036,6 +1036,18 @@ def test_middleware_around_the_bridge_sees_an_ordinary_response() -> None:
         client.send("hello")
         assert client.receive() == "hello"
     assert counted == [0]
+
+
+def test_response_of_an_accepted_websocket_can_be_closed() -> None:
+    """Some middleware calls ``close()`` without asking, as it may with any other response of the bridge."""
+    with bridge_of(Told()) as bridge, Client() as client:
+        exchange = Exchange(bridge, client.environ).begin()
+        assert list(exchange.iterable) == []
+        exchange.iterable.close()  # type: ignore[attr-defined]  # what is tested
+        client.server.close()
+        client.read_head()
+        client.send("hello")
+        assert client.receive() == "hello"
 
 
 def test_http_goes_on_beside() -> None:

@@ -250,6 +250,31 @@ def test_trailers_pass_a_pair(asgi: Callable[..., Any]) -> None:
     assert answer_with(asgi, [start, BODY, *TRAILERS], EXTENSIONS) == [start, BODY, *TRAILERS]
 
 
+def test_app_that_sends_between_body_and_trailers_does_not_keep_the_loop(asgi: Callable[..., Any]) -> None:
+    """The body is over, and what follows is ignored: the loop that is to cancel such an app goes on."""
+    others, counts = list[str](), list[int]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({**START, "trailers": True})
+        await send(BODY)
+        start(note())
+        for count in range(1_000):
+            if others:
+                counts.append(count)
+                break
+            await send(BODY)
+        for message in TRAILERS:
+            await send(message)
+
+    async def note() -> None:
+        others.append("went")
+
+    client = Client(strict=False)
+    asgi_driver.call(asgi(Inner(app)), client, asgi_driver.http_scope(extensions=EXTENSIONS))
+    assert client.sent == [{**START, "trailers": True}, BODY, *TRAILERS]
+    assert len(counts) == 1
+
+
 def test_trailers_that_the_server_does_not_take_are_not_announced(asgi: Callable[..., Any]) -> None:
     """ASGI, "HTTP Trailers": a server that takes none would wait for nothing."""
     assert answer_with(asgi, [{**START, "trailers": True}, BODY], {}) == [START, BODY]

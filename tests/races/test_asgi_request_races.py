@@ -20,6 +20,7 @@ from a2wsgi._asgi_on_wsgi import request as _request
 from a2wsgi._asgi_on_wsgi.to_server import ToServer
 from a2wsgi._front.asgi_middleware import ASGIMiddleware
 from support.lockstep import Signal
+from support.threads import HookedLock
 from support.wsgi_driver import Exchange, InThread, call, environ_of
 
 
@@ -432,6 +433,28 @@ def test_server_thread_that_is_interrupted_as_it_begins_a_startup_leaves_that_to
         with pytest.raises(Interrupted):
             bridge.start()
     assert call(bridge).body == b"hello"
+
+
+@pytest.mark.parametrize("options", [{}, {"inline": True}], ids=["thread", "inline"])
+def test_thread_that_is_interrupted_as_it_begins_a_stop_leaves_none(options: dict[str, Any]) -> None:
+    """Defends `Lifetime.stop_started`: nobody waits for a stop that nobody is at, and the loop ends."""
+
+    def interrupted() -> None:
+        assert bridge._lifetime._change is not None
+        raise Interrupted
+
+    lock = HookedLock()
+    with bridge_of(hello, **options) as bridge:
+        assert call(bridge).body == b"hello"
+        host = bridge._lifetime.host
+        assert host is not None
+        bridge._lifetime._lock = lock  # type: ignore[assignment]  # a lock but for its type
+        lock.after = interrupted
+        with pytest.raises(Interrupted):
+            bridge._lifetime.stop_started()
+        assert bridge._lifetime._change is None
+        assert host.loop.is_closed()
+        assert call(bridge).body == b"hello"
 
 
 @pytest.mark.parametrize("options", [{}, {"inline": True}], ids=["thread", "inline"])

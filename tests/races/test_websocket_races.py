@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("websockets")
 
-from a2wsgi import ASGIMiddleware, BridgeClosed, ClientDisconnected
+from a2wsgi import AppProtocolError, ASGIMiddleware, BridgeClosed, ClientDisconnected
 from a2wsgi._asgi_on_wsgi import endpoint, handshake, our_sockets, takeover, websocket
 from support.lockstep import BOUND_SECONDS, Lockstep, Signal
 from support.websocket_client import Client, opened
@@ -263,6 +263,27 @@ def test_two_handshakes_at_once_do_not_both_get_the_last_place() -> None:
             first, second = InThread(lambda: one.called(bridge)), InThread(lambda: other.called(bridge))
         statuses = {str(first.result().status)[:3], str(second.result().status)[:3]}
         assert statuses == {"101", "503"}
+
+
+def test_app_that_is_cancelled_before_its_first_step_leaves_no_place_taken() -> None:
+    """Other code on the loop cancels all tasks. The session, which has seen nothing of its app, is forgotten."""
+
+    def cancelled(loop: asyncio.AbstractEventLoop, running: Any, **others: Any) -> asyncio.Task[Any]:
+        task = asyncio.Task(running, loop=loop, **others)
+        task.cancel()
+        return task
+
+    with ASGIMiddleware(accepts, lifespan=False, max_websockets=1) as bridge:
+        loop = bridge._lifetime.start(accepts).loop
+        loop.set_task_factory(cancelled)
+        with Client() as client:
+            raised = InThread(lambda: client.called(bridge, AppProtocolError)).result().raised
+        loop.set_task_factory(None)
+        assert "CancelledError" in str(raised)
+        assert bridge._lifetime.requests == set()
+        assert bridge.statistics().websockets == 0
+        with opened(bridge):
+            assert bridge.statistics().websockets == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="No fork here.")

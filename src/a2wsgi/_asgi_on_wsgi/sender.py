@@ -140,8 +140,10 @@ class Sender:
             return
         elif kind == "http.response.body":
             full = self._take_body(message)
-            if self._app is ENDED or (
-                self._hidden_bytes and self._hidden_bytes > self._shared.settings.response_buffer_bytes
+            if (
+                self._app is ENDED
+                or self._said is TRAILERS
+                or (self._hidden_bytes and self._hidden_bytes > self._shared.settings.response_buffer_bytes)
             ):
                 await self._host.go_round()  # nothing is sent, so nothing else would make an endless app wait
         elif kind == "http.response.start":
