@@ -7,7 +7,7 @@ VENV ?= .venv
 TESTARGS ?=
 # How many tests run at a time; 0 runs them in pytest's own process, as a debugger wants. Arbitrary: the tests that start
 # servers wait more than they compute.
-TESTJOBS ?= 3
+TESTJOBS ?= 4
 # The dependency group that `make test` installs: CI takes `test-core` for the interpreters besides the default one.
 TESTGROUP ?= test
 # Where each test leaves what it found of each server, for docs/compatibility.md.
