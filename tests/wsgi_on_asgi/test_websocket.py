@@ -820,6 +820,34 @@ def echo_of_itself(ws: WebSocket) -> None:
         send_on()
 
 
+def test_app_that_floods_its_client_does_not_hold_the_loop() -> None:
+    """Whatever it has sent is here already, and the server's ``send()`` never waits."""
+    flooded = Signal("the app has sent all")
+    seen: list[int] = []  # how often the loop had gone round as each message was sent
+    rounds = 0
+
+    def app(ws: WebSocket) -> None:
+        ws.accept()
+        for _ in range(1_000):
+            ws.send("x")
+        flooded.set()
+
+    async def on_send(number: int, message: Message) -> None:
+        if number == 2:
+            flooded.wait()
+        if message["type"] == "websocket.send":
+            seen.append(rounds)
+
+    async def count(client: WebSocketClient) -> None:
+        nonlocal rounds
+        while len(seen) < 1_000:
+            await rest()
+            rounds += 1
+
+    talk(native(app), count, WebSocketClient(on_send))
+    assert seen[-1] - seen[1] >= 1_000 // 64 - 1
+
+
 def test_receive_that_raises_reaches_the_server_again() -> None:
     """As in send()."""
     error = RuntimeError("broken")
