@@ -18,6 +18,7 @@ from a2wsgi import AppProtocolError, ClientDisconnected, WebSocket, WebSocketClo
 from a2wsgi._protocol import frames
 from a2wsgi._protocol.upgrade import Handshake, accept_token, head_101
 from a2wsgi._threads import call as _call
+from a2wsgi._threads.runtime import Runtime
 from a2wsgi._wsgi_on_asgi import loops as _loops
 from support.asgi_driver import Message, run, until
 from support.forks import forks_with_threads, in_child, living_child, needs_fork
@@ -846,6 +847,32 @@ def test_app_that_floods_its_client_does_not_hold_the_loop() -> None:
 
     talk(native(app), count, WebSocketClient(on_send))
     assert seen[-1] - seen[1] >= 1_000 // 64 - 1
+
+
+@only_on("asyncio", reason="the ending is forced by the hands of its runtime")
+def test_nothing_is_sent_after_an_end_that_comes_as_the_loop_goes_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app has sent more, but its client has left."""
+    flooded = Signal("the app has sent all")
+
+    def app(ws: WebSocket) -> None:
+        ws.accept()
+        for _ in range(100):
+            ws.send("x")
+        flooded.set()
+
+    async def on_send(number: int, message: Message) -> None:
+        if number == 2:
+            flooded.wait()
+
+    async def go_round() -> None:
+        if len(client.data) == 64:
+            (session,) = bridge._websockets.open
+            session._client_closed({"type": "websocket.disconnect", "code": 1001})
+
+    bridge, client = native(app), WebSocketClient(on_send)
+    monkeypatch.setattr(Runtime, "go_round", staticmethod(go_round))
+    talk(bridge, None, client)
+    assert client.data == ["x"] * 64
 
 
 def test_receive_that_raises_reaches_the_server_again() -> None:

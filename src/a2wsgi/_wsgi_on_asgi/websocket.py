@@ -293,11 +293,11 @@ class Session(FailingSocket):
                     await self._app_broke_frames(event)
                 else:
                     await self._app_closed(event)
-                if self.is_over():
-                    return
                 sent += 1
                 if sent % MESSAGES_A_TURN == 0:
                     await self._loop.runtime.go_round()
+                if self.is_over():
+                    return
 
     async def _app_closed(self, close: Close) -> None:
         if self._frames is not None:
