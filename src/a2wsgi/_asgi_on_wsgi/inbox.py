@@ -31,8 +31,8 @@ LISTENER_WAITS = 10
 LISTENER_SECONDS = 0.01
 
 #: An app may keep asking after it was told that its client is gone. Each time it has been told so often, it has to
-#: wait for so long, and the loop goes on. Otherwise nothing could end it, and all other requests would wait. It does not
-#: have to wait at once, since some apps look by a receive() that they cancel as soon as it waits. Arbitrary.
+#: wait for so long, and the loop goes on. Otherwise nothing could end it, and all other requests would wait. It is not
+#: made to wait at once, since some apps look by a receive() that they cancel as soon as it waits. Arbitrary.
 TOLD_TIMES: Final = 100
 TOLD_SECONDS: Final = 0.01
 
