@@ -18,7 +18,7 @@ import trio
 
 from a2wsgi import AppError, ASGIMiddleware, BridgeError
 from a2wsgi._asgi_on_wsgi import faults as _faults
-from a2wsgi._asgi_on_wsgi.loops import LoopHost
+from a2wsgi._asgi_on_wsgi.loops.host import LoopHost
 from a2wsgi._asgi_on_wsgi.to_server import ToServer
 from support.asgi_bridges import THREAD_INLINE_TRIO
 from support.errors import Twofaced

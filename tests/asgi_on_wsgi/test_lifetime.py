@@ -17,8 +17,8 @@ from a2wsgi import ASGIMiddleware, BridgeClosed, BridgeError, LifespanFailed, WS
 from a2wsgi._asgi_on_wsgi import changes as _changes
 from a2wsgi._asgi_on_wsgi import exit_and_fork as _exit_and_fork
 from a2wsgi._asgi_on_wsgi import lifetime as _lifetime
-from a2wsgi._asgi_on_wsgi import loops as _loops
-from a2wsgi._asgi_on_wsgi import shared_loop as _shared_loop
+from a2wsgi._asgi_on_wsgi.loops import host as _loops
+from a2wsgi._asgi_on_wsgi.loops import shared_loop as _shared_loop
 from support.lockstep import Signal
 from support.threads import HookedLock, in_thread
 from support.wsgi_driver import Exchange, InThread, call, environ_of

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from a2wsgi._asgi_on_wsgi.fast_loop import FastLoop
+from a2wsgi._asgi_on_wsgi.loops.fast_loop import FastLoop
 from support.lockstep import Signal
 from support.threads import in_thread
 

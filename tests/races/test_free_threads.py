@@ -18,8 +18,8 @@ import pytest
 
 from a2wsgi import WSGIMiddleware
 from a2wsgi._asgi_on_wsgi import exit_and_fork
-from a2wsgi._wsgi_on_asgi import link as _link
 from a2wsgi._wsgi_on_asgi import overdue
+from a2wsgi._wsgi_on_asgi.websocket import link as _link
 from a2wsgi._wsgi_on_asgi.workers import Workers
 from apps import hello
 from support.asgi_driver import answer, http_scope, run

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import pytest
 
 from a2wsgi import BridgeError
-from a2wsgi._asgi_on_wsgi.loops import LoopHost
+from a2wsgi._asgi_on_wsgi.loops.host import LoopHost
 from a2wsgi._asgi_on_wsgi.to_server import ToServer
 from support.asgi_driver import run
 from support.lockstep import BOUND_SECONDS

@@ -11,10 +11,10 @@ import pytest
 from a2wsgi import WebSocketClosed, WSGIMiddleware
 from a2wsgi._protocol import frames
 from a2wsgi._protocol.upgrade import Handshake, accept_token, head_101
-from a2wsgi._wsgi_on_asgi import link as _link
-from a2wsgi._wsgi_on_asgi.app_socket import WebSocket
-from a2wsgi._wsgi_on_asgi.link import Link
-from a2wsgi._wsgi_on_asgi.passages import ByObject
+from a2wsgi._wsgi_on_asgi.websocket import link as _link
+from a2wsgi._wsgi_on_asgi.websocket.app_socket import WebSocket
+from a2wsgi._wsgi_on_asgi.websocket.link import Link
+from a2wsgi._wsgi_on_asgi.websocket.passages import ByObject
 from support.asgi_driver import Message, run, until
 from support.forks import forks_with_threads, in_child, living_child, needs_fork
 from support.lockstep import BOUND_SECONDS, Lockstep, Signal

@@ -10,7 +10,7 @@ from a2wsgi._errors import BridgeError, LifespanFailed
 from .faults import one_more
 
 if TYPE_CHECKING:
-    from .loops import LoopHost
+    from .loops.host import LoopHost
 
 __all__ = ["Change"]
 

@@ -29,12 +29,12 @@ from typing import TYPE_CHECKING
 
 from a2wsgi._log import logger
 
-from .loops import CANCEL_SECONDS, LOOK_SECONDS, forget_given
-from .shared_loop import forget_shared
+from .loops.host import CANCEL_SECONDS, LOOK_SECONDS, forget_given
+from .loops.shared_loop import forget_shared
 
 if TYPE_CHECKING:
     from .lifetime import Lifetime
-    from .loops import LoopHost
+    from .loops.host import LoopHost
 
 __all__ = ["Departure", "register", "set_exit_hooks"]
 

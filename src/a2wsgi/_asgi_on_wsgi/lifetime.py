@@ -39,7 +39,7 @@ from . import exit_and_fork
 from .changes import Change
 from .faults import closed_error, loop_held_up, loop_stopped
 from .lifespan import Lifespan, run_lifespan
-from .loops import CANCEL_SECONDS, GivenLoop, LoopHost, expect_given, warn_of_uwsgi_without_threads
+from .loops.host import CANCEL_SECONDS, GivenLoop, LoopHost, expect_given, warn_of_uwsgi_without_threads
 
 if TYPE_CHECKING:
     import asyncio
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from a2wsgi._types import ASGIApp
 
-    from .shared_loop import SharedLoop
+    from .loops.shared_loop import SharedLoop
 
 __all__ = ["Lifetime", "Running"]
 
@@ -226,7 +226,7 @@ class Lifetime:
 
     def _find_host(self) -> LoopHost:
         if self._inline:
-            from .inline_loop import InlineLoop  # noqa: PLC0415 - few programs need it
+            from .loops.inline_loop import InlineLoop  # noqa: PLC0415 - few programs need it
 
             return InlineLoop()
         if self._loop is not None:

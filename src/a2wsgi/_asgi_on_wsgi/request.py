@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from .body import RequestBody
     from .bridge import Shared
     from .files import SentFile
-    from .loops import LoopHost
+    from .loops.host import LoopHost
 
 __all__ = ["Request"]
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from a2wsgi._threads.handles import Waiter
 
-    from .loops import LoopHost
+    from .loops.host import LoopHost
 
 __all__ = ["ToServer", "Watch"]
 
