@@ -8,6 +8,8 @@ Guarantees
     - Messages that several threads send are whole, and so is the order of those of each.
     - Whoever waits in `WebSocket.receive` or `WebSocket.send` is woken when the WebSocket ends, by `WebSocket.close` in
       another thread too.
+    - No lock is held while a thread waits for the client. Another call may be made on the loop's own thread meanwhile,
+      by a coroutine or by a finalizer, and the loop would wait for that lock for ever.
 """
 
 from __future__ import annotations
@@ -55,8 +57,6 @@ class WebSocket:
         self._key: str = environ["HTTP_SEC_WEBSOCKET_KEY"]
         self._subprotocols = tuple(subprotocols)
         self._lock = threading.RLock()  # held while it is accepted or closed, and never to wait for the client
-        self._sending = threading.RLock()  # held while a message is sent; taken before _lock
-        self._receiving = threading.Lock()  # held while anything is awaited
         self._accepted = False  # written under _lock, once
         self._end: tuple[int, str] | None = None  # code and reason, once it is closed; written under _lock, once
 
@@ -126,13 +126,12 @@ class WebSocket:
             message.encode()
         if not self._accepted:
             self.accept()
-        with self._sending:
-            with self._lock:  # not further: close() is not to wait for the client
-                self._raise_if_closed()
-            try:
-                self._passage.send(message)
-            except ClientDisconnected as error:
-                raise self._ended(error) from None
+        with self._lock:  # not further: close() is not to wait for the client
+            self._raise_if_closed()
+        try:
+            self._passage.send(message)
+        except ClientDisconnected as error:
+            raise self._ended(error) from None
 
     def receive(self, timeout: float | None = None) -> str | bytes:
         """Return the next message: a text as ``str``, a binary one as ``bytes``. Waits for it.
@@ -148,8 +147,7 @@ class WebSocket:
             self.accept()
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            with self._receiving:
-                return self._passage.receive(deadline)
+            return self._passage.receive(deadline)
         except ClientDisconnected as error:
             raise self._ended(error) from None
 
