@@ -14,7 +14,15 @@ from typing import Any
 
 import pytest
 
-from a2wsgi import AppProtocolError, ClientDisconnected, WebSocket, WebSocketClosed, WSGIMiddleware, run_in_loop
+from a2wsgi import (
+    AppProtocolError,
+    ClientDisconnected,
+    InvalidHeader,
+    WebSocket,
+    WebSocketClosed,
+    WSGIMiddleware,
+    run_in_loop,
+)
 from a2wsgi._protocol import frames
 from a2wsgi._protocol.upgrade import Handshake, accept_token, head_101
 from a2wsgi._threads import call as _call
@@ -184,6 +192,40 @@ def test_subprotocol_that_was_not_offered_is_an_error() -> None:
     client, raised = talk(native(lambda ws: ws.accept("c")), fails=AppProtocolError)
     assert "'c'" in str(raised)
     assert client.sent == []
+
+
+@pytest.mark.parametrize(
+    ("header", "kind", "says"),
+    [
+        (("X-Price", "5 \N{EURO SIGN}"), InvalidHeader, "'X-Price' is not latin-1"),
+        (("X \N{EURO SIGN}", "5"), InvalidHeader, "is not a token"),
+        (("X-Price", 5), AppProtocolError, "'X-Price' with a value of type int"),
+        (("X-Long", "x" * 1_000_000), AppProtocolError, "our limit"),
+    ],
+)
+def test_headers_that_cannot_be_sent_are_an_error(header: Any, kind: type[Exception], says: str) -> None:
+    """The app's own call raises, on the loop's thread too, and nothing was sent."""
+
+    async def accept(ws: WebSocket) -> None:
+        ws.accept(headers=[header])
+
+    client, raised = talk(native(lambda ws: run_in_loop(accept(ws))), fails=kind)
+    assert says in str(raised)
+    assert client.sent == []
+
+
+def test_headers_may_wait_for_another_call() -> None:
+    """An iterable of them is the app's code: no lock is held while it runs, and who accepts first decides."""
+
+    def app(ws: WebSocket) -> None:
+        def headers() -> Iterator[tuple[str, str]]:
+            in_thread(ws.send, "first").result()
+            yield "X-Late", "1"
+
+        ws.accept(headers=headers())
+
+    client, _ = talk(native(app))
+    assert client.sent == [ACCEPT, text("first"), close(1000)]
 
 
 def test_receive_gives_up_after_its_timeout_and_loses_nothing() -> None:

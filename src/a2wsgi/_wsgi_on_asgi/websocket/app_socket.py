@@ -21,8 +21,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from a2wsgi._errors import ClientDisconnected, WebSocketClosed
+from a2wsgi._errors import AppProtocolError, ClientDisconnected, WebSocketClosed
+from a2wsgi._protocol.answer import MAX_HEAD_BYTES
 from a2wsgi._protocol.close_codes import LOST, NORMAL, cut_reason, refuse_code
+from a2wsgi._protocol.headers import response_head_from_wsgi
 from a2wsgi._protocol.upgrade import Handshake, accept_token, head_101
 
 if TYPE_CHECKING:
@@ -100,17 +102,25 @@ class WebSocket:
 
         Raises:
             WebSocketClosed: The client has left.
-            AppProtocolError: The client does not offer the subprotocol, or a header is not the app's to set.
+            AppProtocolError: The client does not offer the subprotocol, a header is not the app's to set, or they are
+                too long.
             InvalidHeader: A header cannot be sent as it is.
         """
+        if self._accepted:
+            return
+        # Without the lock: an iterable of headers is the app's code, and may wait.
+        pairs = response_head_from_wsgi("200 OK", headers).headers  # any final status does: it is for their checks
+        handshake = Handshake(accept_token(self._key), self._subprotocols, "")
+        head = head_101(handshake, subprotocol=subprotocol, headers=pairs)
+        if len(head.data) > MAX_HEAD_BYTES:  # the link would have no room for it until the loop reads
+            raise AppProtocolError(
+                f"The app accepted its WebSocket with headers of {len(head.data)} bytes, and {MAX_HEAD_BYTES} is our "
+                "limit. Send fewer of them, or shorter ones."
+            )
         with self._lock:
-            if self._accepted:
-                return
-            self._raise_if_closed()
-            handshake = Handshake(accept_token(self._key), self._subprotocols, "")
-            pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-            head = head_101(handshake, subprotocol=subprotocol, headers=pairs)
-            self._answer(head.data)
+            if not self._accepted:
+                self._raise_if_closed()
+                self._answer(head.data)
 
     def send(self, message: str | bytes) -> None:
         """Send a message: a text as ``str``, a binary one as ``bytes``. Waits while the client does not read.
