@@ -680,6 +680,40 @@ def test_exception_by_which_libraries_end_is_none(error: Exception, caplog: pyte
     assert our_log(caplog) == []
 
 
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("error", [ConnectionError(), StopIteration()])
+def test_exception_by_which_libraries_end_is_none_after_a_refusal(
+    error: Exception, raw: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The socket was used for that."""
+    caplog.set_level(logging.INFO, "a2wsgi")
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if raw:
+            environ["werkzeug.socket"].sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        else:
+            environ["a2wsgi.websocket"].close()
+        raise error
+
+    client, _ = talk(WSGIMiddleware(app))
+    assert client.sent == denial(403, [(b"content-length", b"0")], b"")
+    assert our_log(caplog) == []
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 403 For", b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nN"])
+def test_exception_by_which_libraries_end_is_a_failure_in_the_middle_of_an_answer(answer: bytes) -> None:
+    """What is cut off is no answer."""
+    error = ConnectionError()
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        environ["werkzeug.socket"].sendall(answer)
+        raise error
+
+    client, raised = talk(WSGIMiddleware(app), fails=ConnectionError)
+    assert raised is error
+    assert all(message.get("more_body", True) for message in client.sent)
+
+
 @pytest.mark.parametrize("kind", [ConnectionRefusedError, ConnectionResetError, BrokenPipeError])
 def test_failed_connection_of_the_app_is_a_failure(kind: type[Exception]) -> None:
     """A database that is not there is an error of the app's, while its WebSocket is open."""
@@ -729,6 +763,32 @@ def test_write_to_a_socket_that_has_ended_is_no_failure(caplog: pytest.LogCaptur
         client.leaves(1001)
 
     talk(WSGIMiddleware(app), play)
+    assert our_log(caplog) == []
+
+
+def test_answer_to_a_client_that_has_left_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor is what the socket raises when a library answers the handshake after that."""
+    caplog.set_level(logging.INFO, "a2wsgi")
+    entered = Signal("entered")
+    seen: list[BaseException] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        entered.set()
+        assert environ["a2wsgi.disconnected"].wait(BOUND_SECONDS)
+        try:
+            while True:
+                accepted(environ)
+        except OSError as error:
+            seen.append(error)
+            raise
+
+    async def play(client: WebSocketClient) -> None:
+        await entered.wait_in_task()
+        client.leaves(1006)
+
+    client, _ = talk(WSGIMiddleware(app), play)
+    assert client.sent == []
+    assert len(seen) == 1
     assert our_log(caplog) == []
 
 

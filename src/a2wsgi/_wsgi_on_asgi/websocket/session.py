@@ -235,6 +235,7 @@ class Session(FailingSocket):
         parser = HeadParser(self._key)
         try:
             answer = await self._answer_on_socket(link, parser)
+            run.used_socket = answer is not None
             if self.ending is not None:
                 await self.refuse_if_stopped()
             elif answer is None:
@@ -250,7 +251,7 @@ class Session(FailingSocket):
                 await self._from_app(run, link, self._passage)
         except AppProtocolError as error:
             run.failure = run.failure or error
-            self.abort(Ending.FAILED, functools.partial(ClientDisconnected, "the app broke the handshake"))
+            run.raised = self.abort(Ending.FAILED, functools.partial(ClientDisconnected, "the app broke the handshake"))
 
     async def _answer_on_socket(self, link: Link, parser: HeadParser) -> Accepted | Denied | None:
         """What the app writes on its socket first; None if the socket ends and was silent.
