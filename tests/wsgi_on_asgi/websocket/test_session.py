@@ -651,6 +651,32 @@ def test_app_that_raises_closes_with_1011() -> None:
     assert client.sent == [ACCEPT, text("x"), close(1011)]
 
 
+class _OfNoModuleError(Exception):
+    __module__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]  # as some that are generated
+
+
+class _NotHashable(type):
+    __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
+class _OfNoHashError(Exception, metaclass=_NotHashable):
+    pass
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_error_of_an_odd_class_is_a_failure_like_any_other(number: int) -> None:
+    """What its class lacks is not asked for."""
+    error = (_OfNoModuleError, _OfNoHashError)[number]()  # pytest would hash the class
+
+    def app(ws: WebSocket) -> None:
+        ws.accept()
+        raise error
+
+    client, raised = talk(native(app), fails=Exception)
+    assert raised is error
+    assert client.sent == [ACCEPT, close(1011)]
+
+
 @pytest.mark.parametrize(("status", "code"), [("200 OK", 1000), ("404 Not Found", 1000), ("500 Oh", 1011)])
 def test_response_after_the_socket_was_used_is_thrown_away(status: str, code: int) -> None:
     """Frameworks make a page of an exception in a view; nothing of it is sent, and only its status counts."""
