@@ -1416,6 +1416,28 @@ def test_shutdown_refuses_a_handshake_that_is_not_answered() -> None:
     assert client.sent == OVERLOAD
 
 
+def test_shutdown_breaks_a_refusal_off_that_has_begun() -> None:
+    """There is one response to a handshake, and what is broken off must not look complete."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        start_response("401 Unauthorized", [])
+        yield bytes(100_000)
+        assert environ["a2wsgi.disconnected"].wait(BOUND_SECONDS)
+        yield b"too late"
+
+    bridge = WSGIMiddleware(app)
+
+    async def play(client: WebSocketClient) -> None:
+        await client.gets(2)
+        await shut_down(bridge)
+
+    client, _ = talk(bridge, play)
+    assert [(message["type"], message.get("more_body")) for message in client.sent] == [
+        (f"{DENIAL}.start", None),
+        (f"{DENIAL}.body", True),
+    ]
+
+
 @pytest.mark.parametrize("moment", ["receive", "open"])
 def test_shutdown_refuses_a_handshake_that_comes_in(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its app is not entered: the shutdown came before there was anything to end."""

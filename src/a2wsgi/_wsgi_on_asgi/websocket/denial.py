@@ -72,7 +72,8 @@ class Deniable(Abortable):
         while not ended and self.ending is None:
             chunks, ended = await _gather(run.output)
             if self.is_over():
-                await self.refuse_if_stopped()
+                if framing is None:
+                    await self.refuse_if_stopped()
                 return
             if run.failure is not None and (ended or framing is None):
                 break  # what has begun is broken off: it must not look complete
