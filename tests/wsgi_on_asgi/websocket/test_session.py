@@ -606,6 +606,19 @@ def test_code_of_the_app_reaches_the_server() -> None:
     assert client.sent == [ACCEPT, text("last"), close(4001, "bye")]
 
 
+def test_code_that_is_no_int_is_an_error_of_the_apps_call() -> None:
+    """It would fail on the loop otherwise, where the frame is made; the app may close by another."""
+
+    def app(ws: WebSocket) -> None:
+        ws.accept()
+        with pytest.raises(TypeError, match="of type float"):
+            ws.close(1000.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # that is the mistake
+        ws.close(4001)
+
+    client, _ = talk(native(app))
+    assert client.sent == [ACCEPT, close(4001)]
+
+
 def test_last_words_survive_a_message_that_crosses_them() -> None:
     """A write to an app that has closed its end loses the link, but not what the app wrote before that."""
     closed = Signal("closed")

@@ -181,6 +181,7 @@ class WebSocket:
 
         Raises:
             ValueError: The code may not be sent.
+            TypeError: It is no ``int``.
         """
         with self._lock:
             if self._end is not None:
