@@ -267,6 +267,23 @@ def test_messages_of_eight_threads_are_whole() -> None:
     assert sorted(client.data) == sorted(messages * 20)
 
 
+def test_text_of_a_subclass_is_its_own() -> None:
+    """None of its methods runs on the loop, under a lock; the server gets a plain string."""
+
+    class Text(str):
+        __slots__ = ()
+
+        def __len__(self) -> int:
+            raise AssertionError("called")
+
+        def __str__(self) -> str:
+            raise AssertionError("called")
+
+    client, _ = talk(native(lambda ws: ws.send(Text("caf\N{LATIN SMALL LETTER E WITH ACUTE}"))))
+    assert client.sent == [ACCEPT, text("caf\N{LATIN SMALL LETTER E WITH ACUTE}"), close(1000)]
+    assert type(client.data[0]) is str
+
+
 def test_empty_and_missing_members_of_a_message_are_told_apart() -> None:
     """A server may give both members, one of them None; an empty text is a message."""
 

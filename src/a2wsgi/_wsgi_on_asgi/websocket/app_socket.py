@@ -132,8 +132,11 @@ class WebSocket:
         """
         if not isinstance(message, str):
             message = bytes(memoryview(message))
-        elif not message.isascii():
-            message.encode()
+        else:
+            if type(message) is not str:  # a subclass may have any __len__, which the loop would call
+                message = str.__str__(message)
+            if not message.isascii():
+                message.encode()
         if not self._accepted:
             self.accept()
         with self._lock:  # not further: close() is not to wait for the client
