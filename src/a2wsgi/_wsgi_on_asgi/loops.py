@@ -63,9 +63,21 @@ class BridgeLoop:
             when a bridge serves several loops.
         stalled: How many requests were aborted here because their client had stopped. Written likewise.
         timed_out: How many requests exceeded ``app_timeout`` here. Written likewise.
+        draining: `drain` waits: the server shuts down. Written likewise.
     """
 
-    __slots__ = ("_drained", "_pid", "_ticking", "disconnected", "in_flight", "left", "runtime", "stalled", "timed_out")
+    __slots__ = (
+        "_drained",
+        "_pid",
+        "_ticking",
+        "disconnected",
+        "draining",
+        "in_flight",
+        "left",
+        "runtime",
+        "stalled",
+        "timed_out",
+    )
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -74,6 +86,7 @@ class BridgeLoop:
         self.disconnected = 0
         self.stalled = 0
         self.timed_out = 0
+        self.draining = False
         self._pid = os.getpid()
         self._ticking = False
         self._drained: Waiter | None = None
@@ -100,7 +113,11 @@ class BridgeLoop:
         if self.in_flight:
             if self._drained is None or self._drained.done():
                 self._drained = self.runtime.create_waiter()
-            await self.runtime.wait_for(self._drained, seconds)
+            self.draining = True
+            try:
+                await self.runtime.wait_for(self._drained, seconds)
+            finally:
+                self.draining = False  # a bridge may serve again
 
     def _tick(self) -> None:
         if not self.in_flight and not self.left:

@@ -1502,6 +1502,43 @@ def test_shutdown_refuses_a_handshake_that_comes_in(moment: str, monkeypatch: py
     assert bridge.statistics().websockets == 0
 
 
+def test_shutdown_that_waits_for_a_request_lets_no_websocket_in() -> None:
+    """It would wait for that, too, and end it only when its time is over. Afterwards the bridge serves again."""
+    from support import asgi_driver
+
+    begun, finish = Signal("the request has begun"), Signal("the request may end")
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if "a2wsgi.websocket" in environ:
+            echo(environ["a2wsgi.websocket"])
+            return []
+        begun.set()
+        finish.wait()
+        start_response("200 OK", [])
+        return []
+
+    async def leave(client: WebSocketClient) -> None:
+        client.says("again")
+        await client.gets(2)
+        client.leaves()
+
+    async def main() -> None:
+        request = start(asgi_driver.answer(bridge))
+        await begun.wait_in_task()
+        stopping = start(shut_down(bridge))
+        await until(lambda: bridge._shared.loops.here().draining)
+        await answer(bridge, clients[0])
+        finish.set()
+        await request
+        await stopping
+        await answer(bridge, clients[1], leave)
+
+    bridge, clients = WSGIMiddleware(app), [WebSocketClient(), WebSocketClient()]
+    run(main())
+    assert clients[0].sent == OVERLOAD
+    assert clients[1].data == ["again"]
+
+
 # -- Room -------------------------------------------------------------------------------------------------------------
 
 
