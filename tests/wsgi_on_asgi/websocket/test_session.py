@@ -504,6 +504,33 @@ def test_refusal_on_the_socket_is_passed_on() -> None:
     assert client.sent == denial(418, [(b"content-length", b"4"), (b"x-a", b"b")], b"tea!")
 
 
+def test_refusal_on_the_socket_in_tiny_chunks_does_not_hold_the_loop() -> None:
+    """They take long to read, and are here already: the loop goes round meanwhile."""
+    written = Signal("the app has written all")
+    seen: list[int] = []  # how often the loop had gone round as each message was sent
+    rounds = 0
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        sock = environ["werkzeug.socket"]
+        sock.sendall(b"HTTP/1.1 401 No\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 5_000 + b"0\r\n\r\n")
+        written.set()
+        return []
+
+    async def on_send(number: int, message: Message) -> None:
+        written.wait()
+        seen.append(rounds)
+
+    async def count(client: WebSocketClient) -> None:
+        nonlocal rounds
+        while len(seen) < 2:
+            await rest()
+            rounds += 1
+
+    client, _ = talk(WSGIMiddleware(app), count, WebSocketClient(on_send))
+    assert client.sent == denial(401, [], b"x" * 5_000)
+    assert seen[1] - seen[0] >= 30_000 // 4_096 - 1
+
+
 def test_close_before_the_acceptance_refuses() -> None:
     """As in ASGI, and in our own object's documentation."""
     client, _ = talk(native(lambda ws: ws.close()))
