@@ -194,6 +194,28 @@ def test_subprotocol_that_was_not_offered_is_an_error() -> None:
     assert client.sent == []
 
 
+@pytest.mark.parametrize("by", ["scope", "header", "both"])
+def test_subprotocol_that_a_library_chooses_was_offered(by: str) -> None:
+    """By the server's list or by the client's header, as some servers give one of them."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        assert environ.pop("HTTP_SEC_WEBSOCKET_PROTOCOL") == "a, b"  # the environ is the app's to change
+        handshake = Handshake(accept_token(environ["HTTP_SEC_WEBSOCKET_KEY"]), ("a", "b", "c"), "")
+        environ["werkzeug.socket"].sendall(head_101(handshake, subprotocol=environ["HTTP_X_TAKE"]).data)
+        return []
+
+    def scope(take: bytes) -> dict[str, Any]:
+        header = [(b"sec-websocket-protocol", b"a, b")] if by != "scope" else []
+        return websocket_scope(subprotocols=["a", "b"] if by != "header" else [], headers=[(b"x-take", take), *header])
+
+    bridge = WSGIMiddleware(app)
+    client, _ = talk(bridge, scope=scope(b"b"))
+    assert client.sent == [{**ACCEPT, "subprotocol": "b"}, close(1000)]
+    client, raised = talk(bridge, scope=scope(b"c"), fails=AppProtocolError)
+    assert "does not offer the subprotocol 'c'" in str(raised)
+    assert client.sent == []
+
+
 @pytest.mark.parametrize(
     ("header", "kind", "says"),
     [
