@@ -24,7 +24,7 @@ from a2wsgi._log import logger
 from .our_sockets import discard, half_closed, plain_socket, socket_pair
 from .server_stop import stop_of_server
 
-__all__ = ["SocketLike", "hold"]
+__all__ = ["hold"]
 
 #: How much a held thread carries at a time; as in asyncio's streams.
 _CARRIED_BYTES = 65_536

@@ -17,7 +17,6 @@ What the app has done is told by `Stage`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import copy
 from typing import TYPE_CHECKING, Any, cast
@@ -32,8 +31,8 @@ from a2wsgi._protocol.iterables import NoBody
 from a2wsgi._protocol.upgrade import head_101
 from a2wsgi._threads.runtime import wake_all
 
-from .endpoint import Endpoint, Phase
-from .inbox import Ended
+from .endpoint import Endpoint
+from .inbox import Ended, wait_in
 from .messages import (
     DENIALS,
     KNOWN,
@@ -47,7 +46,7 @@ from .messages import (
     wrong_type,
 )
 from .our_sockets import Drain, discard
-from .phase import Stage
+from .phase import Phase, Stage
 from .takeover import HandOver
 
 if TYPE_CHECKING:
@@ -218,7 +217,7 @@ class WebSocketSession:
         while self._stage is Stage.CONNECTING or self._stage is Stage.ACCEPTING:
             if self._stage is Stage.CONNECTING and self._watcher is None:
                 self._watcher = self._host.loop.create_task(self._watch())
-            await self._stage_change()
+            await wait_in(self._receivers, self._host.loop)
         message = Ended(LOST, "") if self._endpoint is None else await self._endpoint.take()
         if isinstance(message, Ended):
             await self._tell()
@@ -232,16 +231,6 @@ class WebSocketSession:
         while (await self._http_receive())["type"] != "http.disconnect":
             pass
         self._enter(Stage.OVER)
-
-    async def _stage_change(self) -> None:
-        waiter = self._host.create_waiter()
-        self._receivers.append(waiter)
-        try:
-            await waiter
-        except BaseException:
-            with contextlib.suppress(ValueError):  # it was woken at the same moment
-                self._receivers.remove(waiter)
-            raise
 
     def _enter(self, stage: Stage) -> None:
         self._stage = stage
@@ -389,8 +378,3 @@ class WebSocketSession:
         if self._endpoint is not None and self._stage is not Stage.OVER:
             self._endpoint.stop()
             self._begin_grace()
-
-    @property
-    def complete(self) -> bool:
-        """Whether the app has ended. Any thread."""
-        return self._stage is Stage.OVER

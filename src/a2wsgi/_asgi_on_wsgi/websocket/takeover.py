@@ -311,15 +311,13 @@ class HandOver:
         taken: The socket, from when it was taken. Server thread.
         ours: Holds it, until the loop or, if the loop does not come, the server thread takes it out, in one step:
             whoever does has to close it.
-        broke_off: No body does.
-        stalled: The same.
-        timeout: Of a body.
+        broke_off: False, as a handshake has no body that could end early.
+        stalled: False, for the same reason.
         client_socket: The client's.
     """
 
     broke_off = False
     stalled = False
-    timeout = None
 
     def __init__(self, environ: Environ, found: Found) -> None:
         self._environ = environ
