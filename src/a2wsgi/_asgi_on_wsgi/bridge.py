@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from a2wsgi import _nested
 from a2wsgi._deprecated import deprecated
@@ -341,14 +341,6 @@ def _backend(settings: ASGISettings) -> tuple[type[SharedLoop], Callable[[ASGIAp
     return SharedTrio, on_trio
 
 
-class _HasBridgesInside(Protocol):
-    """A `WSGIMiddleware`."""
-
-    def longest_stop_inside(self) -> float:
-        """How many seconds the bridges inside take at most to stop."""
-        raise NotImplementedError
-
-
 def _longest_stop_inside(app: object) -> Callable[[], float]:
     """What tells how long the bridges inside ``app`` take at most to stop, if it is a bridge itself.
 
@@ -356,7 +348,7 @@ def _longest_stop_inside(app: object) -> Callable[[], float]:
     """
     if getattr(type(app), MARK, "") != "asgi3":
         return lambda: 0.0
-    found = weakref.ref(cast("_HasBridgesInside", app))
+    found = weakref.ref(cast("Any", app))  # a `WSGIMiddleware`, which this wing does not import
     return lambda: 0.0 if (bridge := found()) is None else bridge.longest_stop_inside()
 
 
