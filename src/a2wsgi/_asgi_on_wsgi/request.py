@@ -97,7 +97,7 @@ class Request(Interruptible):
                 self._app = ENDED  # nobody will start it
                 error = self._host.trouble() or closed_error()
                 self._shared.lifetime.forget(self._host)
-                raise error  # noqa: TRY301 - the end of one
+                raise error  # noqa: TRY301 - ends as a failed wait does
             chunks, ended = self.next_chunks()
             head = self._head
             # As long as the server has got nothing, a failure can still become its error page. An ASGI server around us
