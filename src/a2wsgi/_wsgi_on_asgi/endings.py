@@ -1,4 +1,4 @@
-"""How a request ends, and what a request needs so that it can be ended at any time. Nothing in here knows HTTP.
+"""How a request ends, and what a request needs so that it can be ended at any time.
 
 Strategy
     An `Ending` is decided once, on the loop thread, by `Abortable.abort`. It ends every wait of the request, on both
