@@ -81,9 +81,9 @@ class Lifetime:
         requests: Those that were handed to the loop and are not over. A server thread adds its own before it rings the
             loop, and takes it out if it has withdrawn it; else the loop takes it out. Whoever walks the set copies it
             first: `a2wsgi._threads` says what is one step without a lock.
-        disconnected: What `count` has counted in this process.
-        stalled: What `count` has counted under this name.
-        timed_out: The same.
+        disconnected: What `count` has counted under this name, in this process.
+        stalled: What `count` has counted under this name, in this process.
+        timed_out: What `count` has counted under this name, in this process.
     """
 
     def __init__(
@@ -381,7 +381,7 @@ class Lifetime:
             await lifespan.shutdown(self._shutdown_timeout, self._inside())
 
     def _abort_all(self) -> set[Running]:
-        """Tell the requests that the bridge is closed. Which they are."""
+        """Tell the requests that the bridge is closed, and return them."""
         requests = self.requests.copy()
         for request in requests:
             request.abort(closed_error())  # one for each: an error that several threads raise joins their tracebacks

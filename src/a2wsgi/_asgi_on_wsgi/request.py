@@ -174,7 +174,7 @@ class Request(Interruptible):
         """The last part of a body that ends early has come: its client has left, or sent nothing for too long."""
         self._inbox.put(messages)
         if self._said is COMPLETE or self._app is ENDED or self._taker is GONE:
-            return  # nobody minds, or the client was counted when it was lost
+            return  # it makes no difference, or the client was counted when it was lost
         self._inbox.broke_off = True
         # Before the server thread is woken, which may ask.
         self._shared.lifetime.count("stalled" if self._body.stalled else "disconnected")

@@ -110,7 +110,7 @@ class Sender:
 
         Raises:
             AppProtocolError: The message is wrong. Nothing of it was sent; the app may catch this and send another.
-            InvalidHeader: The same, of a header.
+            InvalidHeader: A header cannot be sent. Nothing of the message was sent; the app may send another.
             ClientDisconnected: Nobody takes the response any more. Stop.
         """
         try:

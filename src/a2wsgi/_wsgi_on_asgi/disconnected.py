@@ -54,7 +54,7 @@ class AbortError:
         told: Whether the app knows already.
 
     Attributes:
-        make: The same, for a call that may end before it gets the error.
+        make: Makes one for a call that may end before it gets the error, and so does not count as told.
         told: The app has got one, or knows already.
     """
 

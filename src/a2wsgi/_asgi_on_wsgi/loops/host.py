@@ -162,7 +162,7 @@ class LoopHost(Runtime):
 
     @staticmethod
     async def late_of(tasks: Iterable[asyncio.Task[None]], seconds: float) -> Iterable[asyncio.Task[None]]:
-        """Wait until all ``tasks``, of which there is one at least, have ended, at most ``seconds``. Which have not."""
+        """Wait at most ``seconds`` for ``tasks``, of which there is one at least; return those that have not ended."""
         return (await asyncio.wait(tasks, timeout=seconds))[1]
 
     async def end_tasks(self, tasks: Iterable[asyncio.Task[None]], seconds: float) -> None:

@@ -75,12 +75,12 @@ class WebSocketSession:
     def __init__(  # noqa: PLR0917 - all of them different, and one caller
         self, shared: Shared, host: LoopHost, environ: Environ, scope: Scope, handshake: Handshake, found: Found
     ) -> None:
-        # The bridge's, which keeps the bridge's place on the loop, for as long as the app may run.
+        # The bridge's own, which keeps the bridge on its loop for as long as the app may run.
         self._shared = shared
         self._host = host
         self._handshake = handshake
         self._hand_over = HandOver(environ, found)
-        # Those of this one request: who responds to it is not to wait for the app, once the app has accepted.
+        # Copies for this one request: once the app has accepted, its server thread must not wait for it.
         self._settings = copy.copy(shared.settings)
         self._own = copy.copy(shared)
         self._own.app, self._own.settings = self._run, self._settings

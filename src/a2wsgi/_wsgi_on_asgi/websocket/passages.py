@@ -135,7 +135,7 @@ class ByObject:
         self._to_app.flush()
 
     def finish_app(self) -> None:
-        """The app's side has ended: it is through."""
+        """The app's side has ended: it sends no more."""
         self._from_app.finish()
 
     def end(self, error: AbortError) -> None:

@@ -10,7 +10,7 @@
 4. *Loop thread.* Two tasks carry messages: this one from the app to the server, another one from the server to the
    app, as `passages` says. Each waits for its reader before it takes more.
 5. *Endings.* The first `Ending` decides. It closes the link in both directions, so that an app which is blocked in
-   any call on it goes on. ``__call__`` returns when the worker is through and nothing is left of the link. If the app
+   any call on it goes on. ``__call__`` returns when the worker is done and nothing is left of the link. If the app
    has given its socket away (a bridge further in does), the worker is free before that.
 
 A response that comes after the socket was used is thrown away. Libraries return one since WSGI wants one: an empty 200,
