@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from a2wsgi._types import Environ, Receive, Scope, Send
     from a2wsgi._types import Message as ASGIMessage
     from a2wsgi._wsgi_on_asgi.bridge import WSGIBridge
-    from a2wsgi._wsgi_on_asgi.disconnected import AbortError
+    from a2wsgi._wsgi_on_asgi.disconnected import AbortReason
     from a2wsgi._wsgi_on_asgi.loops import BridgeLoop
 
     from .passages import Passage
@@ -366,7 +366,7 @@ class Session(FailingSocket):
             return True
         return self._frames is not None and (ending is Ending.FAILED or self._by_object.is_closed)
 
-    def _end_waits(self, ending: Ending, error: AbortError) -> None:
+    def _end_waits(self, ending: Ending, error: AbortReason) -> None:
         if ending is Ending.SHUT_DOWN and self._frames is not None:
             self._last_frame = self._frames.close(close_codes.SERVICE_RESTART)
             self._by_object.ended = (close_codes.SERVICE_RESTART, "")
