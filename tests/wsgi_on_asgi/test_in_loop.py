@@ -941,8 +941,9 @@ def test_coroutine_that_ignores_its_cancellation_holds_nobody(
         await rest()
 
     run(main())
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "still runs on the server's loop" in caplog.text
+    (record,) = (record for record in caplog.records if record.name == "a2wsgi")  # asyncio's may say that it is slow
+    assert record.levelname == "WARNING"
+    assert "still runs on the server's loop" in record.getMessage()
 
 
 @pytest.mark.usefixtures("quick_timer")
