@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import sys
@@ -57,8 +56,7 @@ def test_finalizer_takes_no_lock() -> None:
     lifetime, host = dropped._lifetime, dropped._lifetime.host
     assert host is not None
 
-    bell = getattr(host.doorbell, "_lock", contextlib.nullcontext())  # our own loop's has no lock
-    with _shared_loop._lock, lifetime._lock, bell:
+    with _shared_loop._lock, lifetime._lock, host.doorbell._lock:
         del dropped
     assert call(keeper).body == b"a2wsgi-loop"
     del keeper
