@@ -93,10 +93,8 @@ class RequestBody:
             return [{"type": "http.request", "body": b"", "more_body": False}]
         if not self._at_once:
             return []
-        if self._remaining is None:
-            return self.next()
         messages = self.next()
-        while messages[-1].get("more_body"):  # a stream may give less than it was asked for
+        while self._remaining is not None and messages[-1].get("more_body"):  # a stream may give less than it was asked
             messages += self.next()
         if len(messages) > 1:  # they become one, and http.disconnect may follow it
             last = messages[-1]

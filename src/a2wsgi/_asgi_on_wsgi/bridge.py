@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from a2wsgi import _nested
 from a2wsgi._deprecated import deprecated
@@ -234,7 +234,7 @@ class ASGIBridge:
             "run the app's lifespan, unless lifespan=True says so. To run the lifespan, call start() and close(); to "
             "run anything else, make a loop and pass it as loop=."
         )
-        if "_shared" not in self.__dict__:  # as above
+        if "_shared" not in self.__dict__:  # as in the setter of app
             return cast("asyncio.AbstractEventLoop", self.__dict__["loop"])
         if self._shared.settings.backend == "trio":
             raise no_loop_on_trio()
@@ -250,7 +250,7 @@ class ASGIBridge:
     def wait_time(self) -> float | None:
         """Deprecated: the option of that name, as in a2wsgi 1.x."""
         deprecated("ASGIMiddleware.wait_time is deprecated. Keep what you pass to the constructor.")
-        if "_shared" not in self.__dict__:  # as above
+        if "_shared" not in self.__dict__:  # as in the setter of app
             return cast("float | None", self.__dict__["wait_time"])
         return self._shared.settings.wait_time
 
@@ -335,18 +335,10 @@ def _backend(settings: ASGISettings) -> tuple[type[SharedLoop], Callable[[ASGIAp
     if settings.backend == "asyncio":
         return AsyncioLoop, lambda app: app
     try:
-        from .loops.trio_host import SharedTrio, on_trio  # noqa: PLC0415 - as said
+        from .loops.trio_host import SharedTrio, on_trio  # noqa: PLC0415 - it imports trio
     except ImportError as error:
         raise no_trio(error) from error
     return SharedTrio, on_trio
-
-
-class _HasBridgesInside(Protocol):
-    """A `WSGIMiddleware`."""
-
-    def longest_stop_inside(self) -> float:
-        """How many seconds the bridges inside take at most to stop."""
-        raise NotImplementedError
 
 
 def _longest_stop_inside(app: object) -> Callable[[], float]:
@@ -356,7 +348,7 @@ def _longest_stop_inside(app: object) -> Callable[[], float]:
     """
     if getattr(type(app), MARK, "") != "asgi3":
         return lambda: 0.0
-    found = weakref.ref(cast("_HasBridgesInside", app))
+    found = weakref.ref(cast("Any", app))  # a `WSGIMiddleware`, which this wing does not import
     return lambda: 0.0 if (bridge := found()) is None else bridge.longest_stop_inside()
 
 

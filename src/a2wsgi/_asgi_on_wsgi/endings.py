@@ -30,7 +30,7 @@ class Interruptible(Sender):
     Fast path: it is a base class, as `Sender` is.
     """
 
-    __slots__ = ("_app", "_failure")
+    __slots__ = ("_failure",)
 
     #: What the app failed with, and nobody was told yet. Whoever tells it, server thread or loop thread, takes it out.
     _failure: Failure | None

@@ -86,7 +86,7 @@ def register(lifetime: Lifetime) -> None:
 
 
 def _all_lifetimes() -> list[Lifetime]:
-    """Those that there are. Any thread."""
+    """The lifetimes of this process. Any thread."""
     return [lifetime for reference in _lifetimes.copy().values() if (lifetime := reference()) is not None]
 
 

@@ -29,6 +29,7 @@ from a2wsgi._log import logger
 from a2wsgi._threads.runtime import wake, wake_all
 
 from .faults import is_cancellation, type_of_message
+from .loops.host import CANCEL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     from .loops.host import LoopHost
 
 __all__ = ["Lifespan", "run_lifespan"]
-
-#: How long a cancelled lifespan task may take to end. Arbitrary. One that ignores its cancellation is left alone.
-CANCEL_SECONDS = 1.0
 
 
 class _Answer:

@@ -380,7 +380,7 @@ class Lifetime:
             await lifespan.shutdown(self._shutdown_timeout, self._inside())
 
     def _abort_all(self) -> set[Running]:
-        """Tell the requests that the bridge is closed. Which they are."""
+        """Tell the requests that the bridge is closed, and return them."""
         requests = self.requests.copy()
         for request in requests:
             request.abort(closed_error())  # one for each: an error that several threads raise joins their tracebacks

@@ -97,7 +97,7 @@ class Request(Interruptible):
                 self._app = ENDED  # nobody will start it
                 error = self._host.trouble() or closed_error()
                 self._shared.lifetime.forget(self._host)
-                raise error  # noqa: TRY301 - the end of one
+                raise error  # noqa: TRY301 - ends as a failed wait does
             chunks, ended = self.next_chunks()
             head = self._head
             # As long as the server has got nothing, a failure can still become its error page. An ASGI server around us
@@ -175,7 +175,7 @@ class Request(Interruptible):
         """The last part of a body that ends early has come: its client has left, or sent nothing for too long."""
         self._inbox.put(messages)
         if self._said is COMPLETE or self._app is ENDED or self._taker is GONE:
-            return  # nobody minds, or the client was counted when it was lost
+            return  # it makes no difference, or the client was counted when it was lost
         self._inbox.broke_off = True
         # Before the server thread is woken, which may ask.
         self._shared.lifetime.count("stalled" if self._body.stalled else "disconnected")

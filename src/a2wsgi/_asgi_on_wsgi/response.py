@@ -33,7 +33,16 @@ if TYPE_CHECKING:
     from .files import SentFile
     from .request import Request
 
-__all__ = ["Response", "WholeResponse", "answer_with", "give_file", "give_whole", "request_timeout", "start_with_three"]
+__all__ = [
+    "Response",
+    "WholeResponse",
+    "answer_with",
+    "gateway_timeout",
+    "give_file",
+    "give_whole",
+    "request_timeout",
+    "start_with_three",
+]
 
 
 class Response:

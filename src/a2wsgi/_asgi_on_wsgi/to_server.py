@@ -310,8 +310,6 @@ class ToServer(Stream):
                     raise self._abort_error()
                 if not self._calls:
                     if self._chunks or self._finished:
-                        # Fast path: `Stream._take_all`, inlined, as every request comes here
-                        # (tests/test_call_counts.py).
                         chunks, self._chunks = self._chunks, []
                         self._size = 0
                         ended = self._finished
@@ -372,7 +370,7 @@ class ToServer(Stream):
             waiters, self._sender_waiters = self._sender_waiters, []
         self._runtime.doorbell.ring(wake_all, waiters)
 
-    def _wait_and_look(self, gate: threading.Lock, watch: Watch | None = None) -> bool:
+    def _wait_and_look(self, gate: threading.Lock, watch: Watch | None) -> bool:
         """Wait until the gate is opened, and now and then look after the loop and the client. The lock is not held.
 
         Returns:

@@ -35,6 +35,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from a2wsgi._errors import ClientDisconnected
 from a2wsgi._log import logger
 
+from .stream import LOOK_SECONDS, loop_closed
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
@@ -44,9 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["Call", "close_unawaited"]
 
 _T = TypeVar("_T")
-
-#: How often the thread looks whether the loop was closed. Arbitrary: that is an accident.
-LOOK_SECONDS = 1.0
 
 #: Seconds that a coroutine may take to end once it was told to: as long as the app of an `ASGIMiddleware`.
 GRACE_SECONDS = 10.0
@@ -164,7 +163,7 @@ class Call(Generic[_T]):
     def _loop_closed(self) -> ClientDisconnected:
         if not self._begun:
             close_unawaited(self._awaitable)
-        return ClientDisconnected("the server's event loop was closed")
+        return loop_closed()
 
     # -- Any thread -----------------------------------------------------------------------------------------------
 

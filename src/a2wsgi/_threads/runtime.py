@@ -259,7 +259,7 @@ class Runtime:
         interruption: Makes an `Interruption` of the current task, given ``loop``.
     """
 
-    __slots__ = ("_context", "_pid", "create_prompt_waiter", "create_waiter", "doorbell", "loop", "resume")
+    __slots__ = ("_pid", "create_prompt_waiter", "create_waiter", "doorbell", "loop", "resume")
 
     interruption: ClassVar[type[Interruption]] = Interruption
 
@@ -271,7 +271,6 @@ class Runtime:
         prompt = isinstance(loop, asyncio.BaseEventLoop)  # a turn of uvloop's costs less than what is written in Python
         self.create_prompt_waiter = cast("Any", functools.partial(PromptWaiter, loop) if prompt else loop.create_future)
         self.resume: Callable[[Any], None] = PromptWaiter.resume if prompt else wake
-        self._context = contextvars.Context()  # of timers, which outlive the request that happens to start them
 
     def is_closed(self) -> bool:
         """Whether the loop will never run again, or not in this process. Any thread."""

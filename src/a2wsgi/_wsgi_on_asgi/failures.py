@@ -56,7 +56,7 @@ class Failing(Abortable):
         Once the request was left, the worker thread does this.
         """
         failure, self._failure = self._failure, None
-        if (pair := self._disconnected._pair) is not None:  # noqa: SLF001 - as said above
+        if (pair := self._disconnected._pair) is not None:  # noqa: SLF001 - the request's own
             failure = pair.take_failure(failure)
         if failure is not None and not is_of_an_ending(failure):
             logger.error("The WSGI app failed, and the server ended its request meanwhile", exc_info=failure)

@@ -58,11 +58,12 @@ class BridgeLoop:
     Attributes:
         runtime: The loop's verbs.
         in_flight: The requests that run on this loop. Written on the loop thread only.
-        left: Requests that are over though their app still runs, and may yet exceed ``app_timeout``. Written likewise.
-        disconnected: How many requests lost their client here. Written on the loop thread only, so that none is lost
-            when a bridge serves several loops.
-        stalled: How many requests were aborted here because their client had stopped. Written likewise.
-        timed_out: How many requests exceeded ``app_timeout`` here. Written likewise.
+        left: Requests that are over though their app still runs, and may yet exceed ``app_timeout``. Written on the
+            loop thread only.
+        disconnected: How many requests lost their client here. This count and the next two are written on the loop
+            thread only, so that none is lost when a bridge serves several loops.
+        stalled: How many requests were aborted here because their client had stopped.
+        timed_out: How many requests exceeded ``app_timeout`` here.
     """
 
     __slots__ = ("_drained", "_pid", "_ticking", "disconnected", "in_flight", "left", "runtime", "stalled", "timed_out")
@@ -137,7 +138,7 @@ class BridgeLoops:
         self._lock = threading.Lock()
 
     def here(self) -> BridgeLoop:
-        """That of the running loop, or of the running trio. Loop thread.
+        """The `BridgeLoop` of the running loop, or of the running trio. Loop thread.
 
         Raises:
             MissingCapability: Neither runs.
@@ -158,7 +159,7 @@ class BridgeLoops:
         return here
 
     def _find(self, loop: asyncio.AbstractEventLoop | TrioRun) -> BridgeLoop:
-        """That of ``loop``, made if it is not known. Takes over the counts of the loops that have ended."""
+        """The `BridgeLoop` of ``loop``; a new one takes over the counts of the loops that have ended."""
         if isinstance(loop, asyncio.AbstractEventLoop):
             # In trio's guest mode its tasks run within callbacks of another loop.
             loop = running_trio() or loop

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
     from a2wsgi._types import Scope
 
-    from .jobs import Job
     from .response import Response
-    from .workers import Workers
+    from .workers import Job, Workers
 
 __all__ = ["Timed"]
 

@@ -157,7 +157,6 @@ class ToLoop(Stream):
                 if self._chunks or self._finished or self._nudged or self._abort_error is not None:
                     self._nudged = False
                     if self._size <= MESSAGE_BYTES:
-                        # Fast path: _take_all() without a call (tests/test_call_counts.py).
                         chunks, self._chunks = self._chunks, []
                         self._size = 0
                     else:
@@ -297,7 +296,8 @@ class ToThread(Stream):
                 if self._abort_error is not None:
                     raise self._abort_error()
                 if self._chunks or self._finished:
-                    chunks = self._take_all()
+                    chunks, self._chunks = self._chunks, []
+                    self._size = 0
                     waiter, self._waiter = self._waiter, None
                     self._released_writer = waiter is not None
                     break

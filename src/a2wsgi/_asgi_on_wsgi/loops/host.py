@@ -27,6 +27,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from a2wsgi._asgi_on_wsgi import faults
+from a2wsgi._asgi_on_wsgi.server_socket import uwsgi_has_threads
 from a2wsgi._log import logger
 from a2wsgi._threads.runtime import Runtime, wake
 
@@ -161,7 +162,7 @@ class LoopHost(Runtime):
 
     @staticmethod
     async def late_of(tasks: Iterable[asyncio.Task[None]], seconds: float) -> Iterable[asyncio.Task[None]]:
-        """Wait until all ``tasks``, of which there is one at least, have ended, at most ``seconds``. Which have not."""
+        """Wait at most ``seconds`` for ``tasks``, of which there is one at least; return those that have not ended."""
         return (await asyncio.wait(tasks, timeout=seconds))[1]
 
     async def end_tasks(self, tasks: Iterable[asyncio.Task[None]], seconds: float) -> None:
@@ -205,12 +206,10 @@ class GivenLoop(LoopHost):
 def warn_of_uwsgi_without_threads() -> None:
     """Warn, once a process, of a uWSGI that runs no thread but its own between requests."""
     global _uwsgi_is_checked  # noqa: PLW0603 - once a process
-    uwsgi = sys.modules.get("uwsgi")
-    if uwsgi is None or _uwsgi_is_checked:
+    if _uwsgi_is_checked or "uwsgi" not in sys.modules:
         return
     _uwsgi_is_checked = True
-    options = {key.decode() if isinstance(key, bytes) else key for key in getattr(uwsgi, "opt", ())}
-    if not options & {"enable-threads", "threads"}:
+    if not uwsgi_has_threads():
         logger.warning(
             "uWSGI runs without threads: between requests the event loop stands still, and with it background tasks. "
             "Start uWSGI with --enable-threads, or build the bridge with inline=True."

@@ -121,10 +121,7 @@ class Deniable(Abortable):
 
 
 async def _gather(output: ToLoop) -> tuple[list[bytes], bool]:
-    """As much of the app's response as makes one message, and whether that was the end.
-
-    granian takes one message for the whole body of a refusal, and no second.
-    """
+    """As much of the app's response as makes one message, and whether that was the end."""
     gathered: list[bytes] = []
     ended = False
     while not ended and sum(map(len, gathered)) < MESSAGE_BYTES:

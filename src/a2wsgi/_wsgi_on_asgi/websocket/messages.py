@@ -28,7 +28,7 @@ def type_of(message: Message) -> object:
         return message["type"]
     except (TypeError, LookupError):
         raise ServerProtocolError(
-            "The server's receive() gave a message without a type for a WebSocket. ASGI WebSocket 2.5 wants one. Mend "
+            "The server's receive() gave a message without a type for a WebSocket. ASGI WebSocket 2.5 wants one. Fix "
             "the server, or the middleware that wraps receive()."
         ) from None
 
@@ -45,7 +45,7 @@ def data_of(message: Message) -> str | bytes:
     if data is None:
         raise ServerProtocolError(
             "The server's receive() gave a websocket.receive with neither text nor bytes. ASGI WebSocket 2.5, "
-            '"Receive", wants one of them. Mend the server, or the middleware that wraps receive().'
+            '"Receive", wants one of them. Fix the server, or the middleware that wraps receive().'
         )
     return data
 

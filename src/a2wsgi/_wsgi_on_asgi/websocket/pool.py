@@ -46,13 +46,13 @@ class WebSockets:
         #: Any loop thread's, without a lock: see `a2wsgi._threads`. Walk a copy.
         self.open: set[Session] = set()
         #: Those that count towards the limit: from when their handshake is let in until they are over, or refused for
-        #: want of room. Likewise.
+        #: want of room. Used as `open` is.
         self.admitted: set[Session] = set()
         self.refused = 0  # for want of room; written on a loop thread
         self._told_of_extra = False
 
     def why_not(self) -> str | None:
-        """Say why a WebSocket cannot come in, whoever it is of; None if it can."""
+        """Say why no WebSocket at all can come in; None if one can."""
         if self.limit == 0:
             return "max_websockets is 0, as it is by default with workers=1"
         from a2wsgi._protocol.codec import available  # noqa: PLC0415 - see above
