@@ -22,11 +22,10 @@ import contextvars
 import importlib
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from a2wsgi._asgi_on_wsgi import faults
 from a2wsgi._log import logger
-from a2wsgi._threads.runtime import Doorbell
 
 from .fast_loop import FastLoop, new_event_loop
 from .greenlets import gevent_start_thread
@@ -34,9 +33,10 @@ from .host import LOOK_SECONDS, LoopHost, close_loop
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
 
     from typing_extensions import Self
+
+    from a2wsgi._threads.runtime import Doorbell
 
     from .host import LoopUser
 
@@ -197,7 +197,7 @@ class AsyncioLoop(SharedLoop):
             LoopHost.__init__(self, loop)
             if isinstance(loop, FastLoop):
                 self.before_wait = loop.before_wait
-                self.doorbell = _FastDoorbell(loop)
+                self.doorbell = cast("Doorbell", loop)  # it can be rung itself, and that is all that is asked of it
         except BaseException as error:  # noqa: BLE001 - raised by wait_ready()
             self._could_not_start(error)
             self._ended.set()
@@ -229,19 +229,6 @@ class AsyncioLoop(SharedLoop):
                 return
             else:
                 return
-
-
-class _FastDoorbell(Doorbell):
-    """The doorbell of a `FastLoop`, which has one of its own."""
-
-    __slots__ = ("_loop",)
-
-    def __init__(self, loop: FastLoop) -> None:
-        super().__init__(loop)
-        self._loop = loop
-
-    def ring(self, function: Callable[[Any], object], argument: Any) -> bool:  # noqa: ANN401 - as Doorbell's
-        return self._loop.ring(function, argument)
 
 
 # -- Forks: called by exit_and_fork -----------------------------------------------------------------------------------
