@@ -207,6 +207,9 @@ class FastLoop(asyncio.SelectorEventLoop):
         self._write_to_self()
         return True
 
+    def look_soon(self) -> None:
+        """Have the loop answer who has rung: nothing to do, since each ring wakes the loop by itself. Any thread."""
+
     def run_forever(self) -> None:
         try:
             super().run_forever()
