@@ -362,7 +362,7 @@ def test_run_that_an_app_cancels_fails_its_requests_and_no_others() -> None:
         waiting = InThread(lambda: call(bridge, environ_of(path="/waits"), fails=BridgeError))
         cancelling = call(bridge, environ_of(path="/cancels"), fails=BridgeError)
         for response in (cancelling, waiting.result()):
-            assert "run of trio was cancelled" in str(response.raised)
+            assert "trio run was cancelled" in str(response.raised)
         assert call(bridge) == HELLO
     assert host_was_gone == [True]
 

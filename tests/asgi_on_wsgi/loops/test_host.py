@@ -365,7 +365,7 @@ def test_thread_of_the_executor_that_blocks_holds_up_no_loop(
     bridge = bridge_of(app, **options)
     assert call(bridge).body == b"hello"
     close_within_its_time(bridge)
-    assert "A thread of asyncio.to_thread() goes on, though its event loop has ended" in caplog.messages
+    assert "A thread of asyncio.to_thread() is still running, though its event loop has ended" in caplog.messages
 
 
 def test_stop_may_take_as_long_as_the_end_of_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:

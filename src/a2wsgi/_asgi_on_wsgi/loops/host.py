@@ -212,8 +212,8 @@ def warn_of_uwsgi_without_threads() -> None:
     options = {key.decode() if isinstance(key, bytes) else key for key in getattr(uwsgi, "opt", ())}
     if not options & {"enable-threads", "threads"}:
         logger.warning(
-            "uWSGI runs without threads: between requests the event loop stands still, and with it background tasks. "
-            "Start uWSGI with --enable-threads, or build the bridge with inline=True."
+            "uWSGI runs without threads, so the event loop and its background tasks stand still between requests. "
+            "Start uWSGI with --enable-threads, or create the bridge with inline=True."
         )
 
 
@@ -237,7 +237,7 @@ def close_loop(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(asyncio.sleep(0))
         _cancel_tasks(loop)
     except (Exception, SystemExit, KeyboardInterrupt):  # noqa: BLE001 - of the app's tasks, as they are cancelled
-        logger.exception("What an app had left on the event loop did not end cleanly")
+        logger.exception("Something that an app left on the event loop did not end cleanly")
     finally:
         try:
             loop.close()
@@ -273,7 +273,7 @@ async def _end_executor(loop: asyncio.AbstractEventLoop) -> None:
     if (await asyncio.wait((ended,), timeout=CANCEL_SECONDS))[0]:
         thread.join()
     else:
-        logger.warning("A thread of asyncio.to_thread() goes on, though its event loop has ended")
+        logger.warning("A thread of asyncio.to_thread() is still running, though its event loop has ended")
 
 
 def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
