@@ -461,7 +461,7 @@ CALLS = "servers pass (environ, start_response) (PEP 3333) or (scope, receive, s
 WRAP = "Wrap it in WSGIMiddleware if it is a WSGI app, or in ASGIMiddleware if it is an ASGI app."
 
 FAULTS = {
-    "nothing:app": f"There is no module 'nothing' in {{0}}, {NO_MODULE}",
+    "nothing:app": f"There is no module 'nothing' in {{0}} {NO_MODULE}",
     "elsewhere/shop.py:app": "There is no file {0}/elsewhere/shop.py.",
     "elsewhere/shop.py": "There is no file {0}/elsewhere/shop.py.",
     "shop": "shop has no app, application or create_app, in {0}/shop.py. Name the app: shop:NAME.",
@@ -478,7 +478,7 @@ FAULTS = {
         "Pass the app object itself."
     ),
     "shop:make_app": (
-        f"shop:make_app cannot be served. shop.make_app is not async and takes (), and {CALLS}. "
+        f"shop:make_app cannot be served. shop.make_app is not async and takes (), but {CALLS}. "
         "If it creates the app, call it and pass the result. That is what --factory does."
     ),
     "shop:silent": (
@@ -500,11 +500,11 @@ FAULTS = {
     "shop:number --factory": "shop:number is not a factory, because it cannot be called. Leave out --factory.",
     "shop:make_for --factory": (
         "shop:make_for is not a factory, because it requires arguments. Leave out --factory, or name a "
-        "function without."
+        "function that takes none."
     ),
     "shop.wsgi": ("There is no module 'shop.wsgi' in {0} or on Python's module path. Did you mean shop:wsgi?"),
-    "shop.nothing": f"There is no module 'shop.nothing' in {{0}}, {NO_MODULE}",
-    "shop.wsgi:app": f"There is no module 'shop.wsgi' in {{0}}, {NO_MODULE}",
+    "shop.nothing": f"There is no module 'shop.nothing' in {{0}} {NO_MODULE}",
+    "shop.wsgi:app": f"There is no module 'shop.wsgi' in {{0}} {NO_MODULE}",
 }
 
 

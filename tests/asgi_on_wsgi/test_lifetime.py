@@ -441,7 +441,7 @@ def test_request_waits_for_a_stop_for_a_limited_time(monkeypatch: pytest.MonkeyP
     stopping = in_thread(bridge.stop)
     app.begun["shutdown"].wait()
     monkeypatch.setattr(_lifetime.Lifetime, "longest_stop", lambda _: 0.01)
-    assert "not ended within 0.01 s" in str(call(bridge, fails=BridgeError).raised)
+    assert "still stopping after 0.01 s" in str(call(bridge, fails=BridgeError).raised)
     app.may_end["shutdown"].set()
     stopping.result()
     assert call(bridge).body == b"hello"

@@ -79,7 +79,9 @@ def test_missing_trio_is_named_with_its_installation(monkeypatch: pytest.MonkeyP
     assert isinstance(raised.value.__cause__, ImportError)
 
 
-@pytest.mark.parametrize(("other", "why"), [({"inline": True}, "guest mode"), ({"loop": object()}, "asyncio's")])
+@pytest.mark.parametrize(
+    ("other", "why"), [({"inline": True}, "guest mode"), ({"loop": object()}, "asyncio event loop")]
+)
 def test_options_that_trio_cannot_have_are_refused(other: dict[str, Any], why: str) -> None:
     """With the reason."""
     if "loop" in other:

@@ -139,7 +139,8 @@ def load(target: Target) -> Any:  # noqa: ANN401 - it may be anything
         raise LoadError(f"{place} is not a factory, because it cannot be called. Leave out --factory.")
     if _needs_arguments(app):
         raise LoadError(
-            f"{place} is not a factory, because it requires arguments. Leave out --factory, or name a function without."
+            f"{place} is not a factory, because it requires arguments. Leave out --factory, or name a "
+            "function that takes none."
         )
     try:
         return app()

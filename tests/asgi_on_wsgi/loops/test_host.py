@@ -126,7 +126,7 @@ def test_loop_that_fails_is_replaced(monkeypatch: pytest.MonkeyPatch, caplog: py
     assert [call(other).body, call(bridge_of(hello)).body] == [b"hello"] * 2
     assert other._lifetime.host is not host
     host.join(BOUND_SECONDS)
-    assert "The event loop has failed" in caplog.records[0].getMessage()
+    assert "The event loop failed" in caplog.records[0].getMessage()
 
 
 def test_requests_on_a_loop_that_ends_get_an_error_each() -> None:
