@@ -130,7 +130,7 @@ def _stop_all() -> None:
     for lifetime in _all_lifetimes():
         try:
             lifetime.stop_started()  # a startup may wait for what never comes
-        except Exception:  # noqa: BLE001 - the apps of the other bridges are to be shut down as well
+        except BaseException:  # noqa: BLE001 - the apps of the other bridges are to be shut down as well
             logger.exception("The app of a bridge did not shut down at the end of the process")
     for departure in _departures.copy():
         departure.wait()

@@ -273,7 +273,7 @@ class WebSocketSession:
         elif self._stage is Stage.CONNECTING and kind == "websocket.accept":
             await self._accept(message)
         elif self._stage is Stage.CONNECTING and kind == "websocket.close":
-            code_from_asgi_app(message.get("code"))
+            # Whatever its code: none is sent. ASGI WebSocket 2.5, "Close": the server answers with a 403.
             await self._deny({"type": "websocket.http.response.start", "status": 403})
             await self._deny({"type": "websocket.http.response.body"})
         elif self._stage in {Stage.CONNECTING, Stage.DENYING} and kind in DENIALS:
