@@ -268,7 +268,7 @@ def test_app_that_blocks_its_loop_keeps_close_waiting_for_a_limited_time(monkeyp
     bridge = bridge_of(app, shutdown_timeout=0.01)
     calling = InThread(lambda: call(bridge))
     blocks.wait()
-    with pytest.raises(BridgeError, match="code that blocks holds up the thread"):
+    with pytest.raises(BridgeError, match="blocking code holds up the thread"):
         bridge.close()
     go.set()
     assert calling.result().body == b"hello"
@@ -290,7 +290,7 @@ def test_app_that_blocks_its_loop_keeps_another_startup_waiting_for_a_limited_ti
     blocks.wait()
     other = bridge_of(hello, lifespan=True, startup_timeout=0.01)
     starting = InThread(lambda: call(other, fails=BridgeError))
-    assert "code that blocks holds up the thread" in str(starting.result().raised)
+    assert "blocking code holds up the thread" in str(starting.result().raised)
     go.set()
     assert calling.result().body == b"hello"
     assert call(other).body == b"hello"
@@ -443,7 +443,7 @@ def test_request_waits_for_a_stop_for_a_limited_time(monkeypatch: pytest.MonkeyP
     stopping = in_thread(bridge.stop)
     app.begun["shutdown"].wait()
     monkeypatch.setattr(_lifetime.Lifetime, "longest_stop", lambda _: 0.01)
-    assert "not ended within 0.01 s" in str(call(bridge, fails=BridgeError).raised)
+    assert "still stopping after 0.01 s" in str(call(bridge, fails=BridgeError).raised)
     app.may_end["shutdown"].set()
     stopping.result()
     assert call(bridge).body == b"hello"
@@ -507,7 +507,7 @@ def test_startup_that_close_has_waited_for_in_vain_is_undone(monkeypatch: pytest
     bridge = bridge_of(app, lifespan=True, inline=True, startup_timeout=0.01)
     calling = InThread(lambda: call(bridge, fails=BridgeClosed))
     blocks.wait()
-    with pytest.raises(BridgeError, match="not started up or shut down in time"):
+    with pytest.raises(BridgeError, match="did not start up or shut down in time"):
         bridge.close()
     go.set()
     assert isinstance(calling.result().raised, BridgeClosed)

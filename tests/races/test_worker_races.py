@@ -998,7 +998,7 @@ def test_failure_at_the_moment_of_a_cancellation_is_logged(
 
     run(story())
     (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
-    assert record.getMessage() == "The WSGI app failed, and the server ended its request meanwhile"
+    assert record.getMessage() == "The WSGI app failed, and meanwhile the server ended its request"
     assert record.exc_info is not None
     assert str(record.exc_info[1]) == "of the app"
     caplog.clear()  # the traceback of a record leads to the bridge

@@ -150,7 +150,7 @@ def test_callback_that_fails_keeps_no_other_from_the_abort(caplog: pytest.LogCap
     assert [str(error) for error in told] == [str(ClientDisconnected("it left"))] * 2
     assert told[0] is not told[1]
     (record,) = caplog.records
-    assert record.getMessage() == "Somebody could not be told that a request was aborted"
+    assert record.getMessage() == "A callback for an aborted request failed"
 
 
 def test_abort_ends_no_call_that_began_after_its_first_step() -> None:

@@ -355,12 +355,12 @@ def test_async_to_sync_of_what_is_no_function_is_refused_with_a_hint() -> None:
     """A coroutine is closed, so Python does not warn that nobody awaited it."""
     given: Any = runs()
     with pytest.raises(
-        TypeError, match=r"takes an async function, not .*\. Pass the function itself, or use run_in_loop"
+        TypeError, match=r"requires an async function, not .*\. Pass the function itself, or use run_in_loop"
     ):
         async_to_sync(given)
     assert given.cr_frame is None
     number: Any = 5
-    with pytest.raises(TypeError, match=r"^async_to_sync\(\) takes an async function, not .*\.$"):
+    with pytest.raises(TypeError, match=r"^async_to_sync\(\) requires an async function, not .*\.$"):
         async_to_sync(number)
 
 
@@ -877,7 +877,7 @@ def test_coroutine_of_a_thread_ends_with_the_request(bridged: Bridged) -> None:
     def work() -> list[object]:
         with pytest.raises(ClientDisconnected, match="its response is complete"):
             run_in_loop(endless.wait())
-        with pytest.raises(MissingCapability, match="a request that is over"):
+        with pytest.raises(MissingCapability, match="after its request was over"):
             run_in_loop(loop_here())
         return [async_to_sync(loop_here)().is_closed()]
 
@@ -943,7 +943,7 @@ def test_coroutine_that_ignores_its_cancellation_holds_nobody(
     run(main())
     (record,) = (record for record in caplog.records if record.name == "a2wsgi")  # asyncio's may say that it is slow
     assert record.levelname == "WARNING"
-    assert "still runs on the server's loop" in record.getMessage()
+    assert "is still running on the server's loop" in record.getMessage()
 
 
 @pytest.mark.usefixtures("quick_timer")
@@ -968,7 +968,7 @@ def test_coroutine_that_ignores_the_end_of_its_request_holds_nobody(
 
     run(main())
     assert isinstance(view.error, ClientDisconnected)
-    assert "still runs on the server's loop" in caplog.text
+    assert "is still running on the server's loop" in caplog.text
 
 
 @only_on("asyncio", reason="trio cancels again at each wait")

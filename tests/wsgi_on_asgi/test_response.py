@@ -340,7 +340,7 @@ def test_chunk_that_is_not_bytes_is_an_error(bridged: Bridged, chunk: Any, kind:
 
     response = call(bridged(app), fails=AppProtocolError)
     assert response.messages == []
-    assert f"gave a chunk of type {type(chunk).__name__}. PEP 3333 wants bytes." in str(response.raised)
+    assert f"sent a chunk of type {type(chunk).__name__}. PEP 3333 requires bytes." in str(response.raised)
 
 
 # -- What apps and middleware do that they need not -------------------------------------------------------------------
@@ -391,7 +391,7 @@ def test_write_after_the_response_is_an_error() -> None:
     run(main())
     assert len(errors) == 4
     assert len(set(errors)) == 1
-    assert "write() when its response was complete" in errors[0]
+    assert "write() after its response was complete" in errors[0]
 
 
 class _Sized:

@@ -167,7 +167,7 @@ def _reader(environ: Environ, *, bounded: bool) -> Callable[[int], bytes] | None
     except AttributeError:
         raise ServerProtocolError(
             f"The server's environ has a wsgi.input of type {type(stream).__name__}, which has no read(). PEP 3333, "
-            '"Input and Error Streams", wants it. Fix the server, or the middleware that set it.'
+            '"Input and Error Streams", requires it. Fix the server, or the middleware that set it.'
         ) from None
     if bounded:
         return read
@@ -190,6 +190,6 @@ def _as_bytes(data: object) -> bytes:
         return bytes(memoryview(data))  # type: ignore[arg-type]  # a buffer, or a TypeError
     except TypeError:
         raise ServerProtocolError(
-            f"read() of wsgi.input gave something of type {type(data).__name__}. PEP 3333, "
-            '"Input and Error Streams", wants bytes. Fix the server, or the middleware that set it.'
+            f"read() of wsgi.input returned something of type {type(data).__name__}. PEP 3333, "
+            '"Input and Error Streams", requires bytes. Fix the server, or the middleware that set it.'
         ) from None

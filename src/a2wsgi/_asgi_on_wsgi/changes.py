@@ -60,16 +60,16 @@ class Change:
             self.error = error
         else:
             self.error = BridgeError(
-                f"The app's startup, which another request waits for, was interrupted by {type(error).__name__}. "
-                "The next request tries it again."
+                "The app's startup, which several requests were waiting for, was interrupted by "
+                f"{type(error).__name__}. The next request tries it again."
             )
 
     def await_startup(self, seconds: float, startup_timeout: float) -> None:
         """Wait for another request's startup, at most ``seconds``. Raises an error of its own if that fails."""
         if not self.wait(seconds):
             raise LifespanFailed(
-                "The app's startup, which another request waits for, took longer than "
-                f"startup_timeout={startup_timeout} s. Make it quicker, or raise startup_timeout."
+                "The app's startup, which another request had begun, took longer than "
+                f"startup_timeout={startup_timeout} s. Make it faster, or raise startup_timeout."
             )
         if self.error is not None:
             raise one_more(self.error)
@@ -78,6 +78,6 @@ class Change:
         """Wait for a stop that another thread is at, at most ``seconds``."""
         if not self.wait(seconds):
             raise BridgeError(
-                f"The bridge is being stopped, and that has not ended within {seconds:g} s: code that blocks holds up "
-                "the thread of the event loop. Have such code run in another thread (asyncio.to_thread)."
+                f"The bridge is still stopping after {seconds:g} s: blocking code holds up the thread of its event "
+                "loop. Run such code in another thread (asyncio.to_thread)."
             )

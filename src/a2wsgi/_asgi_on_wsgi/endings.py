@@ -111,7 +111,9 @@ class Interruptible(Sender):
     def _log_failure(self) -> None:
         failure, self._failure = self._failure, None
         if failure is not None and self._said is not COMPLETE:
-            logger.debug("The app failed before its client left, and nobody was told", exc_info=failure.error)
+            logger.debug(
+                "The app failed before its client left, so the server did not get the error", exc_info=failure.error
+            )
         elif failure is not None:
             # In the app's context, by which an error reporter knows what it has reported.
             failure.context.run(logger.error, "The app failed after its response was complete", exc_info=failure.error)

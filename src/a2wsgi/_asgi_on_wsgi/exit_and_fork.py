@@ -74,7 +74,7 @@ class Departure:
         deadline = time.monotonic() + self._seconds
         while self.host.trouble() is None and not self._over.wait(LOOK_SECONDS):
             if time.monotonic() > deadline:
-                logger.error("A bridge that was dropped did not end: code that blocks holds up its event loop")
+                logger.error("A bridge that was dropped did not end: blocking code holds up its event loop")
                 return
         self.host.join(CANCEL_SECONDS)
 

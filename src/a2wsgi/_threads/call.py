@@ -150,7 +150,9 @@ class Call(Generic[_T]):
             if ends_at is None and self._reason is not None:
                 ends_at = now + GRACE_SECONDS
             if ends_at is not None and now >= ends_at:
-                logger.warning("A coroutine that was cancelled %g s ago still runs on the server's loop", GRACE_SECONDS)
+                logger.warning(
+                    "A coroutine that was cancelled %g s ago is still running on the server's loop", GRACE_SECONDS
+                )
                 # Its traceback will lead back here. Another stays in its place, so that nobody cancels the task again.
                 reason, self._reason = self._reason, _nobody_waits()
                 raise reason or _too_late(timeout)
@@ -199,11 +201,11 @@ class Call(Generic[_T]):
                 self._failure = self._reason
         except BaseException as error:
             if self._reason is None and self._runtime.was_cancelled(error):
-                self._reason = ClientDisconnected("the server cancelled all that runs on its event loop")
+                self._reason = ClientDisconnected("the server cancelled everything on its event loop")
             if not self._left:
                 self._failure = error
             elif not self._is_end(error):
-                logger.error("A coroutine failed when nobody waited for it any more", exc_info=error)
+                logger.error("A coroutine failed after its caller had stopped waiting for it", exc_info=error)
             if self._runtime.is_cancellation(error):
                 raise  # trio wants it back
         finally:

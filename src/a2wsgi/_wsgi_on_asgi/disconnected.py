@@ -1,4 +1,4 @@
-"""Whether a request's client has left: ``environ["a2wsgi.disconnected"]``; and which request a thread works for.
+"""``environ["a2wsgi.disconnected"]``: whether the client has left. And which request a thread works for.
 
 Strategy
     There is no lock: hardly any app looks, and each request has one of these. A thread that waits first leaves its gate
@@ -88,7 +88,7 @@ class _Entry:
 
 
 class Disconnected:
-    """Whether the client has left. An app may look at it, or wait for it, between two reads or writes.
+    """Whether the client has left. A long-running app can check it, or wait for it.
 
     What is private here is for the bridges: `_join` for one further in, whose app waits elsewhere, `_enter` for
     `run_in_loop`, and the rest for the request itself.
@@ -111,7 +111,7 @@ class Disconnected:
         self._pair: Pair | None = None
 
     def is_set(self) -> bool:
-        """Whether the client has left, or the request was aborted for another reason."""
+        """Return whether the client has left, or the request was aborted for another reason."""
         return self._is_set
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -121,7 +121,7 @@ class Disconnected:
             Whether the client has left, or the request was aborted for another reason.
 
         Raises:
-            AppError: The thread runs the server's event loop, and would hold it up.
+            AppError: The thread runs the server's event loop, which must not wait.
         """
         if not self._over and (timeout is None or timeout > 0) and (runtime := self._runtime) is not None:
             runtime.refuse_loop_thread()
@@ -264,7 +264,7 @@ class Disconnected:
                 entry.given = given = error.make() if calls and isinstance(error, AbortReason) else error()
                 entry.callback(given)
             except Exception:  # noqa: BLE001 - one that fails must neither keep the others from it nor stop an ending
-                logger.exception("Somebody could not be told that a request was aborted")
+                logger.exception("A callback for an aborted request failed")
 
     def _open_gates(self) -> None:
         # Not `while self._gates`: pop() takes the list's own lock, so that whoever leaves a gate afterwards sees _over.

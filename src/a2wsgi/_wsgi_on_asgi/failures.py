@@ -59,7 +59,7 @@ class Failing(Abortable):
         if (pair := self._disconnected._pair) is not None:  # noqa: SLF001 - the request's own
             failure = pair.take_failure(failure)
         if failure is not None and not is_of_an_ending(failure):
-            logger.error("The WSGI app failed, and the server ended its request meanwhile", exc_info=failure)
+            logger.error("The WSGI app failed, and meanwhile the server ended its request", exc_info=failure)
 
     def _raise_failure(self) -> None:
         """Raise what the server is to know of, now that the worker thread is done."""

@@ -114,7 +114,7 @@ class BridgeLoop:
             try:
                 request.tick(now)
             except Exception:  # noqa: BLE001 - users can replace some of that code: the other requests are visited too
-                logger.exception("A request could not be looked after")
+                logger.exception("Checking the timeouts of a request failed")
 
 
 class BridgeLoops:

@@ -40,8 +40,8 @@ MESSAGE_BYTES = 65_536
 
 def _after_end() -> AppProtocolError:
     return AppProtocolError(
-        "The WSGI app called write() when its response was complete. The client has all of it, and would take more for "
-        "the next response. Call write() before the iterable ends, and not in its close() or later in another thread."
+        "The WSGI app called write() after its response was complete. The client would read more data as the next "
+        "response. Call write() before the iterable ends, not in its close() or later in another thread."
     )
 
 

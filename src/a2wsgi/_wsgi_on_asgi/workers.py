@@ -337,7 +337,7 @@ class Workers:
                 job.lost()
             worker.holds.clear()
         if dead:
-            logger.error("A worker thread died of an exception from outside; another takes its place if need be")
+            logger.error("A worker thread was killed by an exception from another thread; a new one starts if needed")
 
 
 def _open_gates(workers: Iterable[_Worker]) -> None:

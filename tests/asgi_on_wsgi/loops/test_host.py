@@ -126,7 +126,7 @@ def test_loop_that_fails_is_replaced(monkeypatch: pytest.MonkeyPatch, caplog: py
     assert [call(other).body, call(bridge_of(hello)).body] == [b"hello"] * 2
     assert other._lifetime.host is not host
     host.join(BOUND_SECONDS)
-    assert "The event loop has failed" in caplog.records[0].getMessage()
+    assert "The event loop failed" in caplog.records[0].getMessage()
 
 
 def test_requests_on_a_loop_that_ends_get_an_error_each() -> None:
@@ -365,7 +365,7 @@ def test_thread_of_the_executor_that_blocks_holds_up_no_loop(
     bridge = bridge_of(app, **options)
     assert call(bridge).body == b"hello"
     close_within_its_time(bridge)
-    assert "A thread of asyncio.to_thread() goes on, though its event loop has ended" in caplog.messages
+    assert "A thread of asyncio.to_thread() is still running, though its event loop has ended" in caplog.messages
 
 
 def test_stop_may_take_as_long_as_the_end_of_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:

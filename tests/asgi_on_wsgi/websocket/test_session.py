@@ -199,7 +199,7 @@ def test_app_that_answers_nothing_is_at_fault() -> None:
         await receive()
 
     with bridge_of(app) as bridge, Client() as client:
-        assert "without an answer" in str(client.called(bridge, AppProtocolError).raised)
+        assert "without answering" in str(client.called(bridge, AppProtocolError).raised)
 
 
 def test_client_that_leaves_before_the_answer() -> None:

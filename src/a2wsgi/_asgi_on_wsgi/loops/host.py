@@ -211,8 +211,8 @@ def warn_of_uwsgi_without_threads() -> None:
     _uwsgi_is_checked = True
     if not uwsgi_has_threads():
         logger.warning(
-            "uWSGI runs without threads: between requests the event loop stands still, and with it background tasks. "
-            "Start uWSGI with --enable-threads, or build the bridge with inline=True."
+            "uWSGI runs without threads, so the event loop and its background tasks stand still between requests. "
+            "Start uWSGI with --enable-threads, or create the bridge with inline=True."
         )
 
 
@@ -227,7 +227,7 @@ def close_loop(loop: asyncio.AbstractEventLoop) -> None:
         try:
             step(loop)
         except BaseException as error:  # noqa: BLE001 - of an app, which may also cancel the task that waits here
-            logger.exception("What an app had left on the event loop did not end cleanly")
+            logger.exception("Something that an app left on the event loop did not end cleanly")
             if isinstance(error, Exception):
                 break  # the loop is broken
     try:
@@ -286,7 +286,7 @@ async def _shut_executor_down(loop: asyncio.AbstractEventLoop) -> None:
     if (await asyncio.wait((ended,), timeout=CANCEL_SECONDS))[0]:
         thread.join()
     else:
-        logger.warning("A thread of asyncio.to_thread() goes on, though its event loop has ended")
+        logger.warning("A thread of asyncio.to_thread() is still running, though its event loop has ended")
 
 
 def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:

@@ -220,12 +220,16 @@ class AsyncioLoop(SharedLoop):
                 loop.run_forever()
             except (SystemExit, KeyboardInterrupt):
                 # asyncio lets these two out of a task, to end the process. Here they end a request at most.
-                logger.exception("A task of the app raised what ends a process; the loop goes on")
+                logger.exception(
+                    "A task of the app raised an exception that would end the process; the event loop goes on"
+                )
             except BaseException as error:  # noqa: BLE001 - its traceback is logged; requests get another error for it
                 # An app has closed the selector's descriptor, say, or another thread has raised an exception in this
                 # one. A broken loop would fail again at once, so it is not run again.
                 self._broken = type(error).__name__
-                logger.exception("The event loop has failed. Its requests fail, the next starts another loop")
+                logger.exception(
+                    "The event loop failed, and its requests with it. The next request starts another loop"
+                )
                 return
             else:
                 return

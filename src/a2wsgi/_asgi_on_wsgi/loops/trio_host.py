@@ -68,7 +68,7 @@ class SharedTrio(SharedLoop):
         except BaseException as error:  # noqa: BLE001 - raised by wait_ready(), or logged; requests get another for it
             if self._ready.is_set():
                 self._broken = type(error.__cause__ or error).__name__
-                logger.exception("trio's loop has failed. Its requests fail, the next starts another loop")
+                logger.exception("The trio run failed, and its requests with it. The next request starts another run")
             else:
                 self._could_not_start(error)
         finally:

@@ -67,16 +67,16 @@ _UWSGI_WRAPPED = {"https-socket", "ssl-socket", "suwsgi-socket", "fastcgi-socket
 def why_impossible(environ: Environ) -> str | None:
     """Say why no WebSocket can be served here, apart from the socket; None if nothing is known to stand against it."""
     if sys.platform == "win32":
-        return "On Windows a socket cannot be taken over from a WSGI server."
+        return "On Windows, a socket cannot be taken over from a WSGI server."
     if "uwsgi.version" in environ:
         if not uwsgi_has_threads():
             return "uWSGI runs without threads. Start it with --enable-threads."
         options = uwsgi_options()
         if environ.get("UWSGI_ROUTER") == "http" and "http-websockets" not in options:
-            return "uWSGI's HTTP router passes no WebSocket on. Start uWSGI with --http-websockets."
+            return "uWSGI's HTTP router does not pass on WebSockets. Start uWSGI with --http-websockets."
         if wrapped := sorted(options & _UWSGI_WRAPPED):
             return (
-                f"uWSGI's worker speaks TLS or FastCGI at its --{wrapped[0]}. Use --http-socket, --socket, or --http "
+                f"uWSGI's worker speaks TLS or FastCGI on its --{wrapped[0]}. Use --http-socket, --socket, or --http "
                 "or --https with --http-websockets."
             )
     return None
@@ -336,8 +336,8 @@ class HandOver:
             if error.errno == errno.EBADF:
                 raise ClientDisconnected("the client left before the WebSocket was open") from error
             raise BridgeError(
-                f"The client's socket could not be taken over for a WebSocket: {error}. The client is answered by the "
-                "server. If descriptors run out, raise their limit (ulimit -n), or set max_websockets."
+                f"The client's socket could not be taken over for a WebSocket: {error}. The server answers the "
+                "client. If the process runs out of descriptors, raise their limit (ulimit -n), or set max_websockets."
             ) from error
         self.ours.append(self.taken)
         return [{"type": "http.request", "body": b"", "more_body": False}]

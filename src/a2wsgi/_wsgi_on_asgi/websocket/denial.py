@@ -136,6 +136,6 @@ def _refused() -> ClientDisconnected:
 
 def _no_answer() -> AppProtocolError:
     return AppProtocolError(
-        "The WSGI app said 101 and wrote nothing on its socket, so that the handshake has no answer (RFC 6455 §4.2.2). "
-        "Let a WebSocket library answer on the socket, or return another status."
+        "The WSGI app returned the status 101 but wrote nothing to its socket, so the handshake has no response (RFC "
+        "6455 §4.2.2). Let a WebSocket library write to the socket, or return another status."
     )

@@ -57,7 +57,7 @@ class FailingSocket(Deniable):
             if failure is None or (not run.raised and is_of_an_ending(failure)):
                 return
             if not run.raised and self._frames is not None and is_of_used_socket(failure, ended=True):
-                logger.debug("The app has ended its WebSocket by raising %s", type(failure).__name__)
+                logger.debug("The app ended its WebSocket by raising %s", type(failure).__name__)
                 return
             carry_reporter_marks(failure, context)
             if self.ending in {Ending.FINISHED, Ending.FAILED, Ending.APP_BROKE_FRAMES}:

@@ -245,4 +245,4 @@ class _ToApp(ToThread):
                 self.cut(lambda: WebSocketClosed(LOST, ""))
                 return
             if time.monotonic() >= deadline:
-                raise TimeoutError("No message has come in time")
+                raise TimeoutError("No message came in time")

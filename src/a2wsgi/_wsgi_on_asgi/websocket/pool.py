@@ -61,8 +61,8 @@ class WebSockets:
             if not self._told_of_extra:
                 self._told_of_extra = True
                 logger.warning(
-                    "WebSockets are refused: the package websockets is not installed, which parses their frames. "
-                    'Install the extra: pip install "a2wsgi[websocket]"'
+                    "WebSockets are refused: the package websockets, which parses their frames, is not installed. "
+                    'Install it with: pip install "a2wsgi[websocket]"'
                 )
             return "the extra a2wsgi[websocket] is not installed"
         return None

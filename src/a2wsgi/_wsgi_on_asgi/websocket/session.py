@@ -264,8 +264,8 @@ class Session(FailingSocket):
                 return answer
         if parser.begun and self.ending is None:
             raise AppProtocolError(
-                "The app closed its socket in the middle of the head that answers the handshake (RFC 9112 §4). Answer "
-                "with the response of a WebSocket library."
+                "The app closed its socket in the middle of the response to the handshake (RFC 9112 §4). Send a "
+                "complete response, as WebSocket libraries do."
             )
         return None
 
