@@ -166,7 +166,7 @@ class WSGIBridge:
             busy=workers.busy,
             queued=workers.queued,
             in_flight=sum(len(loop.in_flight) for loop in shared.loops.live()),
-            shed=workers.shed + self._websockets.refused,
+            shed=workers.shed + sum(loop.refused for loop in shared.loops.known()),
             disconnected=sum(loop.disconnected for loop in shared.loops.known()),
             stalled=sum(loop.stalled for loop in shared.loops.known()),
             websockets=self._websockets.count(),

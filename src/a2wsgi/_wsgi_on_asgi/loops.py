@@ -63,9 +63,21 @@ class BridgeLoop:
             when a bridge serves several loops.
         stalled: How many requests were aborted here because their client had stopped. Written likewise.
         timed_out: How many requests exceeded ``app_timeout`` here. Written likewise.
+        refused: How many WebSockets were refused here for want of room. Written likewise.
     """
 
-    __slots__ = ("_drained", "_pid", "_ticking", "disconnected", "in_flight", "left", "runtime", "stalled", "timed_out")
+    __slots__ = (
+        "_drained",
+        "_pid",
+        "_ticking",
+        "disconnected",
+        "in_flight",
+        "left",
+        "refused",
+        "runtime",
+        "stalled",
+        "timed_out",
+    )
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -74,6 +86,7 @@ class BridgeLoop:
         self.disconnected = 0
         self.stalled = 0
         self.timed_out = 0
+        self.refused = 0
         self._pid = os.getpid()
         self._ticking = False
         self._drained: Waiter | None = None
@@ -173,6 +186,7 @@ class BridgeLoops:
                         here.disconnected += known.disconnected
                         here.stalled += known.stalled
                         here.timed_out += known.timed_out
+                        here.refused += known.refused
                 self._known = [*live, here]
         return here
 

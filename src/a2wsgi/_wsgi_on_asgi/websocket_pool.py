@@ -49,7 +49,6 @@ class WebSockets:
         #: Those that count towards the limit: from when their handshake is let in until they are over, or refused for
         #: want of room. Likewise.
         self.admitted: set[Session] = set()
-        self.refused = 0  # for want of room; written on a loop thread
         self._told_of_extra = False
 
     def why_not(self) -> str | None:
