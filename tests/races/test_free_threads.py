@@ -1,29 +1,39 @@
-"""What other threads do to a collection while one walks it: without a GIL, no walk is one step.
+"""What other threads do between two steps that are one under the GIL: to walk a collection, to take something out.
 
-``tuple(a_set)`` is one under the GIL. Without it, a thread that adds a member meanwhile makes it raise RuntimeError.
-Each test names the line that it fails without.
+Without a GIL, a thread that adds a member meanwhile makes ``tuple(a_set)`` raise RuntimeError. Each test names the line
+that it fails without.
 """
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import concurrent.futures.thread as executors
 import logging
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import pytest
 
 from a2wsgi import WSGIMiddleware
 from a2wsgi._asgi_on_wsgi import exit_and_fork
+from a2wsgi._nested import Pair
+from a2wsgi._wsgi_on_asgi import bridge as _bridge
 from a2wsgi._wsgi_on_asgi import link as _link
 from a2wsgi._wsgi_on_asgi import overdue
+from a2wsgi._wsgi_on_asgi import request as _request
+from a2wsgi._wsgi_on_asgi.disconnected import Disconnected
+from a2wsgi._wsgi_on_asgi.failures import Failing
+from a2wsgi._wsgi_on_asgi.request import Request
+from a2wsgi._wsgi_on_asgi.streams import ToLoop
 from a2wsgi._wsgi_on_asgi.workers import Workers
 from apps import hello
 from support.asgi_driver import answer, http_scope, run
 from support.lockstep import Signal
+from support.threads import HookedLock, Running, in_thread
 
 T = TypeVar("T")
 
@@ -143,3 +153,154 @@ def test_stack_of_a_running_thread_is_left_alone_where_that_may_crash(
     finally:
         go.set()
     assert "It is at:\n  (unknown: this Python may crash" in caplog.records[0].getMessage()
+
+
+# -- Two steps that are one under the GIL -----------------------------------------------------------------------------
+
+
+class Failed(Request):
+    """A request that calls what a test has left in it when its failure was looked at next, once."""
+
+    looked: Callable[[], object] | None = None
+    failed: Callable[[], object] | None = None
+
+    @property  # type: ignore[override]  # an attribute
+    def _failure(self) -> BaseException | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        failure: BaseException | None = Failing._failure.__get__(self)  # type: ignore[union-attr]  # a slot's
+        looked, self.looked = self.looked, None
+        if looked is not None:
+            looked()
+        return failure
+
+    @_failure.setter
+    def _failure(self, failure: BaseException | None) -> None:
+        Failing._failure.__set__(self, failure)  # type: ignore[union-attr, attr-defined]  # a slot's
+        if failure is not None and self.failed is not None:
+            self.failed()
+
+
+def test_failure_is_not_lost_that_comes_as_it_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Defends `Failing._log_failure`: ``is not None``.
+
+    1. The app fails, and its request is not aborted. 2. The server cancels the request, and there is no failure yet.
+    3. The worker thread keeps it. 4. What was looked at is written back.
+    """
+    fails, looked, failed = Signal("the app fails"), Signal("its failure is looked for"), Signal("it has failed")
+
+    class Noticed(Failed):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.failed = failed.set
+
+        def _log_failure(self) -> None:
+            if not looked.is_set():
+                self.looked = look
+            super()._log_failure()
+
+    def look() -> None:
+        looked.set()
+        failed.wait()
+
+    class Output(ToLoop):
+        @property
+        def aborted(self) -> bool:
+            aborted = super().aborted
+            fails.set()
+            looked.wait()
+            return aborted
+
+    def app(_environ: Any, _start_response: Any) -> Iterable[bytes]:
+        raise ValueError("of the app")
+
+    async def story() -> None:
+        request = asyncio.ensure_future(answer(WSGIMiddleware(app), scope=http_scope()))
+        await fails.wait_in_task()
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+
+    monkeypatch.setattr(_request, "ToLoop", Output)
+    monkeypatch.setattr(_bridge, "Request", Noticed)
+    run(story())
+    assert [str(error) for error in errors_logged(caplog)] == ["of the app"]
+
+
+def test_failure_that_two_threads_look_for_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Both the loop and the worker thread may clean up after a request. Defends `Failing._log_failure`: ``alone()``."""
+    came, lock, others = Signal("another thread looks, too"), HookedLock(), list[Running[None]]()
+
+    def look() -> None:
+        lock.before = request.looked = came.set  # whichever of the two comes first
+        others.append(in_thread(request._log_failure))
+        came.wait()
+
+    request = Failed.__new__(Failed)
+    request._disconnected = Disconnected()
+    request._output = output = ToLoop(None, 1)  # type: ignore[arg-type]  # it is not waited on
+    output._lock = lock  # type: ignore[assignment]  # a lock but for its type
+    request._failure = ValueError("of the app")
+    request.looked = look
+    request._log_failure()
+    others.pop().result()
+    assert [str(error) for error in errors_logged(caplog)] == ["of the app"]
+
+
+def test_late_failure_is_not_lost_that_comes_as_it_is_looked_for() -> None:
+    """The same of what a bridge further in has told. Defends `Pair.take_failure`: ``is not None``."""
+
+    class Late(Pair):
+        written = False
+
+        @property  # type: ignore[override]  # an attribute
+        def late_failure(self) -> BaseException | None:
+            failure: BaseException | None = Pair.late_failure.__get__(self)  # type: ignore[union-attr]  # a slot's
+            if not self.written:
+                self.written = True
+                self.late_failure = error  # by another thread
+            return failure
+
+        @late_failure.setter
+        def late_failure(self, failure: BaseException | None) -> None:
+            Pair.late_failure.__set__(self, failure)  # type: ignore[union-attr, attr-defined]  # a slot's
+
+    error = ValueError("late")
+    pair = Late(under_asgi_server=True)
+    assert pair.take_failure(None) is None
+    assert pair.take_failure(None) is error
+
+
+def errors_logged(caplog: pytest.LogCaptureFixture) -> list[BaseException]:
+    """What is logged as an error. Their tracebacks lead to the bridge, and the log is to keep none."""
+    found = [record.exc_info[1] for record in caplog.records if record.levelno >= logging.ERROR and record.exc_info]
+    caplog.clear()
+    return [error.with_traceback(None) for error in found if error is not None]
+
+
+@pytest.mark.parametrize("line", range(1, 6))
+def test_exit_hooks_are_set_once_by_two_bridges_that_start_at_once(monkeypatch: pytest.MonkeyPatch, line: int) -> None:
+    """Whoever comes right before any line of `set_exit_hooks`. Defends its ``pop()``."""
+    registered: list[object] = []
+    monkeypatch.setattr(exit_and_fork, "_exit_hooks_due", [None])
+    monkeypatch.setattr(atexit, "register", registered.append)
+    monkeypatch.setattr(threading, "_register_atexit", lambda _: None)
+    lines = 0
+
+    def trace(frame: Any, event: str, _: Any) -> Any:
+        nonlocal lines
+        if frame.f_code is not exit_and_fork.set_exit_hooks.__code__:
+            return None
+        lines += event == "line"
+        if lines == line:
+            sys.settrace(None)
+            exit_and_fork.set_exit_hooks()  # as another thread does
+        return trace
+
+    was = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        exit_and_fork.set_exit_hooks()
+    finally:
+        sys.settrace(was)
+    assert len(registered) == 1
