@@ -60,7 +60,7 @@ class Shared:
         self.logged_dropped: set[str] = set()
 
     def log_dropped(self, names: Iterable[str]) -> None:
-        """Log each hop-by-hop header that the app sets, once. Any thread."""
+        """Log each hop-by-hop header that the app sets, once (see `a2wsgi._threads`). Any thread."""
         for name in names:
             if name not in self.logged_dropped:
                 self.logged_dropped.add(name)

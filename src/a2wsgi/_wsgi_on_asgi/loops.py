@@ -142,7 +142,9 @@ class BridgeLoops:
         self.renew_lock()
         self._meet = meet
         self._known: list[BridgeLoop] = []  # replaced under _lock, never changed
-        self._last: BridgeLoop | None = None  # that of the last call, which is most likely that of the next
+        # That of the last call, which is most likely that of the next. Any loop thread's, without a lock: each looks
+        # whether what it finds is its own.
+        self._last: BridgeLoop | None = None
         _all_loops.add(self)
 
     def renew_lock(self) -> None:

@@ -49,7 +49,7 @@ class WebSockets:
         #: Those that count towards the limit: from when their handshake is let in until they are over, or refused for
         #: want of room. Likewise.
         self.admitted: set[Session] = set()
-        self._told_of_extra = False
+        self._told_of_extra = False  # any loop thread's: at worst it is told twice
 
     def why_not(self) -> str | None:
         """Say why a WebSocket cannot come in, whoever it is of; None if it can."""
