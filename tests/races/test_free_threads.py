@@ -18,15 +18,17 @@ from typing import Any, TypeVar
 
 import pytest
 
-from a2wsgi import WSGIMiddleware
+from a2wsgi import ASGIMiddleware, WSGIMiddleware
 from a2wsgi._asgi_on_wsgi import exit_and_fork
 from a2wsgi._nested import Pair
+from a2wsgi._threads.runtime import Runtime
 from a2wsgi._wsgi_on_asgi import bridge as _bridge
 from a2wsgi._wsgi_on_asgi import link as _link
 from a2wsgi._wsgi_on_asgi import overdue
 from a2wsgi._wsgi_on_asgi import request as _request
 from a2wsgi._wsgi_on_asgi.disconnected import Disconnected
 from a2wsgi._wsgi_on_asgi.failures import Failing
+from a2wsgi._wsgi_on_asgi.loops import BridgeLoop
 from a2wsgi._wsgi_on_asgi.request import Request
 from a2wsgi._wsgi_on_asgi.streams import ToLoop
 from a2wsgi._wsgi_on_asgi.workers import Workers
@@ -60,7 +62,7 @@ class Walked(set[T]):
 
 
 class Counted:
-    """A worker, a WebSocket or a socket pair that is told to end."""
+    """A request, a worker, a WebSocket or what else is told something, or asked."""
 
     overdue = False
 
@@ -70,11 +72,25 @@ class Counted:
     def is_on(self, _loop: object) -> bool:
         return True
 
+    def is_live(self) -> bool:
+        return True
+
+    def tick(self, _now: float) -> None:
+        self.told.append("visited")
+
+    def wait(self) -> None:
+        self.told.append("waited for")
+
     def abort(self, *reasons: object) -> None:
         self.told.append(reasons)
 
     def shut_down(self) -> None:
         self.told.append("shut down")
+
+
+async def never(scope: Any, receive: Any, send: Any) -> None:
+    """Is not to be called."""
+    raise AssertionError("the app was called")
 
 
 def test_walked_set_changes_under_a_walk() -> None:
@@ -97,6 +113,49 @@ def test_websockets_end_while_another_loop_has_one_more() -> None:
     bridge._websockets.open = Walked([session], Counted())  # type: ignore[arg-type, list-item]  # as above
     bridge._websockets.stop(bridge)  # type: ignore[arg-type]  # is only passed on
     assert len(session.told) == 1
+
+
+def test_websockets_are_counted_while_another_loop_has_one_more() -> None:
+    """Any thread may ask. Defends `WebSockets.count`: ``copy()``."""
+    bridge = WSGIMiddleware(hello.app)
+    bridge._websockets.admitted = Walked([Counted()], Counted())  # type: ignore[arg-type]  # as above
+    assert bridge.statistics().websockets == 1
+
+
+def test_requests_are_visited_while_the_collector_ends_one() -> None:
+    """It may run in any thread. Defends `BridgeLoop._tick`: both ``copy()``."""
+
+    async def main() -> None:
+        loop = BridgeLoop(Runtime(asyncio.get_running_loop()))
+        first, second = Counted(), Counted()
+        loop.in_flight = Walked([first], Counted())  # type: ignore[arg-type, list-item]  # as above
+        loop.left = Walked([second], Counted())  # type: ignore[arg-type, list-item]  # as above
+        loop._tick()
+        loop.in_flight.clear()
+        loop.left.clear()
+        assert (first.told, second.told) == (["visited"], ["visited"])
+
+    asyncio.run(main())
+
+
+def test_requests_are_aborted_while_a_server_thread_brings_one() -> None:
+    """The bridge is closed, or its loop has ended. Defends `Lifetime._abort_all` and `loop_ended`: ``copy()``."""
+    bridge: ASGIMiddleware = ASGIMiddleware(never)
+    lifetime = bridge._lifetime
+    for end in (lifetime._abort_all, lambda: lifetime.loop_ended(None, ValueError)):  # type: ignore[arg-type]
+        request = Counted()
+        lifetime.requests = Walked([request], Counted())  # type: ignore[arg-type]  # as above
+        end()
+        assert len(request.told) == 1
+
+
+def test_end_of_the_process_waits_while_another_bridge_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bridges may be dropped in any thread. Defends `_stop_all`: ``_departures.copy()``."""
+    departure = Counted()
+    monkeypatch.setattr(exit_and_fork, "_all_lifetimes", list)
+    monkeypatch.setattr(exit_and_fork, "_departures", Walked([departure], Counted()))
+    exit_and_fork._stop_all()
+    assert departure.told == ["waited for"]
 
 
 def test_socket_pairs_are_shut_down_while_one_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +247,7 @@ def test_failure_is_not_lost_that_comes_as_it_is_looked_for(
     3. The worker thread keeps it. 4. What was looked at is written back.
     """
     fails, looked, failed = Signal("the app fails"), Signal("its failure is looked for"), Signal("it has failed")
+    over = Signal("the worker thread is done")
 
     class Noticed(Failed):
         def __init__(self, *args: Any) -> None:
@@ -198,6 +258,10 @@ def test_failure_is_not_lost_that_comes_as_it_is_looked_for(
             if not looked.is_set():
                 self.looked = look
             super()._log_failure()
+
+        def done(self) -> None:
+            super().done()
+            over.set()
 
     def look() -> None:
         looked.set()
@@ -224,6 +288,7 @@ def test_failure_is_not_lost_that_comes_as_it_is_looked_for(
     monkeypatch.setattr(_request, "ToLoop", Output)
     monkeypatch.setattr(_bridge, "Request", Noticed)
     run(story())
+    over.wait()
     assert [str(error) for error in errors_logged(caplog)] == ["of the app"]
 
 

@@ -212,7 +212,6 @@ class WSGIBridge:
         self._websockets.stop(loop)
         await loop.drain(self._shared.settings.shutdown_timeout)
         reason = "the server shuts down"
-        # A copy: the garbage collector may end a request in any thread, and it takes itself out.
         for request in loop.in_flight.copy():
             request.abort(Ending.SHUT_DOWN, functools.partial(ClientDisconnected, reason), reason)
         self._shared.workers.end_idle()

@@ -57,9 +57,10 @@ class BridgeLoop:
 
     Attributes:
         runtime: The loop's verbs.
-        in_flight: The requests that run on this loop. Written on the loop thread only.
+        in_flight: The requests that run on this loop. Written on the loop thread, but for a request that the garbage
+            collector ends, which may be on any thread. So whoever walks this copies it first: see `a2wsgi._threads`.
         left: Requests that are over though their app still runs, and may yet exceed ``app_timeout``. Written likewise.
-        disconnected: How many requests lost their client here. Written on the loop thread only, so that none is lost
+        disconnected: How many requests lost their client here. Written on the loop thread alone, so that none is lost
             when a bridge serves several loops.
         stalled: How many requests were aborted here because their client had stopped. Written likewise.
         timed_out: How many requests exceeded ``app_timeout`` here. Written likewise.
@@ -122,7 +123,8 @@ class BridgeLoop:
         self.runtime.call_later(TICK_SECONDS, self._tick)
         self.runtime.doorbell.look()
         now = self.runtime.time()
-        for request in (*self.in_flight, *self.left):
+        # Copies: see `in_flight`.
+        for request in (*self.in_flight.copy(), *self.left.copy()):
             try:
                 request.tick(now)
             except Exception:  # noqa: BLE001 - users can replace some of that code: the other requests are visited too
