@@ -14,7 +14,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -118,7 +118,7 @@ def test_websockets_end_while_another_loop_has_one_more() -> None:
 def test_websockets_are_counted_while_another_loop_has_one_more() -> None:
     """Any thread may ask. Defends `WebSockets.count`: ``copy()``."""
     bridge = WSGIMiddleware(hello.app)
-    bridge._websockets.admitted = Walked([Counted()], Counted())  # type: ignore[arg-type]  # as above
+    bridge._websockets.admitted = Walked([Counted()], Counted())  # type: ignore[arg-type, list-item]  # as above
     assert bridge.statistics().websockets == 1
 
 
@@ -128,8 +128,8 @@ def test_requests_are_visited_while_the_collector_ends_one() -> None:
     async def main() -> None:
         loop = BridgeLoop(Runtime(asyncio.get_running_loop()))
         first, second = Counted(), Counted()
-        loop.in_flight = Walked([first], Counted())  # type: ignore[arg-type, list-item]  # as above
-        loop.left = Walked([second], Counted())  # type: ignore[arg-type, list-item]  # as above
+        loop.in_flight = cast("Any", Walked([first], Counted()))
+        loop.left = cast("Any", Walked([second], Counted()))
         loop._tick()
         loop.in_flight.clear()
         loop.left.clear()
@@ -144,7 +144,7 @@ def test_requests_are_aborted_while_a_server_thread_brings_one() -> None:
     lifetime = bridge._lifetime
     for end in (lifetime._abort_all, lambda: lifetime.loop_ended(None, ValueError)):  # type: ignore[arg-type]
         request = Counted()
-        lifetime.requests = Walked([request], Counted())  # type: ignore[arg-type]  # as above
+        lifetime.requests = Walked([request], Counted())  # type: ignore[arg-type, list-item]  # as above
         end()
         assert len(request.told) == 1
 
@@ -217,15 +217,20 @@ def test_stack_of_a_running_thread_is_left_alone_where_that_may_crash(
 # -- Two steps that are one under the GIL -----------------------------------------------------------------------------
 
 
+#: The slots of two attributes, which the tests put a property over.
+FAILURE: Any = vars(Failing)["_failure"]
+LATE_FAILURE: Any = vars(Pair)["late_failure"]
+
+
 class Failed(Request):
     """A request that calls what a test has left in it when its failure was looked at next, once."""
 
     looked: Callable[[], object] | None = None
     failed: Callable[[], object] | None = None
 
-    @property  # type: ignore[override]  # an attribute
+    @property
     def _failure(self) -> BaseException | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        failure: BaseException | None = Failing._failure.__get__(self)  # type: ignore[union-attr]  # a slot's
+        failure: BaseException | None = FAILURE.__get__(self)
         looked, self.looked = self.looked, None
         if looked is not None:
             looked()
@@ -233,7 +238,7 @@ class Failed(Request):
 
     @_failure.setter
     def _failure(self, failure: BaseException | None) -> None:
-        Failing._failure.__set__(self, failure)  # type: ignore[union-attr, attr-defined]  # a slot's
+        FAILURE.__set__(self, failure)
         if failure is not None and self.failed is not None:
             self.failed()
 
@@ -318,17 +323,19 @@ def test_late_failure_is_not_lost_that_comes_as_it_is_looked_for() -> None:
     class Late(Pair):
         written = False
 
-        @property  # type: ignore[override]  # an attribute
-        def late_failure(self) -> BaseException | None:
-            failure: BaseException | None = Pair.late_failure.__get__(self)  # type: ignore[union-attr]  # a slot's
+        @property
+        def late_failure(self) -> BaseException | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+            failure: BaseException | None = LATE_FAILURE.__get__(self)
             if not self.written:
                 self.written = True
-                self.late_failure = error  # by another thread
+                LATE_FAILURE.__set__(self, error)  # by another thread
             return failure
 
         @late_failure.setter
-        def late_failure(self, failure: BaseException | None) -> None:
-            Pair.late_failure.__set__(self, failure)  # type: ignore[union-attr, attr-defined]  # a slot's
+        def late_failure(  # pyright: ignore[reportIncompatibleVariableOverride]
+            self, failure: BaseException | None
+        ) -> None:
+            LATE_FAILURE.__set__(self, failure)
 
     error = ValueError("late")
     pair = Late(under_asgi_server=True)
