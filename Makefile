@@ -33,7 +33,7 @@ PIP := $(PY) -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # one pip at a time works in an environment
-.PHONY: help demo test test-freethreaded test-pypy check coverage links wheel lint types docs compatibility ecosystem ray eventlet autobahn soak fuzz bench bench-quick bench-freethreaded wrk format clean
+.PHONY: help demo test test-freethreaded test-pypy check coverage links wheel lint types docs compatibility compatibility-check ecosystem ray eventlet autobahn soak fuzz bench bench-quick bench-freethreaded wrk format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
@@ -69,7 +69,9 @@ test-pypy: ## Run the tests without real servers on PyPy, from Debian
 		$(VENV)-pypy/.installed-test-core
 	$(VENV)-pypy/bin/python -m pytest -n $(TESTJOBS) --dist worksteal -m 'not interop' $(TESTARGS)
 
-check: lint types docs test ## Run all that CI runs on one interpreter: lint, types, docs, tests, and the page of what works where
+check: lint types docs test compatibility-check ## Run all that CI runs on one interpreter: lint, types, docs, tests, and the page of what works where
+
+compatibility-check:
 	$(PY) tests/interop/compatibility.py $(RESULTS) --check
 
 coverage: $(VENV)/.installed-coverage ## Measure which branches the tests reach; where threads meet, fewer than 95 % fail

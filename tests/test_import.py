@@ -14,9 +14,9 @@ import a2wsgi
 
 #: Modules that cost more than they give at import. What needs them imports them in the function that does.
 DEAR = {
-    "a2wsgi._asgi_on_wsgi.websocket",
+    "a2wsgi._asgi_on_wsgi.websocket.session",
     "a2wsgi._protocol.frames",
-    "a2wsgi._wsgi_on_asgi.websocket",
+    "a2wsgi._wsgi_on_asgi.websocket.session",
     "concurrent.futures.thread",
     "dataclasses",
     "difflib",

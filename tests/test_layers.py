@@ -649,7 +649,7 @@ def test_rule_names_what_breaks_it(name: str, sources: Sources, complaint: str) 
         {"_threads/x.py": "from .y import b", "_threads/y.py": "def f():\n from .x import a"},
         {"_threads/x.py": "from .y import b", "_threads/y.py": "if TYPE_CHECKING:\n from .x import a"},
         {"_wsgi_on_asgi/request.py": HOOK * 8},
-        {"_wsgi_on_asgi/websocket.py": HOOK * 9},  # a WebSocket is not read for plain requests
+        {"_wsgi_on_asgi/websocket/session.py": HOOK * 9},  # a WebSocket is not read for plain requests
         {"_interface.py": "\n" * 401, "_front.py": "\n" * 400},
         {"_front.py": f'def f():\n    """\n{"d" * 9}\n    """\n{LONG[10:]}'},
         {"_front.py": f"def f():\n    # Fast path: a split costs a call (benchmarks/x.py).\n{LONG}"},

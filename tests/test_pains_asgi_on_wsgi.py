@@ -1155,7 +1155,7 @@ def test_under_gevent_the_only_greenlet_waits_for_the_loop_thread() -> None:
         import asyncio, logging
         from support.wsgi_driver import call
         from a2wsgi import ASGIMiddleware
-        from a2wsgi._asgi_on_wsgi import shared_loop as _loop_thread
+        from a2wsgi._asgi_on_wsgi.loops import shared_loop as _loop_thread
         logging.getLogger("asyncio").setLevel(logging.ERROR)  # its debug mode warns of a machine that is slow
 
         make = _loop_thread.new_event_loop

@@ -92,8 +92,8 @@ if TYPE_CHECKING:
     from ._front.convert import to_asgi, to_wsgi
     from ._front.wsgi_middleware import WSGIMiddleware
     from ._statistics import ASGIStatistics, Statistics
-    from ._wsgi_on_asgi.app_socket import WebSocket
     from ._wsgi_on_asgi.in_loop import async_to_sync, run_in_loop
+    from ._wsgi_on_asgi.websocket.app_socket import WebSocket
 
 #: Where each name is that is loaded when it is first asked for: a program imports what it uses, mostly one direction.
 _LOADED_LATER = {
@@ -102,7 +102,7 @@ _LOADED_LATER = {
     "BackgroundServer": "_cli.background",
     "Statistics": "_statistics",
     "WSGIMiddleware": "_front.wsgi_middleware",
-    "WebSocket": "_wsgi_on_asgi.app_socket",
+    "WebSocket": "_wsgi_on_asgi.websocket.app_socket",
     "async_to_sync": "_wsgi_on_asgi.in_loop",
     "chain": "_front.chain",
     "run": "_cli.running",

@@ -12,7 +12,7 @@ import pytest
 from a2wsgi import BridgeClosed, LifespanFailed
 from a2wsgi._asgi_on_wsgi import exit_and_fork as _exit_and_fork
 from a2wsgi._asgi_on_wsgi.lifespan import Lifespan
-from a2wsgi._asgi_on_wsgi.loops import LoopHost
+from a2wsgi._asgi_on_wsgi.loops.host import LoopHost
 from a2wsgi._front.asgi_middleware import ASGIMiddleware
 from support.asgi_bridges import THREAD_INLINE_TRIO
 from support.errors import Twofaced

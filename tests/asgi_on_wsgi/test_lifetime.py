@@ -17,9 +17,9 @@ from a2wsgi import ASGIMiddleware, BridgeClosed, BridgeError, LifespanFailed, WS
 from a2wsgi._asgi_on_wsgi import changes as _changes
 from a2wsgi._asgi_on_wsgi import exit_and_fork as _exit_and_fork
 from a2wsgi._asgi_on_wsgi import lifetime as _lifetime
-from a2wsgi._asgi_on_wsgi import loops as _loops
-from a2wsgi._asgi_on_wsgi import shared_loop as _shared_loop
-from support.lockstep import Signal
+from a2wsgi._asgi_on_wsgi.loops import host as _loops
+from a2wsgi._asgi_on_wsgi.loops import shared_loop as _shared_loop
+from support.lockstep import BOUND_SECONDS, Signal
 from support.threads import HookedLock, in_thread
 from support.wsgi_driver import Exchange, InThread, call, environ_of
 
@@ -539,3 +539,40 @@ def test_request_on_the_next_loop_does_not_end_with_the_last() -> None:
     begun.wait()
     go.set()
     assert second.pop().result().body == b"hello"
+
+
+def test_stop_waits_for_another_one_that_is_under_way(waits: Signal) -> None:
+    """Whoever closes the bridge last knows that the app has shut down, as does the end of the process."""
+    app = LifespanApp()
+    app.may_end["startup"].set()
+    bridge = bridge_of(app, lifespan=True)
+    bridge.start()
+    stopping = in_thread(bridge.close)
+    app.begun["shutdown"].wait()
+    again = in_thread(bridge.close)
+    waits.wait()
+    assert not again.over.is_set()
+    app.may_end["shutdown"].set()
+    again.result()
+    assert app.notes[-1] == "ended 1"
+    stopping.result()
+
+
+def test_stop_that_comes_within_a_stop_waits_for_nothing() -> None:
+    """A signal handler calls it in the thread that is at it, or the app on the loop: neither can wait for itself."""
+    here = _changes.Change("stop")
+    here.let_end(BOUND_SECONDS)
+    closed = list[str]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        bridge.close()
+        closed.append("by the app, too")
+        await send({"type": "lifespan.shutdown.complete"})
+
+    bridge = bridge_of(app, lifespan=True)
+    bridge.start()
+    InThread(bridge.close).result()
+    assert closed == ["by the app, too"]

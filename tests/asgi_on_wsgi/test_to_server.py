@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from a2wsgi._asgi_on_wsgi.loops import LoopHost
+from a2wsgi._asgi_on_wsgi.loops.host import LoopHost
 from a2wsgi._asgi_on_wsgi.to_server import ToServer
 from support.asgi_driver import run
 

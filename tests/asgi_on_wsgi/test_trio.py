@@ -19,7 +19,7 @@ trio = pytest.importorskip("trio")
 # ruff: noqa: E402 - as all of this needs it
 
 from a2wsgi import ASGIMiddleware, BridgeError, MissingCapability
-from a2wsgi._asgi_on_wsgi import trio_loop
+from a2wsgi._asgi_on_wsgi.loops import trio_loop
 from a2wsgi._threads.runtime import Doorbell
 from support.asgi_bridges import HELLO, START, body, hello
 from support.lockstep import Lockstep, Signal
@@ -72,7 +72,7 @@ def run_program(text: str) -> subprocess.CompletedProcess[str]:
 
 def test_missing_trio_is_named_with_its_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     """When the bridge is built, not with the first request."""
-    monkeypatch.delitem(sys.modules, "a2wsgi._asgi_on_wsgi.trio_host", raising=False)
+    monkeypatch.delitem(sys.modules, "a2wsgi._asgi_on_wsgi.loops.trio_host", raising=False)
     monkeypatch.setitem(sys.modules, "trio", None)
     with pytest.raises(MissingCapability, match="pip install trio") as raised:
         ASGIMiddleware(hello, backend="trio")

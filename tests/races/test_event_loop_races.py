@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from a2wsgi._asgi_on_wsgi.fast_loop import FastLoop
+from a2wsgi._asgi_on_wsgi.loops.fast_loop import FastLoop
 from support.lockstep import Signal
 from support.threads import in_thread
 
@@ -228,6 +228,21 @@ def test_ring_is_heard_that_stops_between_its_steps(running: Running, ring: Ring
 def test_descriptor_that_comes_as_the_loop_begins_to_wait_is_watched(running: Running) -> None:
     """1. The loop has settled to wait for its bell. 2. A finalizer adds a descriptor: the loop waits for that, too."""
     running.call(lambda: running.bell.hooks.update({"before acquire": running.watch}))
+    running.others[1].send(b"x")
+    running.readable.wait()
+
+
+@WAYS
+def test_ring_is_heard_as_the_first_descriptor_comes(running: Running, ring: Ring) -> None:
+    """1. The loop has settled to wait for its bell. 2. A thread rings. 3. A finalizer adds a descriptor: both count."""
+    heard = Signal("the ring")
+
+    def comes() -> None:
+        in_thread(ring, running.loop, heard).result()
+        running.watch()
+
+    running.call(lambda: running.bell.hooks.update({"before acquire": comes}))
+    heard.wait()
     running.others[1].send(b"x")
     running.readable.wait()
 

@@ -23,7 +23,6 @@ from a2wsgi._asgi_on_wsgi import exit_and_fork
 from a2wsgi._nested import Pair
 from a2wsgi._threads.runtime import Runtime
 from a2wsgi._wsgi_on_asgi import bridge as _bridge
-from a2wsgi._wsgi_on_asgi import link as _link
 from a2wsgi._wsgi_on_asgi import overdue
 from a2wsgi._wsgi_on_asgi import request as _request
 from a2wsgi._wsgi_on_asgi.disconnected import Disconnected
@@ -31,6 +30,7 @@ from a2wsgi._wsgi_on_asgi.failures import Failing
 from a2wsgi._wsgi_on_asgi.loops import BridgeLoop
 from a2wsgi._wsgi_on_asgi.request import Request
 from a2wsgi._wsgi_on_asgi.streams import ToLoop
+from a2wsgi._wsgi_on_asgi.websocket import link as _link
 from a2wsgi._wsgi_on_asgi.workers import Workers
 from apps import hello
 from support.asgi_driver import answer, http_scope, run

@@ -14,7 +14,8 @@ import pytest
 pytest.importorskip("websockets")
 
 from a2wsgi import AppProtocolError, ASGIMiddleware, BridgeClosed, ClientDisconnected
-from a2wsgi._asgi_on_wsgi import endpoint, handshake, our_sockets, takeover, websocket
+from a2wsgi._asgi_on_wsgi.websocket import endpoint, handshake, our_sockets, takeover
+from a2wsgi._asgi_on_wsgi.websocket import session as websocket
 from support.lockstep import BOUND_SECONDS, Lockstep, Signal
 from support.websocket_client import Client, opened
 from support.wsgi_driver import InThread, call, environ_of

@@ -537,6 +537,7 @@ def test_slow_client_has_no_more_queued_than_is_said() -> None:
     assert limits == [10]
 
 
+@pytest.mark.usefixtures("quick_timer")
 def test_stalled_client_is_waited_for_without_a_timeout(bridged: Bridged) -> None:
     """``send_timeout=None`` waits for as long as it takes: here twenty ticks."""
 

@@ -31,30 +31,9 @@ The two meet in `to_server` (loop thread to server thread) and at the loop's *do
 `lifetime`          start and stop of one bridge: its loop and the app's lifespan
 `exit_and_fork`     the end of the process, and forks of it
 `lifespan`          the app's ``lifespan`` events
-`loops`             where a loop runs: what all kinds have in common, and a given loop
-`shared_loop`       the thread that all bridges share, for asyncio and for trio
-`inline_loop`       a loop that the server thread runs while it waits
-`fast_loop`         our own event loop, which a server thread wakes without a system call if it can
-`greenlets`         what gevent and eventlet change
-`trio_host`         the shared thread that runs trio, and what an app sees of it
-`trio_loop`         a run of trio's with the methods of an event loop, so that all of the above is the same
+`loops`             a subpackage: where a loop runs, and our own kinds of loop
+`websocket`         a subpackage: WebSockets
 ==================  ================================================================================================
-
-and for WebSockets:
-
-====================  ==============================================================================================
-`handshake`           which handshakes are let in, and what the others are answered
-`websocket`           one WebSocket, from top to bottom; it rides a `request.Request`
-`takeover`            the client's socket, taken over from the server
-`carrier`             a server thread that is held for it, where the server does TLS
-`server_stop`         whether the server has begun to stop, for such a thread
-`endpoint`            the connection on the loop: frames, backpressure, the close handshake
-`websocket_phase`     how far that is
-`websocket_inbox`     messages that wait for the app
-`keepalive`           pings for a client that is silent
-`our_sockets`         the descriptors that are ours, also in forked children
-`websocket_messages`  the scope and messages of the app, and the errors for wrong ones
-====================  ==============================================================================================
 
 *Words*
 
@@ -68,7 +47,5 @@ and for WebSockets:
 - **Lost**: of a client that takes no more of a response. Its request is over, its app gets ``http.disconnect``.
 - **Grace**: the time that an app has from then on before it is cancelled.
 - **Detached**: of a response that the server has left while its app still runs; its failure is logged, not raised.
-- **Sink**: what a server has in place of a client's socket that was taken over; its other end is the *drain*.
-- **Held**: of a server thread that carries a WebSocket's bytes until it is over.
 - **Pair**: two bridges of one request, and what the inner one tells the outer (see `a2wsgi._nested`).
 """

@@ -22,10 +22,10 @@ from a2wsgi._wrong_server import NOT_GIVEN, called_by_wrong_server, named_as, ws
 from .body import RequestBody
 from .faults import no_loop_on_trio, no_trio
 from .lifetime import Lifetime
+from .loops.shared_loop import AsyncioLoop
 from .request import Request
 from .response import answer_with, request_timeout
 from .settings import ASGISettings
-from .shared_loop import AsyncioLoop
 
 if TYPE_CHECKING:
     import asyncio
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
         StartResponse,
     )
 
-    from .shared_loop import SharedLoop
-    from .websocket import WebSocketSession
+    from .loops.shared_loop import SharedLoop
+    from .websocket.session import WebSocketSession
 
 __all__ = ["ASGIBridge", "Shared"]
 
@@ -164,7 +164,7 @@ class ASGIBridge:
         scope["state"] = {**(scope.get("state") or {}), **lifetime.state}
         if "HTTP_UPGRADE" in environ:
             # Not at the top: what serves WebSockets would be 40 % of the import's time, and few programs need it.
-            from .handshake import answer_handshake, is_handshake  # noqa: PLC0415
+            from .websocket.handshake import answer_handshake, is_handshake  # noqa: PLC0415
 
             if is_handshake(environ):
                 return answer_handshake(self._shared, host, environ, start_response, scope)
@@ -335,7 +335,7 @@ def _backend(settings: ASGISettings) -> tuple[type[SharedLoop], Callable[[ASGIAp
     if settings.backend == "asyncio":
         return AsyncioLoop, lambda app: app
     try:
-        from .trio_host import SharedTrio, on_trio  # noqa: PLC0415 - as said
+        from .loops.trio_host import SharedTrio, on_trio  # noqa: PLC0415 - as said
     except ImportError as error:
         raise no_trio(error) from error
     return SharedTrio, on_trio

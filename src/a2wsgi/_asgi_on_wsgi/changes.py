@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Literal
 
@@ -10,7 +11,7 @@ from a2wsgi._errors import BridgeError, LifespanFailed
 from .faults import one_more
 
 if TYPE_CHECKING:
-    from .loops import LoopHost
+    from .loops.host import LoopHost
 
 __all__ = ["Change"]
 
@@ -24,6 +25,7 @@ class Change:
     Attributes:
         over: Set at its end.
         host: The loop on which it goes on, whose thread must not wait for it. None as long as there is none.
+        thread: The thread that is at it, whose signal handlers must not wait for it, either.
         error: What a startup failed with. Written before ``over`` is set.
         is_given_up: `Lifetime.stop` has waited for this startup in vain. Guarded by the lock of the `Lifetime`.
     """
@@ -32,6 +34,7 @@ class Change:
         self.is_startup = kind == "startup"
         self.over = threading.Event()
         self.host: LoopHost | None = None
+        self.thread = threading.get_ident()
         self.error: Exception | None = None
         self.is_given_up = False
 
@@ -44,6 +47,12 @@ class Change:
         if self.host is not None:
             self.host.refuse_own_thread()
         return self.over.wait(seconds)
+
+    def let_end(self, seconds: float) -> None:
+        """Wait for a stop, at most ``seconds``, unless the calling thread must not. A startup is not waited for."""
+        if not self.is_startup and self.thread != threading.get_ident():
+            with contextlib.suppress(BridgeError):  # it runs the loop
+                self.wait(seconds)
 
     def fail(self, error: BaseException) -> None:
         """Say what those who wait are to get. An interruption was meant for the thread that started the app alone."""

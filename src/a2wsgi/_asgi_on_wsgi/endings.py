@@ -35,6 +35,10 @@ class Interruptible(Sender):
     #: What the app failed with, and nobody was told yet. Whoever tells it, server thread or loop thread, takes it out.
     _failure: Failure | None
 
+    def _look_at_task(self) -> None:
+        """End the app if it has lost its task. Loop thread."""
+        raise NotImplementedError
+
     def _outer_aborted(self, error: BaseException) -> None:
         """The bridge around this one has aborted the request. Any thread; an inline loop's doorbell would wait."""
         with contextlib.suppress(RuntimeError):  # the loop was closed
@@ -79,6 +83,7 @@ class Interruptible(Sender):
 
     def _server_left(self, reason: str) -> None:
         """The server takes nothing more of the response."""
+        self._look_at_task()
         if self._app is ENDED:
             self._detach()
             if self._said is not COMPLETE and self._taker is not GONE:  # a task that the app has left may still send

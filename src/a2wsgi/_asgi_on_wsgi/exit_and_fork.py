@@ -29,12 +29,12 @@ from typing import TYPE_CHECKING
 
 from a2wsgi._log import logger
 
-from .loops import CANCEL_SECONDS, LOOK_SECONDS, forget_given
-from .shared_loop import forget_shared
+from .loops.host import CANCEL_SECONDS, LOOK_SECONDS, forget_given
+from .loops.shared_loop import forget_shared
 
 if TYPE_CHECKING:
     from .lifetime import Lifetime
-    from .loops import LoopHost
+    from .loops.host import LoopHost
 
 __all__ = ["Departure", "register", "set_exit_hooks"]
 
@@ -132,7 +132,7 @@ def _stop_all() -> None:
     for lifetime in _all_lifetimes():
         try:
             lifetime.stop_started()  # a startup may wait for what never comes
-        except Exception:  # noqa: BLE001 - the apps of the other bridges are to be shut down as well
+        except BaseException:  # noqa: BLE001 - the apps of the other bridges are to be shut down as well
             logger.exception("The app of a bridge did not shut down at the end of the process")
     for departure in _departures.copy():
         departure.wait()

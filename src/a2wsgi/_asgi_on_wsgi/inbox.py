@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from a2wsgi._types import Message
 
     from .body import RequestBody
-    from .loops import LoopHost
+    from .loops.host import LoopHost
     from .to_server import ToServer
 
 __all__ = ["TOLD_TIMES", "Inbox", "pause"]

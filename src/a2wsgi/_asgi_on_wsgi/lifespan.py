@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from a2wsgi._threads.handles import Waiter
     from a2wsgi._types import ASGIApp, Message
 
-    from .loops import LoopHost
+    from .loops.host import LoopHost
 
 __all__ = ["Lifespan", "run_lifespan"]
 

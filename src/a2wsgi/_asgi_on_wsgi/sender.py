@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from .bridge import Shared
     from .inbox import Inbox
-    from .loops import LoopHost
+    from .loops.host import LoopHost
     from .outcome import App, Said, Taker
     from .to_server import ToServer
 

@@ -25,7 +25,7 @@ LOCKING = frozenset(
     {
         "a2wsgi._threads.runtime",
         "a2wsgi._threads.stream",
-        "a2wsgi._wsgi_on_asgi.passages",
+        "a2wsgi._wsgi_on_asgi.websocket.passages",
         "a2wsgi._wsgi_on_asgi.streams",
     }
 )

@@ -120,6 +120,12 @@ class Doorbell:
         if self._rung:
             self._answer()
 
+    def look_soon(self) -> None:
+        """Have the loop `look`, if anybody has rung and was not answered yet. Any thread, now and then."""
+        if self._rung:
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                self.loop.call_soon_threadsafe(self.look, context=contextvars.Context())
+
     def _answer(self) -> None:
         # A ring comes before this step or after it, since both hold the lock:
         # 1. Before: its function is among those that are taken here.

@@ -8,10 +8,6 @@ Threads
                          the timer: visits each request in flight ten times a second
         worker thread    Request.run: the app → its iterable → close()
 
-        loop thread      Session.answer: makes a socket pair → submits → carries what the app sends to the server
-                         its second task: what the server receives to the app
-        worker thread    AppRun.run, on a pool of its own: the app, with its end of the socket pair
-
     The two meet in four places, and nowhere else: `ToThread` carries the body down, `ToLoop` the response up,
     `Workers` the request down, and `Disconnected` tells the app that its client has left.
 
@@ -34,19 +30,13 @@ Reading order
     ``streams``        the two bounded streams between a thread and a loop
     ``jobs``           what a worker thread is given to do
     ``workers``        the worker threads
-    ``websocket``      the story of one WebSocket, from top to bottom
-    ``websocket_app``  the app of it, on its worker thread
-    ``denial``         how its handshake is refused
-    ``websocket_pool`` the threads of WebSockets, and how many may come in
-    ``link``           the loop's end of its socket pair, and what happens to it when the process ends
-    ``passages``       how messages pass between the two: as frames on the link, or as they are
-    ``app_socket``     the app's end, as an object of ours and as gevent-websocket's
     ``loops``          the loops that a bridge is called on, with their timers
     ``processes``      whether the server has several processes
     ``lifespan``       startup and shutdown
     ``bridge``         the public class, its statistics, and what its requests share
     ``settings``       the options
     ``deprecated``     what is left of a2wsgi 1.x
+    ``websocket``      WebSockets: a subpackage, with a map like this one
     =================  ================================================================================================
 
 Glossary
@@ -65,8 +55,7 @@ Glossary
 
     *doorbell*: lets any thread have the loop call a function.
 
-    *pair*: two bridges of one request, and what the inner one has to tell the outer (``a2wsgi._nested``). *Link*: the
-    two connected sockets between the loop and a WebSocket's app.
+    *pair*: two bridges of one request, and what the inner one has to tell the outer (``a2wsgi._nested``).
 
     *overdue*: of an app, or its worker, that has exceeded ``app_timeout``. *To write off*: to count it no more.
 

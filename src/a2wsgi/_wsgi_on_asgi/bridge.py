@@ -21,7 +21,7 @@ from .loops import BridgeLoops
 from .processes import server_is_multiprocess
 from .request import Request
 from .settings import WSGISettings
-from .websocket_pool import WebSockets
+from .websocket.pool import WebSockets
 from .workers import Workers
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class WSGIBridge:
             shut_down = functools.partial(self._shut_down, here)
             await answer_lifespan(scope, receive, send, runtime=here.runtime, bridges=self._inner, shut_down=shut_down)
         elif kind == "websocket":
-            from .websocket import Session  # noqa: PLC0415 - few processes have any
+            from .websocket.session import Session  # noqa: PLC0415 - few processes have any
 
             self._websockets.app = self.app  # a program may have put another one in its place
             await Session.answer(self, self._websockets, scope, receive, send)

@@ -109,10 +109,12 @@ class ToLoop(Stream):
         """
         size = sum(map(len, chunks)) if chunks else 0
         # Nothing is called under the lock. So if another thread raises an exception here, all of this was done or none.
+        # Nor does anything need memory from the first change on.
         with self._lock:
             if chunks is not None and self._abort_error is None:
+                size += self._size
                 self._chunks += chunks
-                self._size += size
+                self._size = size
             self._finished = True
             self.done = done
             gate, self._gate = self._gate, None

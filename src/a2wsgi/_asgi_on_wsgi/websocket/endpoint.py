@@ -1,0 +1,394 @@
+"""Our end of a WebSocket on the loop: frames of the client's, messages of the app's, pings, and the close handshake.
+
+Strategy
+    An `Endpoint` is an ``asyncio.Protocol`` over the client's socket. What the client sends becomes events one by one,
+    and only as long as there is room for them: in the `Inbox` for messages, in the transport for pongs. Otherwise
+    reading stops, and the client is held up by TCP. What the app sends goes to the transport, and waits while that is
+    full.
+
+    `Phase` tells how far the connection is.
+
+Guarantees
+    - Held at most: `INBOX_BYTES` and one message, what one read gave, and ``write_buffer_bytes`` and one message.
+      A client that floods with pings, fragments or messages is stopped.
+    - Each turn of the loop takes about `TURN_SECONDS` for one socket at most, besides what one message takes.
+    - Past ``OPEN`` the connection is gone within seconds, whatever the client does. While ``OPEN``, a client that
+      is gone without a word is noticed by pings, if they are on.
+    - A connection is shut down, not just closed: a copy of its descriptor in a forked child does not keep it.
+
+Assumes
+    All is called on the loop thread, but for what is run in a forked child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import os
+from typing import TYPE_CHECKING, Final, cast
+
+from a2wsgi._protocol.close_codes import LOST, Ending
+from a2wsgi._protocol.frames import Close, Message, Ping, Violation
+from a2wsgi._threads.runtime import wake_all
+
+from .inbox import Ended, Inbox, wait_in
+from .keepalive import Keepalive, Turn
+from .our_sockets import discard, open_sockets
+from .phase import Phase
+
+if TYPE_CHECKING:
+    import socket
+
+    from a2wsgi._asgi_on_wsgi.loops.host import LoopHost
+    from a2wsgi._protocol.frames import Event, Frames
+    from a2wsgi._threads.handles import Waiter
+
+__all__ = ["CLOSE_SECONDS", "Endpoint", "Phase"]
+
+#: How long the client may take for its part of the close handshake, and to take what it was sent; as in `websockets`.
+CLOSE_SECONDS: Final = 10.0
+#: The same when the process ends, which is not to wait for clients. Arbitrary.
+STOP_SECONDS: Final = 1.0
+
+#: How much is made frames of between two looks at the clock: two thousand fragments; and how many messages.
+PIECE_BYTES: Final = 16_384
+LOOK_EVENTS: Final = 16
+#: How many bytes of pongs are gathered before they are written.
+_PONG_BYTES: Final = 16_384
+
+
+# -- The connection ---------------------------------------------------------------------------------------------------
+
+
+class Endpoint(asyncio.Protocol):
+    """One WebSocket's connection.
+
+    Args:
+        host: The loop.
+        frames: The codec.
+        sock: The client's socket, which is the endpoint's from now on.
+        write_buffer_bytes: How much may wait to be taken by the client before `send` waits.
+        ping_interval: Seconds of silence before a ping.
+        ping_timeout: Seconds for its answer.
+
+    Attributes:
+        phase: See there.
+    """
+
+    def __init__(
+        self,
+        host: LoopHost,
+        frames: Frames,
+        sock: socket.socket,
+        *,
+        write_buffer_bytes: int,
+        ping_interval: float | None,
+        ping_timeout: float | None,
+    ) -> None:
+        self.phase = Phase.OPEN
+        self._host = host
+        self._loop = loop = host.loop
+        self._frames = frames
+        self._socket = sock
+        self._write_buffer_bytes = write_buffer_bytes
+        self._transport: asyncio.Transport | None = None
+        self._inbox = Inbox(loop, self._go_on)
+        self._keepalive = Keepalive(
+            self._loop,
+            ping_interval,
+            ping_timeout,
+            ping=self._ping,
+            fail=self._no_pong,
+            taken=self._taken_by_client,
+            is_full=lambda: self._full,
+            hears=lambda: self._full or not self._paused,
+        )
+        self._received = memoryview(b"")  # what is still to be fed
+        self._turn = Turn(loop)
+        self._paused = False  # reading
+        self._full = False  # the transport
+        self._given_up = False  # a sender has given up waiting for it since: the next ones wait before they add more
+        self._greeting = b"", b""  # the head of the answer, and what came before it
+        self._written = 0  # bytes in all
+        self._writers: list[Waiter] = []  # who waits until it is not
+        self._closers: list[Waiter] = []  # who waits until the connection is gone
+        self._deadline: asyncio.TimerHandle | None = None  # past OPEN
+        self._seconds = CLOSE_SECONDS  # that the client has, past OPEN
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.phase.name} paused={self._paused} full={self._full} {self._frames!r}>"
+
+    # -- The start
+
+    async def open(self, head: bytes, early: bytes) -> None:
+        """Answer the handshake with ``head``, and begin.
+
+        Args:
+            head: The response.
+            early: What the client has sent behind its request.
+
+        Raises:
+            OSError: The socket cannot be used.
+        """
+        open_sockets.add(self._socket)
+        self._greeting = head, early
+        try:
+            self._socket.setblocking(False)  # noqa: FBT003 - the standard library's
+            await self._host.connect(self, self._socket, self._write_buffer_bytes)
+        except BaseException:
+            self.abort()
+            raise
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=self._write_buffer_bytes)  # `LoopHost.connect` does so too late
+        self._keepalive.start()
+        # Here: what comes next from the client may come before open() goes on.
+        (head, early), self._greeting = self._greeting, (b"", b"")
+        self._write(head)
+        if early:  # not now: Python 3.10 would not stop reading where that is paused in connection_made()
+            self._received = memoryview(early)
+            self._loop.call_soon(self._work, context=contextvars.Context())
+
+    # -- From the client
+
+    def data_received(self, data: bytes) -> None:
+        self._keepalive.heard()
+        if self.phase is Phase.OPEN or self.phase is Phase.CLOSING:
+            early = self._received  # or b"": whatever else is not fed yet has paused reading
+            self._received = memoryview(b"".join((early, data)) if early else data)
+            self._work()
+
+    def _work(self) -> None:
+        """Make events of what has come, until there is no room for more, or others are to have their turn."""
+        self._turn.begin()
+        count, pongs = 0, bytearray()
+        try:
+            while True:
+                piece, self._received = self._received[:PIECE_BYTES], self._received[PIECE_BYTES:]
+                for event in self._frames.feed(piece):
+                    self._handle(event, pongs)
+                    if len(pongs) >= _PONG_BYTES:
+                        self._write(pongs)
+                        pongs.clear()
+                    if self.phase is Phase.ENDING or self.phase is Phase.CLOSED:
+                        return
+                    count += 1
+                    if self._is_stuck() or (count % LOOK_EVENTS == 0 and self._turn.is_over()):
+                        self._pause()
+                        return
+                if not self._received:
+                    break
+                if self._turn.is_over():
+                    self._pause()
+                    return
+        finally:
+            if pongs:
+                self._write(pongs)
+        if self._paused:
+            self._resume()
+
+    def _is_stuck(self) -> bool:
+        """Whether there is no room for what the client may send next."""
+        return self._full or (self.phase is Phase.OPEN and self._inbox.full)
+
+    def _pause(self) -> None:
+        """Read no more before `_work` has come to its end."""
+        if not self._paused:
+            self._paused = True
+            if self._transport is not None:
+                self._transport.pause_reading()
+        if not self._is_stuck():
+            self._loop.call_soon(self._go_on, context=contextvars.Context())
+
+    def _go_on(self) -> None:
+        """There may be room again."""
+        if self._paused and not self._is_stuck():
+            if self.phase is Phase.OPEN or self.phase is Phase.CLOSING:
+                self._work()
+            else:
+                self._resume()
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def _handle(self, event: Event, pongs: bytearray) -> None:
+        if type(event) is Message:
+            if self.phase is Phase.OPEN:
+                self._inbox.put(event.data)
+        elif type(event) is Ping:
+            pongs += self._frames.pong(event.payload)
+        elif type(event) is Close:
+            self._answer_close(event, pongs)
+        elif type(event) is Violation:
+            self._write(pongs + self._frames.close(event.code, event.reason))
+            pongs.clear()
+            self._inbox.end(Ended(event.code, event.reason))
+            self._hang_up()
+
+    def _answer_close(self, close: Close, pongs: bytearray) -> None:
+        """RFC 6455 §5.5.1: answer with the same Close, unless one was sent. §7.1.1: we close the connection first."""
+        self._write(pongs + self._frames.close(close.code, close.reason))
+        pongs.clear()
+        self._inbox.end(Ended(close.code, close.reason))
+        self._enter(Phase.ENDING)
+        if self._transport is not None:
+            self._transport.close()
+
+    def eof_received(self) -> bool:
+        """It is lost, though it may still take what it was sent: the transport closes itself, once that is written."""
+        if self.phase is Phase.OPEN:
+            self._inbox.end(Ended(LOST, ""))
+            self._enter(Phase.ENDING)
+        return False
+
+    def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - how it was lost is of no account
+        self.phase = Phase.CLOSED
+        self._keepalive.stop()
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._inbox.end(Ended(LOST, ""))
+        self._received = memoryview(b"")
+        self._transport = None
+        discard(self._socket)
+        self._wake_writers()
+        closers, self._closers = self._closers, []
+        wake_all(closers)
+
+    # -- To the client
+
+    async def take(self) -> str | bytes | Ended:
+        """Wait for the client's next message, or the end. Cancellation: no message is lost."""
+        return await self._inbox.take()
+
+    async def send(self, data: str | bytes) -> bool:
+        """Send a message, and wait while the client has too much to take. One that takes all is not to hold the loop.
+
+        Cancellation: the message is sent all the same, unless the wait for the one before was cancelled as well.
+
+        Returns:
+            Whether the connection is still there.
+
+        Raises:
+            UnicodeEncodeError: The text cannot be encoded. Nothing was sent.
+        """
+        while self._given_up and self.phase is Phase.OPEN:  # else each send() that gives up would add its message
+            await wait_in(self._writers, self._loop)
+        if self.phase is Phase.OPEN:
+            self._write(self._frames.message(data))
+            try:
+                while self._full:
+                    await wait_in(self._writers, self._loop)
+            except BaseException:
+                self._given_up = True
+                raise
+            if self._turn.is_over():
+                self._turn.begin()
+                await self._host.go_round()
+            if self._transport is not None and not self._transport.is_closing():
+                return True
+        await self._host.go_round()  # only the loop can end it, and an app may send on regardless
+        return False
+
+    def _write(self, data: bytes | bytearray) -> None:
+        if data and self._transport is not None and not self._transport.is_closing():
+            self._written += len(data)
+            self._transport.write(bytes(data))
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._wake_writers()
+        self._go_on()
+
+    def _wake_writers(self) -> None:
+        self._full = self._given_up = False
+        writers, self._writers = self._writers, []
+        wake_all(writers)
+
+    # -- Silence
+
+    def _ping(self) -> None:
+        self._write(self._frames.ping(os.urandom(4)))  # RFC 6455 §5.5.3: of a payload that the pong repeats
+
+    def _taken_by_client(self) -> int:
+        """How many bytes have left our buffer."""
+        return self._written - (0 if self._transport is None else self._transport.get_write_buffer_size())
+
+    def _no_pong(self) -> None:
+        ending = Ending.NO_PONG
+        self._inbox.end(Ended(cast("int", ending.app), ""))
+        self._write(self._frames.close(cast("int", ending.client), ending.reason))
+        self._hang_up()
+
+    # -- The end
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Begin the close handshake, unless it was begun.
+
+        Args:
+            code: One that may travel.
+            reason: Cut at 123 bytes.
+        """
+        if self.phase is Phase.OPEN:
+            self._inbox.end(Ended(code, reason))
+            self._write(self._frames.close(code, reason))
+            self._enter(Phase.CLOSING)
+            self._go_on()  # what the app did not take is thrown away from now on
+
+    def stop(self) -> None:
+        """End the connection because the process or the bridge ends."""
+        self._seconds = STOP_SECONDS
+        if self.phase is Phase.OPEN:
+            self.close(cast("int", Ending.STOPPED.client))
+        elif self.phase is not Phase.CLOSED:
+            self._set_deadline()
+
+    def _hang_up(self) -> None:
+        """Say no more. The client may take what it was sent: an end at once might lose it, if it goes on sending."""
+        self._enter(Phase.ENDING)
+        self._received = memoryview(b"")
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._go_on()  # what comes is thrown away, up to the client's end
+        else:
+            self._transport.close()
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self._keepalive.stop()
+        self._set_deadline()
+
+    def _set_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self._loop.call_later(self._seconds, self.abort, context=contextvars.Context())
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self.phase is Phase.OPEN:
+            self.phase = Phase.ENDING  # until the transport is gone
+        if self._transport is not None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                self._transport.abort()
+        elif self.phase is not Phase.CLOSED:  # it never came to a transport
+            self.connection_lost(None)
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is gone: some seconds at most once its phase is past ``OPEN``.
+
+        Cancellation: the connection is ended at once.
+        """
+        try:
+            while self.phase is not Phase.CLOSED:
+                await wait_in(self._closers, self._loop)
+        except BaseException:
+            self.abort()
+            raise

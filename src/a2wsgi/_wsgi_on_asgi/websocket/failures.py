@@ -1,0 +1,85 @@
+"""What the app of one WebSocket raised, and what the server did: who is told of it, and how."""
+
+# Apps hold `Disconnected`: whatever is not for them has an underscore.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from a2wsgi._errors import ClientDisconnected
+from a2wsgi._log import logger
+from a2wsgi._protocol import close_codes
+from a2wsgi._threads.runtime import carry_reporter_marks
+from a2wsgi._wsgi_on_asgi.endings import Ending
+from a2wsgi._wsgi_on_asgi.faults import fit_for_a_loop, is_of_an_ending, is_of_used_socket
+
+from .denial import Deniable
+
+if TYPE_CHECKING:
+    from a2wsgi._protocol.frames import Frames
+
+    from .app import AppRun
+    from .link import Link
+
+__all__ = ["FailingSocket", "closed"]
+
+
+class FailingSocket(Deniable):
+    """A WebSocket, as far as it tells of failures. A `Session` sets the attributes, on the loop thread."""
+
+    _frames: Frames | None
+    _receive_error: Exception | None
+
+    async def _app_ended(self, run: AppRun, link: Link) -> None:
+        """The app's side of the link has ended without a Close."""
+        if link.was_shut_down:  # the process ends, and the server has not said so
+            self.abort(Ending.SHUT_DOWN, closed)
+            return
+        failure, head = run.failure, run.head
+        # Nothing has ended it yet. So a ClientDisconnected is another's: a peer's that a message was passed on to, say.
+        failed = run.raised = failure is not None and not is_of_used_socket(failure, ended=False)
+        failed = failed or (head is not None and head.status >= 500)
+        if self.abort(Ending.FAILED if failed else Ending.FINISHED, closed):
+            ending = close_codes.Ending.APP_RAISED if failed else close_codes.Ending.APP_RETURNED
+            await self.close(ending.client, ending.reason)
+
+    def _raise_failure(self, run: AppRun) -> None:
+        """Raise what the server is to know of, now that the worker thread is through. Loop thread."""
+        error, self._receive_error = self._receive_error, None
+        if error is not None:
+            try:
+                raise error  # then the app's failure, if there is one, is logged
+            finally:
+                del error  # it holds this frame, by its traceback
+        failure, context = run.take_failure(self._disconnected._pair)  # noqa: SLF001 - as said above
+        try:
+            if failure is None or (not run.raised and is_of_an_ending(failure)):
+                return
+            if not run.raised and self._frames is not None and is_of_used_socket(failure, ended=True):
+                logger.debug("The app has ended its WebSocket by raising %s", type(failure).__name__)
+                return
+            carry_reporter_marks(failure, context)
+            if self.ending in {Ending.FINISHED, Ending.FAILED, Ending.APP_BROKE_FRAMES}:
+                raise fit_for_a_loop(failure)
+            logger.error("The WSGI app failed after its WebSocket was over", exc_info=failure)
+        finally:
+            del failure  # it holds this frame, by its traceback
+
+    def _log_failure(self, run: AppRun) -> None:
+        """Log what the app raised, if it has: the server gets another error. Any thread, once the worker is through."""
+        failure, _ = run.take_failure(self._disconnected._pair)  # noqa: SLF001 - as said above
+        if failure is None or (not run.raised and is_of_an_ending(failure)):
+            return
+        if run.raised or self._frames is None or not is_of_used_socket(failure, ended=True):
+            logger.error("The WSGI app failed after its WebSocket was over", exc_info=failure)
+
+    def _worker_left(self, run: AppRun) -> None:
+        """Do what is left to do for an app that has outlived the server's call. Any thread."""
+        self._log_failure(run)
+        self._disconnected._finish()  # noqa: SLF001 - as said above
+
+
+def closed() -> ClientDisconnected:
+    """What the app gets from whatever it waits for, but on its WebSocket."""
+    return ClientDisconnected("its WebSocket was closed")

@@ -1,0 +1,109 @@
+"""A server's thread that carries a WebSocket's bytes, without a bridge: how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
+
+from a2wsgi._asgi_on_wsgi.websocket import carrier, our_sockets
+from support.lockstep import BOUND_SECONDS, Signal
+from support.wsgi_driver import InThread
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="No socket can be taken over there.")
+
+
+class Watched:
+    """A server's socket that says when its client takes no more."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.is_full = Signal("the client takes no more")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def send(self, data: bytes, /) -> int:
+        try:
+            return self._sock.send(data)
+        except BlockingIOError:
+            self.is_full.set()
+            raise
+
+
+class Held:
+    """A client that has read nothing yet, and a thread that carries.
+
+    Attributes:
+        client: The client's socket.
+        ours: Our end of the pair.
+        filled: How many bytes the client was sent before the thread began. There is room for no more.
+        watched: The server's object.
+        thread: The thread.
+    """
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self.client, server = socket.socketpair()
+        self.ours, theirs = our_sockets.socket_pair()
+        for sock in (self.client, server, self.ours, theirs):
+            stack.enter_context(sock)
+        self.client.settimeout(BOUND_SECONDS)
+        server.settimeout(0)
+        self.filled = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.filled += server.send(bytes(65_536))
+        self.watched = Watched(server)
+        self.thread = InThread(lambda: carrier.hold(cast("Any", self.watched), theirs, lambda: None, has_tls=False))
+
+    def rest(self) -> int:
+        """Read to the end: how many bytes came from our side."""
+        count = 0
+        while data := self.client.recv(65_536):
+            count += len(data)
+        return count - self.filled
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    """One whose thread ends with the test."""
+    with contextlib.ExitStack() as stack:
+        one = Held(stack)
+        yield one
+        one.client.shutdown(socket.SHUT_RDWR)
+        one.thread.result()
+
+
+LEAVES: dict[str, Callable[[socket.socket], None]] = {
+    "closed": lambda ours: ours.close(),
+    "shut": lambda ours: ours.shutdown(socket.SHUT_RDWR),  # there is a copy in a forked child
+}
+ENDS: dict[str, Callable[[socket.socket], None]] = {**LEAVES, "half-closed": lambda ours: ours.shutdown(socket.SHUT_WR)}
+
+
+@pytest.mark.parametrize("how", LEAVES)
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_thread_ends_after_our_side_if_the_client_reads_nothing(
+    held: Held, size: int, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if more than the thread holds waits in the pair, so that it does not come to the end of the stream."""
+    monkeypatch.setattr(carrier, "_LAST_SECONDS", 0.01)
+    held.ours.sendall(bytes(size))
+    held.watched.is_full.wait()
+    LEAVES[how](held.ours)
+    held.thread.result()
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_client_gets_all_that_was_sent_before_our_side_has_left(held: Held, how: str) -> None:
+    """It begins to read when that is over."""
+    held.ours.sendall(bytes(100_000))
+    held.watched.is_full.wait()
+    ENDS[how](held.ours)
+    assert held.rest() == 100_000
+    held.client.shutdown(socket.SHUT_WR)
+    held.thread.result()
