@@ -46,17 +46,18 @@ test: $(VENV)/.installed-$(TESTGROUP) ## Run the tests (TESTARGS='...' goes to p
 	@rm -rf $(RESULTS)
 	PYTHONDONTWRITEBYTECODE= A2WSGI_TEST_RESULTS=$(CURDIR)/$(RESULTS) $(PY) -m pytest -n $(TESTJOBS) --dist worksteal $(TESTARGS)
 
-# PYTHON_GIL=0 keeps the GIL off whatever extension module is imported. Hypothesis has no source that builds here.
+# PYTHON_GIL=0 keeps the GIL off whatever extension module is imported. Hypothesis has no source that builds here. This
+# Python is slower, since it is built without PGO: on a busy machine 60 s are too short for some tests.
 test-freethreaded: | $(filter $(FREETHREADED_HOME)/%,$(FREETHREADED)) ## Run the tests without real servers on a Python without a GIL, the race tests six times
 	@PIP_ONLY_BINARY=hypothesis $(MAKE) --no-print-directory PYTHON=$(FREETHREADED) VENV=$(VENV)-freethreaded \
 		$(VENV)-freethreaded/.installed-freethreaded
 	@set -e; export PYTHON_GIL=0 PYTHONDONTWRITEBYTECODE=; \
 	python=$(VENV)-freethreaded/bin/python; \
 	$$python -c 'import sys; assert not sys._is_gil_enabled(), "$(FREETHREADED) has a GIL"'; \
-	$$python -m pytest -n $(TESTJOBS) --dist worksteal -m 'not interop' $(TESTARGS); \
+	$$python -m pytest -n $(TESTJOBS) --dist worksteal -m 'not interop' --timeout=300 $(TESTARGS); \
 	for run in $$(seq $(RACES)); do \
 		echo "Races, run $$run of $(RACES)"; \
-		$$python -m pytest -n $(TESTJOBS) --dist worksteal -m 'not interop' $(TESTARGS) tests/races; \
+		$$python -m pytest -n $(TESTJOBS) --dist worksteal -m 'not interop' --timeout=300 $(TESTARGS) tests/races; \
 	done
 
 $(FREETHREADED_HOME)/bin/python3.13t:

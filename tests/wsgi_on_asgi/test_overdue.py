@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 import threading
 import traceback
 from collections.abc import Iterable, Iterator
@@ -437,6 +438,9 @@ def test_stack_that_cannot_be_read_is_left_out(
         raise LookupError("of a loader")
 
     caplog.set_level("DEBUG", "a2wsgi")
+    # Of this thread alone, so that it is safe on any Python.
+    monkeypatch.setattr(overdue, "_is_safe", lambda: True)
+    monkeypatch.setattr(sys, "_current_frames", lambda: {threading.get_ident(): sys._getframe()})
     monkeypatch.setattr(traceback, "extract_stack", fails)
     assert overdue._stack(threading.get_ident()) == "  (unknown)"
     assert [record.getMessage() for record in caplog.records] == ["The stack of a thread could not be read"]

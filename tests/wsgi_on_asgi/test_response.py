@@ -58,8 +58,8 @@ def test_app_runs_ahead_up_to_the_buffer() -> None:
     run(main())
 
 
-def test_queued_chunks_are_joined_into_one_message(bridged: Bridged) -> None:
-    """What has gathered while the server was busy is one message."""
+def test_queued_chunks_are_joined_into_one_message() -> None:
+    """What has gathered while the server was busy is one message. Of several bridges each may pass on a part of it."""
     step = Lockstep()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -84,7 +84,7 @@ def test_queued_chunks_are_joined_into_one_message(bridged: Bridged) -> None:
                 async with step(4):
                     pass
 
-        response = await answer(bridged(app), Client(on_send=on_send))
+        response = await answer(WSGIMiddleware(app), Client(on_send=on_send))
         assert [message["body"] for message in response.messages[1:4]] == [b"first", b"secondthirdfourth", b"fifth"]
         assert response.complete
 

@@ -44,7 +44,8 @@ _lifetimes: dict[int, weakref.ref[Lifetime]] = {}
 _departures: set[Departure] = set()
 #: What this process has inherited by a fork, to be kept unused for ever.
 _inherited: list[object] = []
-_exit_hooks_are_set = False
+#: One item until the exit hooks are set: whoever takes it out, in one step, sets them.
+_exit_hooks_due: list[None] = [None]
 
 
 class Departure:
@@ -95,10 +96,11 @@ def _all_lifetimes() -> list[Lifetime]:
 
 def set_exit_hooks() -> None:
     """Have the end of the process stop all bridges. A forked child inherits the hooks. Any thread."""
-    global _exit_hooks_are_set  # noqa: PLW0603 - once a process
-    if _exit_hooks_are_set:
+    # Two bridges may be started at once. No lock: a fork may come meanwhile, and nobody would release the child's.
+    try:
+        _exit_hooks_due.pop()
+    except IndexError:
         return
-    _exit_hooks_are_set = True
     atexit.register(_stop_all)
     register_early = getattr(threading, "_register_atexit", None)
     if register_early is not None:

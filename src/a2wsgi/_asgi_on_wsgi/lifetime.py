@@ -102,7 +102,7 @@ class Lifetime:
         self._startup_timeout = startup_timeout
         self._shutdown_timeout = shutdown_timeout
         self._inside = inside
-        self._closed = False  # guarded by _lock
+        self._closed = False  # written under _lock, once
         if loop is not None:
             expect_given(loop)
         self.reset()
@@ -111,7 +111,7 @@ class Lifetime:
     def reset(self) -> None:
         """Start from nothing: in the constructor, and in a forked child."""
         self._lock = threading.Lock()  # never held while anything is waited for
-        self._change: Change | None = None  # the startup or the stop that is under way; guarded by _lock
+        self._change: Change | None = None  # what is under way; written under _lock, so one without sees a moment ago
         self._lifespan: Lifespan | None = None  # the loop thread's
         self.host: LoopHost | None = None
         self.state: dict[str, Any] = {}

@@ -285,7 +285,8 @@ class ToServer(Stream):
     def abort(self, error: Callable[[], BaseException]) -> None:
         """End the stream at once: the thread gets ``error()`` from now on. Also wakes all senders that wait."""
         super().abort(error)
-        waiters, self._sender_waiters = self._sender_waiters, []
+        with self._lock:
+            waiters, self._sender_waiters = self._sender_waiters, []
         wake_all(waiters)
 
     # -- The server thread --------------------------------------------------------------------------------------------

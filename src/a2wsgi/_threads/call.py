@@ -91,7 +91,9 @@ class Call(Generic[_T]):
         self._gate.acquire()
         # The thread writes this, and the loop thread reads it.
         self._left = False  # the thread waits no more, though the coroutine may run
-        # The loop thread writes these. The thread reads them once the gate is open.
+        # The loop thread writes these. The thread reads them once the gate is open. Before that it looks at _task and
+        # _reason once a second, for how long it waits. When it gives up, it writes a _reason of its own: from then on
+        # it only keeps `_end` from cancelling the task again, for which any will do.
         self._task: Task | None = None
         self._begun = False
         self._reason: BaseException | None = None  # why it was told to end

@@ -60,7 +60,7 @@ class Shared:
         self.logged_dropped: set[str] = set()
 
     def log_dropped(self, names: Iterable[str]) -> None:
-        """Log each hop-by-hop header that the app sets, once. Any thread."""
+        """Log each hop-by-hop header that the app sets, once (see `a2wsgi._threads`). Any thread."""
         for name in names:
             if name not in self.logged_dropped:
                 self.logged_dropped.add(name)
@@ -167,7 +167,7 @@ class WSGIBridge:
             busy=workers.busy,
             queued=workers.queued,
             in_flight=sum(len(loop.in_flight) for loop in shared.loops.live()),
-            shed=workers.shed + self._websockets.refused,
+            shed=workers.shed + sum(loop.refused for loop in shared.loops.known()),
             disconnected=sum(loop.disconnected for loop in shared.loops.known()),
             stalled=sum(loop.stalled for loop in shared.loops.known()),
             websockets=self._websockets.count(),
@@ -213,7 +213,6 @@ class WSGIBridge:
         self._websockets.stop(loop)
         await loop.drain(self._shared.settings.shutdown_timeout)
         reason = "the server shuts down"
-        # A copy: the garbage collector may end a request in any thread, and it takes itself out.
         for request in loop.in_flight.copy():
             request.abort(Ending.SHUT_DOWN, functools.partial(ClientDisconnected, reason), reason)
         self._shared.workers.end_idle()

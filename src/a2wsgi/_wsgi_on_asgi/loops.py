@@ -57,16 +57,29 @@ class BridgeLoop:
 
     Attributes:
         runtime: The loop's verbs.
-        in_flight: The requests that run on this loop. Written on the loop thread only.
+        in_flight: The requests that run on this loop. Written on the loop thread, but for a request that the garbage
+            collector ends, which may be on any thread. So whoever walks this copies it first: see `a2wsgi._threads`.
         left: Requests that are over though their app still runs, and may yet exceed ``app_timeout``. Written on the
             loop thread only.
-        disconnected: How many requests lost their client here. This count and the next two are written on the loop
+        disconnected: How many requests lost their client here. This count and the next three are written on the loop
             thread only, so that none is lost when a bridge serves several loops.
         stalled: How many requests were aborted here because their client had stopped.
         timed_out: How many requests exceeded ``app_timeout`` here.
+        refused: How many WebSockets were refused here for want of room.
     """
 
-    __slots__ = ("_drained", "_pid", "_ticking", "disconnected", "in_flight", "left", "runtime", "stalled", "timed_out")
+    __slots__ = (
+        "_drained",
+        "_pid",
+        "_ticking",
+        "disconnected",
+        "in_flight",
+        "left",
+        "refused",
+        "runtime",
+        "stalled",
+        "timed_out",
+    )
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -75,6 +88,7 @@ class BridgeLoop:
         self.disconnected = 0
         self.stalled = 0
         self.timed_out = 0
+        self.refused = 0
         self._pid = os.getpid()
         self._ticking = False
         self._drained: Waiter | None = None
@@ -110,7 +124,8 @@ class BridgeLoop:
         self.runtime.call_later(TICK_SECONDS, self._tick)
         self.runtime.doorbell.look()
         now = self.runtime.time()
-        for request in (*self.in_flight, *self.left):
+        # Copies: see `in_flight`.
+        for request in (*self.in_flight.copy(), *self.left.copy()):
             try:
                 request.tick(now)
             except Exception:  # noqa: BLE001 - users can replace some of that code: the other requests are visited too
@@ -130,7 +145,9 @@ class BridgeLoops:
         self.renew_lock()
         self._meet = meet
         self._known: list[BridgeLoop] = []  # replaced under _lock, never changed
-        self._last: BridgeLoop | None = None  # that of the last call, which is most likely that of the next
+        # That of the last call, which is most likely that of the next. Any loop thread's, without a lock: each looks
+        # whether what it finds is its own.
+        self._last: BridgeLoop | None = None
         _all_loops.add(self)
 
     def renew_lock(self) -> None:
@@ -174,6 +191,7 @@ class BridgeLoops:
                         here.disconnected += known.disconnected
                         here.stalled += known.stalled
                         here.timed_out += known.timed_out
+                        here.refused += known.refused
                 self._known = [*live, here]
         return here
 

@@ -27,6 +27,7 @@ from a2wsgi._threads.runtime import wake
 from a2wsgi._threads.stream import Stream
 
 if TYPE_CHECKING:
+    import contextlib
     from collections.abc import Callable
 
     from a2wsgi._threads.runtime import Runtime
@@ -130,6 +131,10 @@ class ToLoop(Stream):
             waiter, self._waiter = self._waiter, None
         if waiter is not None:
             self._runtime.doorbell.ring(self._runtime.resume, waiter)
+
+    def alone(self) -> contextlib.AbstractContextManager[object]:
+        """Let nothing else happen here within it. Any thread; not to be waited in."""
+        return self._lock
 
     def _has_room(self) -> bool:
         """Whether a chunk may be queued. The lock is held."""

@@ -75,8 +75,9 @@ class InlineLoop(LoopHost):
         self._first_thread = threading.get_ident()
         #: Threads other than the first have come. Only grows true; any server thread.
         self.has_many_threads = False
-        # Guarded by _running:
+        #: Only grows true; read by any thread. Under _running, unless an app that blocks has that.
         self._closed = False
+        # Guarded by _running:
         #: The gate that the thread which runs the loop waits at.
         self.awaited_gate: _InlineGate | None = None
         self._look_timer: Timer | None = None

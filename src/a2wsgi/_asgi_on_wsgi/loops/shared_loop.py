@@ -70,7 +70,9 @@ class SharedLoop(LoopHost):
     def __init__(self) -> None:
         # The loop, and what `LoopHost` needs of it, are made in the thread: under gevent a loop belongs to its maker.
         self._users: set[LoopUser] = set()  # guarded by the module's _lock
-        self.stopping = False  # guarded by the module's _lock
+        # Only grows true: under the module's _lock, or by the thread that could not make its loop. Any thread may look:
+        # who must not miss it does so under the lock.
+        self.stopping = False
         self._ready = threading.Event()
         self._ended = threading.Event()
         self._failure: BaseException | None = None  # written by the loop thread before _ready is set

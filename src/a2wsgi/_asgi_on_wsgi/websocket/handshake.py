@@ -81,7 +81,7 @@ def _admit(shared: Shared, environ: Environ) -> tuple[Handshake | Refusal, Found
     return handshake, found
 
 
-#: What has been said of why no WebSocket can be served; once each, and there are few of them.
+#: What has been said of why no WebSocket can be served; once each (see `a2wsgi._threads`), and there are few of them.
 _said: set[str] = set()
 
 

@@ -48,8 +48,7 @@ class WebSockets:
         #: Those that count towards the limit: from when their handshake is let in until they are over, or refused for
         #: want of room. Used as `open` is.
         self.admitted: set[Session] = set()
-        self.refused = 0  # for want of room; written on a loop thread
-        self._told_of_extra = False
+        self._told_of_extra = False  # any loop thread's: at worst it is told twice
 
     def why_not(self) -> str | None:
         """Say why no WebSocket at all can come in; None if one can."""

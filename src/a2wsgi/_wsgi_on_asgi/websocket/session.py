@@ -221,7 +221,7 @@ class Session(FailingSocket):
         environ["werkzeug.socket"] = app_socket
 
     async def _refuse_overload(self) -> None:
-        self._websockets.refused += 1
+        self._loop.refused += 1
         self._websockets.admitted.discard(self)  # the client may take its time to read that
         logger.info("503 to a WebSocket: max_websockets=%s are open", self._websockets.limit)
         await self.refuse(503)
