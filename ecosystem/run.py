@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -42,12 +43,15 @@ class Suite:
         needs: What its tests import besides.
         arguments: The runner's, in the folder of the release.
         websockets: Whether WebSockets go over the bridges, too.
+        repository: Where the tests are, if they are not in the source distribution: a git repository with a tag that is
+            named as the release.
     """
 
     release: str
     needs: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ("tests",)
     websockets: bool = False
+    repository: str = ""
 
     @property
     def folder(self) -> Path:
@@ -110,6 +114,7 @@ SUITES = {
             "typer>=0.26.1",
         ),
         ("tests", "-k", "not trio"),  # those on trio would tell nothing that Starlette's do not
+        websockets=True,
     ),
     # Its conftest.py looks into pytest.
     "flask": Suite("flask==3.1.3", ("asgiref", "greenlet", "python-dotenv", "pytest<9", "werkzeug==3.1.9")),
@@ -144,6 +149,15 @@ SUITES = {
             "websockets",
         ),
         ("tests", "--ignore=tests/test_wsgi_servers.py", "--ignore=tests/asgi/test_asgi_servers.py"),
+        websockets=True,
+    ),
+    # Without those of its sample project, which start a server and a browser.
+    "channels": Suite(
+        "channels==4.3.2",
+        ("async-timeout", "daphne", "django==5.2.19", "pytest-asyncio", "pytest-django"),
+        ("tests", "--ignore=tests/sample_project"),
+        websockets=True,
+        repository="https://github.com/django/channels",
     ),
     "django": DjangoSuite(
         "django==5.2.19",
@@ -181,10 +195,7 @@ def prepare(name: str, suite: Suite) -> None:
         return
     venv.create(BUILD / f"venv-{name}", with_pip=True, clear=True)
     pip = [str(python_of(name)), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "download", "--no-deps", "--no-binary=:all:", f"--dest={BUILD}", suite.release], check=True)
-    archive = next(path for path in BUILD.glob("*.tar.gz") if path.name.lower().startswith(suite.folder.name))
-    with tarfile.open(archive) as file:
-        file.extractall(BUILD, filter="data")
+    fetch(suite, pip)
     subprocess.run(
         [
             *pip,
@@ -199,6 +210,22 @@ def prepare(name: str, suite: Suite) -> None:
         check=True,
     )
     ready.write_text(repr(suite))
+
+
+def fetch(suite: Suite, pip: list[str]) -> None:
+    """Fetch and unpack the release, with its tests."""
+    name, _, version = suite.release.partition("==")
+    if suite.repository:
+        shutil.rmtree(suite.folder, ignore_errors=True)
+        options = ["--quiet", "--depth=1", f"--branch={version}"]
+        command = ["git", "-c", "advice.detachedHead=false", "clone", *options, suite.repository, str(suite.folder)]
+        subprocess.run(command, check=True)
+        return
+    # Its own source only: with :all:, what builds it (Cython, for Falcon) would be compiled first.
+    subprocess.run([*pip, "download", "--no-deps", f"--no-binary={name}", f"--dest={BUILD}", suite.release], check=True)
+    archive = next(path for path in BUILD.glob("*.tar.gz") if path.name.lower().startswith(suite.folder.name))
+    with tarfile.open(archive) as file:
+        file.extractall(BUILD, filter="data")
 
 
 def outcomes(name: str, suite: Suite, calls: Path | None) -> dict[str, str]:

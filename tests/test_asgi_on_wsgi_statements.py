@@ -218,7 +218,7 @@ def test_bridge_that_is_dropped_as_the_process_ends_shuts_its_app_down() -> None
         [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(program)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))},
         capture_output=True,
-        timeout=30,
+        timeout=50,
         check=False,
         text=True,
     )

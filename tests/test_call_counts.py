@@ -37,7 +37,7 @@ WARM, COUNTED = 2, 5
 MOST = {
     "wsgi hello": (54, 53),
     "wsgi 20 chunks": (79, 78),
-    "asgi hello": (42, 42),
+    "asgi hello": (41, 41),
     "asgi hello inline": (48, 40),
 }
 

@@ -605,7 +605,9 @@ def test_what_is_no_app_is_refused(items: tuple[Any, ...]) -> None:
 def test_silent_app_is_refused_where_its_kind_matters() -> None:
     """With the names of both classes; wrapped in one of them, it is taken."""
     silent = silent_tag(wsgi_app)
-    with pytest.raises(AppInterfaceError, match="WSGIMiddleware for a WSGI app, ASGIMiddleware for an ASGI app"):
+    with pytest.raises(
+        AppInterfaceError, match="in WSGIMiddleware if it is a WSGI app, or in ASGIMiddleware if it is an ASGI app"
+    ):
         chain(silent, asgi_tag)
     assert bridges(chain(WSGIMiddleware(silent), wsgi_tag)) == []
 

@@ -456,12 +456,12 @@ def test_served_app_is_made_of_what_the_environment_says(directory: Path) -> Non
 
 # -- What goes wrong --------------------------------------------------------------------------------------------------
 
-NO_MODULE = "nor where Python looks for modules. Go to the directory that has it, or write path/to/file.py:app."
-CALLS = "servers give (environ, start_response), PEP 3333, or (scope, receive, send), ASGI"
-WRAP = "Wrap it in the class that says it: WSGIMiddleware for a WSGI app, ASGIMiddleware for an ASGI app."
+NO_MODULE = "or on Python's module path. Change to its directory, or write path/to/file.py:app."
+CALLS = "servers pass (environ, start_response) (PEP 3333) or (scope, receive, send) (ASGI)"
+WRAP = "Wrap it in WSGIMiddleware if it is a WSGI app, or in ASGIMiddleware if it is an ASGI app."
 
 FAULTS = {
-    "nothing:app": f"There is no module 'nothing' in {{0}}, {NO_MODULE}",
+    "nothing:app": f"There is no module 'nothing' in {{0}} {NO_MODULE}",
     "elsewhere/shop.py:app": "There is no file {0}/elsewhere/shop.py.",
     "elsewhere/shop.py": "There is no file {0}/elsewhere/shop.py.",
     "shop": "shop has no app, application or create_app, in {0}/shop.py. Name the app: shop:NAME.",
@@ -474,19 +474,19 @@ FAULTS = {
     "shop:Site.ap": "shop:Site has no attribute 'ap', in {0}/shop.py. Did you mean 'app'?",
     "shop:Site.app.x": "shop:Site.app has no attribute 'x', in {0}/shop.py.",
     "shop:number": (
-        "shop:number cannot be served. builtins.int object is not callable, and servers call an app. "
+        "shop:number cannot be served. builtins.int object is not callable, so it is not an app. "
         "Pass the app object itself."
     ),
     "shop:make_app": (
-        f"shop:make_app cannot be served. shop.make_app is not async and takes (), and {CALLS}. "
-        "If it makes the app, call it and pass what it returns. That is what --factory does."
+        f"shop:make_app cannot be served. shop.make_app is not async and takes (), but {CALLS}. "
+        "If it creates the app, call it and pass the result. That is what --factory does."
     ),
     "shop:silent": (
-        f"shop:silent cannot be served. shop.silent is not async and takes (*args), which may be WSGI or ASGI. {WRAP}"
+        f"shop:silent cannot be served. shop.silent is not async and takes (*args), which could be WSGI or ASGI. {WRAP}"
     ),
     "shop:make_nothing --factory": (
         "shop:make_nothing cannot be served. None is not an app. "
-        "Pass the app; a factory that gave this lacks its return statement."
+        "Pass the app. If a factory returned this, its return statement is missing."
     ),
     "shop:make_failure --factory": (
         "The factory shop:make_failure() failed: RuntimeError: no database ({0}/shop.py, line 22)"
@@ -495,15 +495,16 @@ FAULTS = {
         "The factory shop:make_exit() failed: SystemExit: no configuration ({0}/shop.py, line 25)"
     ),
     "shop:make_unspeakable --factory": (
-        "The factory shop:make_unspeakable() failed: Unspeakable: (its text raises) ({0}/shop.py, line 34)"
+        "The factory shop:make_unspeakable() failed: Unspeakable: (its str() raises) ({0}/shop.py, line 34)"
     ),
-    "shop:number --factory": "shop:number is not a factory: it cannot be called. Leave out --factory.",
+    "shop:number --factory": "shop:number is not a factory, because it cannot be called. Leave out --factory.",
     "shop:make_for --factory": (
-        "shop:make_for is not a factory: it needs arguments. Leave out --factory, or name a function that takes none."
+        "shop:make_for is not a factory, because it requires arguments. Leave out --factory, or name a "
+        "function that takes none."
     ),
-    "shop.wsgi": ("There is no module 'shop.wsgi' in {0}, nor where Python looks for modules. Did you mean shop:wsgi?"),
-    "shop.nothing": f"There is no module 'shop.nothing' in {{0}}, {NO_MODULE}",
-    "shop.wsgi:app": f"There is no module 'shop.wsgi' in {{0}}, {NO_MODULE}",
+    "shop.wsgi": ("There is no module 'shop.wsgi' in {0} or on Python's module path. Did you mean shop:wsgi?"),
+    "shop.nothing": f"There is no module 'shop.nothing' in {{0}} {NO_MODULE}",
+    "shop.wsgi:app": f"There is no module 'shop.wsgi' in {{0}} {NO_MODULE}",
 }
 
 
@@ -544,7 +545,7 @@ def test_traceback_is_shown_when_it_is_asked_for(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "Neither uvicorn nor waitress is installed: pip install 'a2wsgi[serve]', or name a --server."),
+        ([], "Neither uvicorn nor waitress is installed. Run pip install 'a2wsgi[serve]', or pass --server."),
         (["--server=hypercorn"], "hypercorn is not installed: pip install hypercorn"),
         (["--server=gunicorn-asgi"], "gunicorn-asgi is not installed: pip install 'gunicorn>=24'"),
     ],
@@ -609,9 +610,9 @@ THESE_HAVE = "These have: uvicorn, hypercorn, granian, gunicorn, gunicorn-asgi"
         ),
         (
             "serve shop:wsgi --keep-alive 5",
-            "unrecognized arguments: --keep-alive 5. The server's own options go after a --",
+            "unrecognized arguments: --keep-alive 5. Put the server's own options after --",
         ),
-        ("inspect shop:wsgi -- --log-level", "nothing goes after the --: no server is started"),
+        ("inspect shop:wsgi -- --log-level", "inspect starts no server, so leave out the -- and what follows it"),
     ],
 )
 def test_command_line_at_fault_is_exit_code_2(capsys: pytest.CaptureFixture[str], arguments: str, message: str) -> None:

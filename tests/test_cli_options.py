@@ -194,17 +194,17 @@ def test_prefix_is_the_same_however_it_is_written(
         ("--server=hypercorn --proxy-headers", "hypercorn has no --proxy-headers. These have: "),
         ("--server=daphne --forwarded-allow-ips=::1", "daphne has no --forwarded-allow-ips. These have: uvicorn, "),
         ("--server=gevent --threads=2", "gevent has no --threads. These have: granian, gunicorn, waitress, "),
-        ("--server=uvicorn --ssl-keyfile=k.pem", "--ssl-keyfile needs --ssl-certfile, too."),
-        ("--uds=x.sock --fd=3", "--uds and --fd exclude each other. Leave out one."),
-        ("--uds=x.sock --port=80", "--uds and --port exclude each other. Leave out one."),
-        ("--bridge=spool_request", "--bridge: 'spool_request' is not an option with its value. Write NAME=VALUE."),
+        ("--server=uvicorn --ssl-keyfile=k.pem", "--ssl-keyfile needs --ssl-certfile."),
+        ("--uds=x.sock --fd=3", "--uds cannot be combined with --fd. Leave out one."),
+        ("--uds=x.sock --port=80", "--uds cannot be combined with --port. Leave out one."),
+        ("--bridge=spool_request", "--bridge: 'spool_request' has no value. Write NAME=VALUE."),
         ("--bridge=spool_requests=true", "--bridge: WSGIMiddleware has no option spool_requests. Did you mean "),
         (
             "--bridge=spool_request=maybe",
             "--bridge: WSGIMiddleware(spool_request='maybe'): spool_request must be ",
         ),
         ("--bridge=max_queue=-1", "--bridge: WSGIMiddleware(max_queue=-1): max_queue must be a whole number"),
-        ("--server=gunicorn --bridge=workers=2", "--bridge: gunicorn needs no bridge to run shop:wsgi, so there is "),
+        ("--server=gunicorn --bridge=workers=2", "--bridge: gunicorn runs shop:wsgi without a bridge, so there are "),
         ("--env-file=missing.env", "--env-file missing.env cannot be read: No such file or directory."),
     ],
 )
@@ -348,7 +348,7 @@ def test_pyproject_of_others_is_left_alone(order: dict[str, Any], directory: Pat
             "The environment variable A2WSGI_PORT: 'abc' is not a port: pass ",
         ),
         ("A2WSGI_RELOAD", "perhaps", "variable A2WSGI_RELOAD: 'perhaps' is neither true nor false."),
-        ("A2WSGI_BRIDGE", "x", "A2WSGI_BRIDGE: 'x' is not an option with its value. Write NAME=VALUE."),
+        ("A2WSGI_BRIDGE", "x", "A2WSGI_BRIDGE: 'x' has no value. Write NAME=VALUE."),
     ],
 )
 def test_wrong_environment_is_exit_code_2(
@@ -403,7 +403,7 @@ def test_env_file_that_is_wrong_names_the_line(
     """Line and text."""
     (directory / "the.env").write_text("A=1\nno value\n")
     assert serve("shop:wsgi", "--env-file=the.env") == 2
-    assert "--env-file the.env, line 2: 'no value' is not a NAME=value." in capsys.readouterr().err
+    assert "--env-file the.env, line 2: 'no value' is not of the form NAME=value." in capsys.readouterr().err
 
 
 # -- Which app --------------------------------------------------------------------------------------------------------
@@ -493,12 +493,12 @@ def test_descriptor_is_told(order: dict[str, Any], capsys: pytest.CaptureFixture
     ("option", "message"),
     [
         ("--uds=nowhere/a.sock", "Cannot listen on nowhere/a.sock: there is no directory {0}/nowhere."),
-        ("--uds=shop.py", "Cannot listen on shop.py: it exists, and is not a socket."),
+        ("--uds=shop.py", "Cannot listen on shop.py: it exists but is not a socket."),
         (f"--uds={'x' * 200}", f"Cannot listen on {'x' * 200}: AF_UNIX path too long."),
         ("--fd=99", "Cannot listen on file descriptor 99: [Errno 9] Bad file descriptor."),
         ("--fd=99999999999", "Cannot listen on file descriptor 99999999999: the number is too large."),
-        ("--host=127.0..1", "Cannot listen on 127.0..1: it is not the name or the address of a host."),
-        ("--uds=taken.sock", "Cannot listen on taken.sock: another program does."),
+        ("--host=127.0..1", "Cannot listen on 127.0..1: this is not a valid host name or address."),
+        ("--uds=taken.sock", "Cannot listen on taken.sock: another program is listening there."),
     ],
 )
 def test_place_is_checked_before_the_server_starts(

@@ -247,8 +247,8 @@ def test_silent_app_goes_by_the_name_of_the_class() -> None:
         (None, "None is not an app. "),
         ("shop:app", "'shop:app' is a string, not an app. "),
         (json, "json is a module, not an app. "),
-        (dict, "builtins.dict is a class, and only its instances may be apps. "),
-        (lambda: None, "takes (), and servers give "),
+        (dict, "builtins.dict is a class, not an app. "),
+        (lambda: None, "takes (), but servers pass "),
     ],
     ids=["None", "str", "module", "class", "factory"],
 )
@@ -303,9 +303,9 @@ def test_asgi_app_says_that_a_wsgi_server_called_it(bridge: Any) -> None:
     """The call raises, so that the server sees it; and the line that is given mends it."""
     app = bridge(wsgi_app)
     assert told(app, *environ_and_start()) == (
-        f"This {bridge.__name__} is an ASGI app, and was called by a WSGI server or framework: it makes an ASGI app of "
-        f"the WSGI app {__name__}.wsgi_app. Write application = a2wsgi.to_wsgi(app), where app is what the "
-        f"{bridge.__name__} wraps."
+        f"This {bridge.__name__} is an ASGI app, but was called by a WSGI server or framework: it turns "
+        f"the WSGI app {__name__}.wsgi_app into an ASGI app. Write application = a2wsgi.to_wsgi(app) instead, where "
+        f"app is what the {bridge.__name__} wraps."
     )
     assert over_wsgi(to_wsgi(app.app)) == ("200 OK", HELLO)
 
@@ -315,9 +315,9 @@ def test_wsgi_app_says_that_an_asgi_server_called_it(count: int) -> None:
     """With three arguments, or with one: servers take what is not async for ASGI 2."""
     app: Any = ASGIMiddleware(asgi_app)
     assert told(app, *scope_and_more()[:count]) == (
-        "This ASGIMiddleware is a WSGI app, and was called by an ASGI server or framework: it makes a WSGI app of the "
-        f"ASGI app {__name__}.asgi_app. Write application = a2wsgi.to_asgi(app), where app is what the ASGIMiddleware "
-        "wraps."
+        "This ASGIMiddleware is a WSGI app, but was called by an ASGI server or framework: it turns the "
+        f"ASGI app {__name__}.asgi_app into a WSGI app. Write application = a2wsgi.to_asgi(app) instead, where app is "
+        "what the ASGIMiddleware wraps."
     )
     assert over_asgi(to_asgi(app.app)) == (200, HELLO)
 
@@ -328,8 +328,8 @@ def test_app_that_was_wrapped_twice_says_so(bridge: Any) -> None:
     twice = bridge(WSGIMiddleware(wsgi_app))
     text = told(twice, *scope_and_more())
     assert text == (
-        "This ASGIMiddleware is a WSGI app, and was called by an ASGI server or framework: it wraps another bridge, "
-        "a2wsgi.WSGIMiddleware object, and one bridge is enough. Write application = a2wsgi.to_asgi(app), "
+        "This ASGIMiddleware is a WSGI app, but was called by an ASGI server or framework: it wraps another bridge, "
+        "a2wsgi.WSGIMiddleware object, but one bridge is enough. Write application = a2wsgi.to_asgi(app) instead, "
         "where app is what the ASGIMiddleware wraps."
     )
     assert over_asgi(to_asgi(twice.app)) == (200, HELLO)
@@ -345,7 +345,7 @@ def test_app_that_was_wrapped_twice_says_so(bridge: Any) -> None:
             WSGIMiddleware(wsgi_app),
             ({"type": "http"},),
             (
-                "This WSGIMiddleware is an ASGI app, and was called with 1 argument. Servers call it with (scope, "
+                "This WSGIMiddleware is an ASGI app, but was called with 1 argument. Servers call it with (scope, "
                 "receive, send)."
             ),
         ),
@@ -462,22 +462,22 @@ def test_subclass_without_a_constructor_takes_what_the_bridge_takes() -> None:
         (
             lambda: Counted("a", of=asgi_app),
             (
-                f"Counted wraps WSGI apps, and {__name__}.asgi_app is an ASGI app. A subclass cannot become the other "
-                "bridge. Wrap it in ASGIMiddleware, or call to_asgi or to_wsgi."
+                f"Counted wraps WSGI apps, but {__name__}.asgi_app is an ASGI app. A subclass cannot become the other "
+                "bridge. Wrap the app in ASGIMiddleware, or call to_asgi or to_wsgi."
             ),
         ),
         (
             lambda: Counted("a", of=asgi2_app),
             (
-                f"Counted wraps WSGI apps, and {__name__}.asgi2_app is an ASGI app. A subclass cannot become the other "
-                "bridge. Wrap it in ASGIMiddleware, or call to_asgi or to_wsgi."
+                f"Counted wraps WSGI apps, but {__name__}.asgi2_app is an ASGI app. A subclass cannot become the other "
+                "bridge. Wrap the app in ASGIMiddleware, or call to_asgi or to_wsgi."
             ),
         ),
         (
             lambda: Named("b", of=wsgi_app),
             (
-                f"Named wraps ASGI apps, and {__name__}.wsgi_app is a WSGI app. A subclass cannot become the other "
-                "bridge. Wrap it in WSGIMiddleware, or call to_asgi or to_wsgi."
+                f"Named wraps ASGI apps, but {__name__}.wsgi_app is a WSGI app. A subclass cannot become the other "
+                "bridge. Wrap the app in WSGIMiddleware, or call to_asgi or to_wsgi."
             ),
         ),
     ],
@@ -635,8 +635,8 @@ def test_silent_app_is_refused_with_both_names(convert: Callable[[Any], Any]) ->
     with pytest.raises(AppInterfaceError) as told:
         convert(silent_app)
     assert str(told.value) == (
-        f"{__name__}.silent_app is not async and takes (*args), which may be WSGI or ASGI. Wrap it in the class that "
-        "says it: WSGIMiddleware for a WSGI app, ASGIMiddleware for an ASGI app."
+        f"{__name__}.silent_app is not async and takes (*args), which could be WSGI or ASGI. Wrap it in "
+        "WSGIMiddleware if it is a WSGI app, or in ASGIMiddleware if it is an ASGI app."
     )
 
 

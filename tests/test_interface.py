@@ -94,19 +94,19 @@ def test_a_mark_counts_only_in_the_class_and_only_with_a_known_value() -> None:
 def test_the_class_of_a_bridge_is_no_bridge() -> None:
     """The mark speaks of instances."""
     bridge = type("Bridge", (), {MARK: "wsgi", "__call__": made("self, environ, start_response")})
-    assert refused(bridge).endswith("Bridge is a class, and only its instances may be apps. Pass an instance.")
+    assert refused(bridge).endswith("Bridge is a class, not an app. Pass an instance of it.")
 
 
 @pytest.mark.parametrize(
     ("thing", "message"),
     [
-        (None, "None is not an app. Pass the app; a factory that gave this lacks its return statement."),
-        ("shop:app", "'shop:app' is a string, not an app. Import the app that it names and pass that object."),
-        (b"shop:app", "b'shop:app' is a string, not an app. Import the app that it names and pass that object."),
-        ("s" * 500, f"'{'s' * 79} is a string, not an app. Import the app that it names and pass that object."),
-        (types.ModuleType("shop"), "shop is a module, not an app. Pass the app that it has, as in module.app."),
-        (3, "builtins.int object is not callable, and servers call an app. Pass the app object itself."),
-        ([WSGI], "builtins.list object is not callable, and servers call an app. Pass the app object itself."),
+        (None, "None is not an app. Pass the app. If a factory returned this, its return statement is missing."),
+        ("shop:app", "'shop:app' is a string, not an app. Import the app that it names, and pass that object."),
+        (b"shop:app", "b'shop:app' is a string, not an app. Import the app that it names, and pass that object."),
+        ("s" * 500, f"'{'s' * 79} is a string, not an app. Import the app that it names, and pass that object."),
+        (types.ModuleType("shop"), "shop is a module, not an app. Pass the app in it, as in module.app."),
+        (3, "builtins.int object is not callable, so it is not an app. Pass the app object itself."),
+        ([WSGI], "builtins.list object is not callable, so it is not an app. Pass the app object itself."),
     ],
     ids=["None", "str", "bytes", "long str", "module", "int", "list"],
 )
@@ -128,8 +128,8 @@ def test_a_call_that_has_begun_is_refused(kind: str) -> None:
     begun: Any = made("", "def" if kind == "generator" else "async def", bodies[kind])()
     try:
         assert refused(begun) == (
-            f"builtins.{kind} object is a call that has begun, not an app. "
-            "Pass the function itself, without parentheses; if it makes the app, await it and pass what it returns."
+            f"builtins.{kind} object is the result of calling an async function or a generator, not an app. "
+            "Pass the function itself, without parentheses. If it creates the app, await it and pass the result."
         )
     finally:
         if kind != "async_generator":  # one that has not begun needs no closing
@@ -141,8 +141,8 @@ def test_the_error_names_the_app_that_something_holds(name: str) -> None:
     """A module or an object is often passed in place of the app that is in it."""
     module, holder = types.ModuleType("shop"), types.SimpleNamespace()
     vars(module)[name] = vars(holder)[name] = WSGI
-    assert refused(module) == f"shop is a module, not an app. Its .{name} is an app: if that is meant, pass it."
-    assert refused(holder).endswith(f"Its .{name} is an app: if that is meant, pass it.")
+    assert refused(module) == f"shop is a module, not an app. Its .{name} is an app: pass that if you meant it."
+    assert refused(holder).endswith(f"Its .{name} is an app: pass that if you meant it.")
 
 
 def test_the_error_names_no_attribute_that_is_no_app() -> None:
@@ -150,7 +150,7 @@ def test_the_error_names_no_attribute_that_is_no_app() -> None:
     module, selfish = types.ModuleType("shop"), types.SimpleNamespace()
     vars(module)["app"], vars(selfish)["app"] = types.ModuleType("shop.app"), selfish
     cls = type("Shop", (), {"wsgi_app": made("self, environ, start_response")})
-    assert "if that is meant" not in refused(module) + refused(selfish) + refused(cls)
+    assert "if you meant it" not in refused(module) + refused(selfish) + refused(cls)
 
 
 # -- Rule 2: classes ---------------------------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def test_a_class_is_an_app_when_its_instances_agree_with_its_arguments(cls: obje
 )
 def test_a_class_is_never_judged_by_its_arguments_alone(cls: object) -> None:
     """Arguments that would pass for those of an app are refused when the instances say otherwise."""
-    assert refused(cls).endswith("is a class, and only its instances may be apps. Pass an instance.")
+    assert refused(cls).endswith("is a class, not an app. Pass an instance of it.")
 
 
 # -- Rule 3: an object by its __call__ ---------------------------------------------------------------------------------
@@ -438,8 +438,8 @@ def test_an_async_callable_of_three_arguments_is_asgi3(parameters: str) -> None:
     assert detect(made(parameters, "async def")).interface == "asgi3"
 
 
-WHY = "and servers give (environ, start_response), PEP 3333, or (scope, receive, send), ASGI."
-MAKES = "If it makes the app, await it and pass what it returns."
+WHY = "but servers pass (environ, start_response) (PEP 3333) or (scope, receive, send) (ASGI)."
+MAKES = "If it creates the app, await it and pass the result."
 
 
 @pytest.mark.parametrize(
@@ -447,8 +447,11 @@ MAKES = "If it makes the app, await it and pass what it returns."
     [
         ("", MAKES),
         ("settings=None", MAKES),
-        ("request", "If it handles requests, pass the app that routes to it; if it makes the app, await it and pass"),
-        ("environ, start_response", "A WSGI app is not async: make it a plain def. Of an ASGI 2 app pass the class,"),
+        ("request", "If it is a view, pass the app that routes to it. If it creates the app, await it and pass"),
+        (
+            "environ, start_response",
+            "A WSGI app is not async: write def instead of async def. For an ASGI 2 app, pass the class,",
+        ),
         ("scope, receive, send, extra", "Bind the other arguments with functools.partial."),
     ],
 )
@@ -460,14 +463,14 @@ def test_an_async_callable_of_another_arity_is_refused(parameters: str, mend: st
 
 def test_an_instance_of_an_asgi2_class_is_refused() -> None:
     """It is what a server awaits, and only the class makes one for each request."""
-    assert "Of an ASGI 2 app pass the class, not an instance." in refused(ASGI2Class({}))
+    assert "For an ASGI 2 app, pass the class, not an instance." in refused(ASGI2Class({}))
 
 
 @pytest.mark.parametrize("parameters", ["scope, receive, send", "environ, start_response", "*args"])
 def test_an_async_generator_is_refused(parameters: str) -> None:
     """What it returns cannot be awaited, whatever it takes."""
     assert refused(made(parameters, "async def", "yield")) == (
-        "shop.app is an async generator, which no server awaits. Use send() in place of yield."
+        "shop.app is an async generator, which is not an app. Use send() instead of yield."
     )
 
 
@@ -517,9 +520,12 @@ def test_a_callable_that_is_not_async_is_told_by_the_number_of_its_arguments(
 @pytest.mark.parametrize(
     ("parameters", "mend"),
     [
-        ("", "If it makes the app, call it and pass what it returns."),
-        ("**kwargs", "If it makes the app, call it and pass what it returns."),
-        ("request", "If it handles requests, pass the app that routes to it; an ASGI 2 app names its argument scope."),
+        ("", "If it creates the app, call it and pass the result."),
+        ("**kwargs", "If it creates the app, call it and pass the result."),
+        (
+            "request",
+            "If it is a view, pass the app that routes to it. If it is an ASGI 2 app, call its argument scope.",
+        ),
         ("a, b, c, d", "Bind the other arguments with functools.partial."),
         ("a, b, c, d, *args", "Bind the other arguments with functools.partial."),
     ],
@@ -534,7 +540,7 @@ def test_a_callable_of_another_arity_is_refused(parameters: str, mend: str) -> N
 @pytest.mark.parametrize("before", ["environ, start_response, *, ", "scope, receive, send, *, ", "*args, "])
 def test_a_required_keyword_is_refused(kind: str, before: str) -> None:
     """A server passes positional arguments alone."""
-    message = "shop.app requires config=, which no server gives. Bind it with functools.partial."
+    message = "shop.app requires config=, which no server passes. Bind it with functools.partial."
     assert refused(made(f"{before}config", kind)) == message
 
 
@@ -559,7 +565,7 @@ def test_a_partial_takes_what_it_does_not_bind(app: object, interface: Interface
 def test_a_partial_that_binds_an_argument_of_the_server_is_refused() -> None:
     """Binding ``receive`` by name makes ``send`` a keyword that no server gives."""
     assert refused(functools.partial(ASGI3, receive=None)) == (
-        "functools.partial of shop.app requires send=, which no server gives. Bind it with functools.partial."
+        "functools.partial of shop.app requires send=, which no server passes. Bind it with functools.partial."
     )
 
 
@@ -597,7 +603,7 @@ def test_annotations_that_cannot_be_evaluated_do_not_matter() -> None:
 def test_a_silent_app_leaves_the_decision_to_the_caller(app: object) -> None:
     """``detect`` has no interface to give, so that a constructor can go by the name of its class."""
     assert detect(app).interface is None
-    with pytest.raises(AppInterfaceError, match=r"WSGIMiddleware for a WSGI app, ASGIMiddleware for an ASGI app\.$"):
+    with pytest.raises(AppInterfaceError, match=r"or in ASGIMiddleware if it is an ASGI app\.$"):
         interface_of(app)
 
 
@@ -606,8 +612,8 @@ def test_the_error_for_a_silent_app_tells_why_it_is_silent() -> None:
     with pytest.raises(AppInterfaceError) as raised:
         interface_of(SILENT)
     assert str(raised.value) == (
-        "shop.app is not async and takes (*args), which may be WSGI or ASGI. "
-        "Wrap it in the class that says it: WSGIMiddleware for a WSGI app, ASGIMiddleware for an ASGI app."
+        "shop.app is not async and takes (*args), which could be WSGI or ASGI. "
+        "Wrap it in WSGIMiddleware if it is a WSGI app, or in ASGIMiddleware if it is an ASGI app."
     )
 
 
@@ -615,7 +621,7 @@ def test_the_app_that_a_silent_middleware_holds_is_not_offered() -> None:
     """To pass it would leave the middleware out."""
     middleware = with_call(SILENT)
     vars(middleware)["app"] = WSGI
-    with pytest.raises(AppInterfaceError, match="Wrap it in the class that says it"):
+    with pytest.raises(AppInterfaceError, match="Wrap it in WSGIMiddleware if"):
         interface_of(middleware)
 
 
@@ -661,13 +667,13 @@ def test_no_exception_of_a_callable_written_in_c_gets_out() -> None:
 @pytest.mark.parametrize("call", [RaisingDescriptor(), property(raising)])
 def test_a_call_that_cannot_be_looked_at_is_silent(call: object) -> None:
     """A proxy to nothing yet, outside of a request for instance, may be any app later."""
-    assert detect(with_call(call)) == (None, "shop.Shop object raises when it is looked at")
+    assert detect(with_call(call)) == (None, "shop.Shop object raises an error when it is examined")
 
 
 def test_a_call_that_calls_itself_is_silent() -> None:
     """Python finds no function there either."""
     ring = with_call(property(lambda itself: itself))
-    assert detect(ring) == (None, "shop.Shop object raises when it is looked at")
+    assert detect(ring) == (None, "shop.Shop object raises an error when it is examined")
 
 
 def test_a_function_whose_signature_is_none_is_silent() -> None:
@@ -754,7 +760,7 @@ def test_real_apps_and_middleware_are_told_from_their_classes(interface: Interfa
     """An app is told without help, and its class refused: constructors take anything, and some would pass for apps."""
     app = make()
     assert interface_of(app) == interface
-    assert "only its instances may be apps" in refused(type(app))
+    assert "is a class, not an app" in refused(type(app))
 
 
 @pytest.mark.parametrize(
@@ -768,10 +774,10 @@ def test_real_apps_and_middleware_are_told_from_their_classes(interface: Interfa
         (lambda: real("flask"), "flask is a module"),
         (lambda: real("flask").Blueprint("shop", "shop"), "Blueprint object is not callable"),
         (lambda: real("litestar").Router("/", route_handlers=[]), "Router object is not callable"),
-        (lambda: real("django.core.wsgi").get_wsgi_application, "If it makes the app, call it"),
-        (lambda: real("django.http").HttpResponse, "only its instances may be apps"),
-        (lambda: real("bottle").Response, "only its instances may be apps"),
-        (lambda: real("bottle").app, "If it makes the app, call it"),
+        (lambda: real("django.core.wsgi").get_wsgi_application, "If it creates the app, call it"),
+        (lambda: real("django.http").HttpResponse, "is a class, not an app"),
+        (lambda: real("bottle").Response, "is a class, not an app"),
+        (lambda: real("bottle").app, "If it creates the app, call it"),
         (lambda: real("starlette.middleware").Middleware(Middleware), "Middleware object is not callable"),
         (lambda: real("django.utils.functional").SimpleLazyObject(raising), "SimpleLazyObject object is not callable"),
     ],

@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import anyio.lowlevel
@@ -18,6 +18,7 @@ import trio
 
 from a2wsgi import AppError, ASGIMiddleware, BridgeError
 from a2wsgi._asgi_on_wsgi import faults as _faults
+from a2wsgi._asgi_on_wsgi import request as _request
 from a2wsgi._asgi_on_wsgi.loops.host import LoopHost
 from a2wsgi._asgi_on_wsgi.to_server import ToServer
 from support.asgi_bridges import THREAD_INLINE_TRIO
@@ -419,3 +420,54 @@ def test_interrupted_wait_for_background_work_does_not_forget_it(monkeypatch: py
             iterable.close()
         monkeypatch.undo()
         cancelled.wait()
+
+
+@THREAD_INLINE_TRIO
+def test_request_that_finds_no_memory_for_its_app_fails(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server thread waits for the app, which was never called."""
+
+    def fail(_: object) -> NoReturn:
+        raise MemoryError
+
+    with bridge_of(hello, **options) as bridge:
+        assert call(bridge).body == b"hello"
+        with monkeypatch.context() as patch:
+            patch.setattr(_request.Request, "_run", fail)
+            assert isinstance(in_thread(failure_of, bridge).result(), MemoryError)
+        assert bridge._lifetime.requests == set()
+        assert call(bridge).body == b"hello"
+
+
+def test_request_whose_task_is_killed_at_its_begin_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler raises before the task has begun its first line: no task tells that the app has ended."""
+
+    async def killed(_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with bridge_of(hello, inline=True) as bridge:
+        bridge.start()
+        host = bridge._lifetime.host
+        assert host is not None
+        host.loop.set_exception_handler(lambda *_: None)  # asyncio tells of the task's error, and it is known
+        with monkeypatch.context() as patch:
+            patch.setattr(_request.Request, "_run", killed)
+            assert isinstance(failure_of(bridge), KeyboardInterrupt)
+        assert bridge._lifetime.requests == set()
+        assert call(bridge).body == b"hello"
+
+
+def test_request_that_relies_on_a_ring_which_is_held_up_is_answered() -> None:
+    """A finalizer of the app's holds up the thread that was about to tell the loop: that is its own request alone."""
+    loop = asyncio.new_event_loop()
+    running = in_thread(loop.run_forever)
+    with bridge_of(hello, loop=loop) as bridge:
+        assert call(bridge).body == b"hello"
+        host = bridge._lifetime.host
+        assert host is not None
+        host.doorbell._answering = True
+        assert in_thread(call, bridge).result().body == b"hello"
+    loop.call_soon_threadsafe(loop.stop)
+    running.result()
+    loop.close()

@@ -173,18 +173,18 @@ def test_string_of_the_environment_is_told_how_to_become_a_number() -> None:
         TypeError,
         (
             "WSGIMiddleware(workers='4'): workers must be a whole number, 1 or more, or None. This is a string, as "
-            "os.environ has it: pass int('4')."
+            "from os.environ. Pass int('4')."
         ),
     )
-    assert refusal(ASGIMiddleware, asgi_app, wait_time="1.5")[1].endswith(": pass float('1.5').")
-    assert refusal(ASGIMiddleware, asgi_app, wait_time="60")[1].endswith(": pass int('60').")
+    assert refusal(ASGIMiddleware, asgi_app, wait_time="1.5")[1].endswith(" Pass float('1.5').")
+    assert refusal(ASGIMiddleware, asgi_app, wait_time="60")[1].endswith(" Pass int('60').")
     assert refusal(WSGIMiddleware, hello.app, workers="1.5")[1].endswith("or None.")
     assert refusal(WSGIMiddleware, hello.app, workers="many")[1].endswith("or None.")
 
 
 def test_infinity_is_told_what_waits_for_ever() -> None:
     """Where None does."""
-    assert refusal(WSGIMiddleware, hello.app, send_timeout=math.inf)[1].endswith(" None waits for ever.")
+    assert refusal(WSGIMiddleware, hello.app, send_timeout=math.inf)[1].endswith(" None waits forever.")
     assert refusal(WSGIMiddleware, hello.app, shutdown_timeout=math.inf)[1].endswith(f" must be {RANGE}.")
 
 
@@ -241,7 +241,7 @@ def test_value_that_cannot_be_shown_is_named_by_its_type() -> None:
             "inline",
             (
                 "WSGIMiddleware has no option inline: that is an option of ASGIMiddleware. A WSGI app always gets a "
-                "WSGIMiddleware and an ASGI app an ASGIMiddleware, whichever of the two classes is called."
+                "WSGIMiddleware and an ASGI app an ASGIMiddleware, whichever class you call."
             ),
         ),
         (
@@ -250,7 +250,7 @@ def test_value_that_cannot_be_shown_is_named_by_its_type() -> None:
             "workers",
             (
                 "ASGIMiddleware has no option workers: that is an option of WSGIMiddleware. A WSGI app always gets a "
-                "WSGIMiddleware and an ASGI app an ASGIMiddleware, whichever of the two classes is called."
+                "WSGIMiddleware and an ASGI app an ASGIMiddleware, whichever class you call."
             ),
         ),
         (

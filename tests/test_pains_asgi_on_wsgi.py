@@ -70,7 +70,7 @@ def python(program: str, *arguments: str, strict: bool = False) -> str:
         [sys.executable, *["-X", "dev", "-W", "error"] * strict, "-c", textwrap.dedent(program), *arguments],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))},
         capture_output=True,
-        timeout=30,
+        timeout=50,
         check=False,
         text=True,
     )

@@ -193,9 +193,9 @@ def test_run_returns_at_once_where_a_loop_runs() -> None:
             wsgi_app,
             {"access_log": True, "background": True},
             ValueError,
-            "A server in the background takes no ",
+            "A server in the background does not take ",
         ),
-        (5, {}, a2wsgi.AppInterfaceError, "is not callable, and servers call an app."),
+        (5, {}, a2wsgi.AppInterfaceError, "is not callable, so it is not an app."),
         ("nothing_here:app", {}, ImportError, "There is no module 'nothing_here' in "),
     ],
 )

@@ -1,14 +1,14 @@
 """Runs a WSGI app on an ASGI server, and an ASGI app on a WSGI server.
 
 =========================  =============================================================================================
-`WSGIMiddleware`           wraps a WSGI app and is an ASGI app
-`ASGIMiddleware`           wraps an ASGI app and is a WSGI app; either class makes the other if given the other kind
+`WSGIMiddleware`           turns a WSGI app into an ASGI app
+`ASGIMiddleware`           turns an ASGI app into a WSGI app; either class creates the other for the other kind
 `to_asgi`, `to_wsgi`       take any app and return an ASGI 3 or a WSGI app, with a bridge only if one is needed
-`chain`                    puts an app under a list of middleware of either kind
+`chain`                    wraps an app in WSGI and ASGI middleware, in any order
 `interface_of`             tells which interface an app speaks
 `run`                      serves an app of either kind on any server, from Python
 `run_in_loop`              runs a coroutine on the server's event loop, from the sync code of a WSGI app
-`async_to_sync`            makes a sync function of an async one, by the same way
+`async_to_sync`            turns an async function into a sync one, which runs on that loop
 `WebSocket`                is a client's WebSocket, in the environ of a WSGI app
 `BackgroundServer`         is what `run` returns if it serves in a thread
 `Statistics`               is what `WSGIMiddleware.statistics` returns

@@ -11,10 +11,10 @@
     │   ├── ServerProtocolError   it broke WSGI or ASGI
     │   └── MissingCapability     it cannot do what was asked of it
     ├── ClientDisconnected        nobody's fault: the client left (also an OSError)
-    │   ├── AppTimeout            it was answered 504, since the app took too long
+    │   ├── AppTimeout            the app took too long, and the client got a 504
     │   └── WebSocketClosed       its WebSocket is closed
     ├── InvalidHeader             a header, status or its value cannot be sent (also a ValueError)
-    ├── RequestTooLarge           the request's body is over ``max_request_bytes``
+    ├── RequestTooLarge           the request's body is longer than ``max_request_bytes``
     └── BridgeClosed              the bridge was called after it was closed
 
 Each message says what happened (with the value), why it matters (with the source) and how to fix it. None shows a body,
@@ -53,8 +53,8 @@ class BridgeError(Exception):
 class AppError(BridgeError):
     """The app's fault.
 
-    An `AppError` proper is raised in place of an app's exception that a coroutine cannot raise or that would end the
-    server's loop (``StopIteration``, ``SystemExit``, ``KeyboardInterrupt``). The original is its ``__cause__``.
+    A plain `AppError` replaces an exception of the app that a coroutine cannot raise, or that would stop the server's
+    event loop (``StopIteration``, ``SystemExit``, ``KeyboardInterrupt``). The original is its ``__cause__``.
     """
 
 
@@ -83,38 +83,40 @@ class MissingCapability(ServerError):
 
 
 class ClientDisconnected(BridgeError, OSError):
-    """The client left or stopped reading its response, or the server aborted the request.
+    """The client left or stalled, or the request was aborted for another reason.
+
+    Your app need not catch it: there is nobody left to answer. Let it pass, and clean up in ``finally``.
 
     Args:
-        reason: A clause that says how we know, as in ``"the server sent http.disconnect"``.
-
-    An app need not catch it, since there is nobody to answer. It may do so to stop work early.
+        reason: How we know, as in ``"the server sent http.disconnect"``.
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"The request has no client any more: {reason}. There is nobody to answer; stop and clean up.")
+        super().__init__(f"The request is over: {reason}. Nothing more can be sent to the client. Stop, and clean up.")
         self.reason = reason
         self.errno = errno.ECONNRESET  # so that servers recognize it and log no error (gunicorn)
 
 
 class AppTimeout(ClientDisconnected):
-    """The app had not begun its response within ``app_timeout``. Its client was answered 504.
+    """The app did not begin its response within ``app_timeout``, and the client got a 504.
 
     Args:
         seconds: The timeout.
     """
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"its response had not begun within app_timeout={seconds:g} s, and it was answered 504")
+        super().__init__(
+            f"the app did not begin its response within app_timeout={seconds:g} s, and the client got a 504"
+        )
         self.seconds = seconds
 
 
 class WebSocketClosed(ClientDisconnected):
-    """The WebSocket is closed, by whichever side.
+    """The WebSocket is closed. Either side may have closed it.
 
     Args:
-        code: The code of the Close. 1005 stands for one without a code, 1006 for a connection that was lost.
-        reason: What came with it, often ``""``.
+        code: The close code. 1005 means that there was none, and 1006 that the connection was lost.
+        reason: The reason that came with the code, often ``""``.
     """
 
     def __init__(self, code: int, reason: str = "") -> None:
@@ -132,7 +134,7 @@ class InvalidHeader(BridgeError, ValueError):
     """
 
     def __init__(self, what: str, source: str = "RFC 9110 §5.5") -> None:
-        super().__init__(f"{what} ({source}). Nothing was sent. Correct it where the app makes it.")
+        super().__init__(f"{what} ({source}). Nothing was sent. Fix it where the app sets it.")
         self.what = what
         self.source = source
 
@@ -146,7 +148,7 @@ class RequestTooLarge(BridgeError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            f"The request's body is longer than max_request_bytes={limit}; the client is answered 413 "
+            f"The request's body is longer than max_request_bytes={limit}, so the client gets a 413 "
             "(RFC 9110 §15.5.14). Raise max_request_bytes to accept such bodies."
         )
         self.limit = limit

@@ -70,7 +70,7 @@ class Verdict(NamedTuple):
     """Which interface an app speaks, and how we know.
 
     Args:
-        interface: The interface, or ``None`` where the app's signature is silent.
+        interface: The interface, or ``None`` if the app's signature does not tell.
         evidence: A sentence for users, without its full stop.
     """
 
@@ -88,15 +88,15 @@ def interface_of(app: object) -> Interface:
         ``"wsgi"``, ``"asgi3"`` or ``"asgi2"``.
 
     Raises:
-        AppInterfaceError: ``app`` is not an app, or its signature is silent. The message says how to fix it.
+        AppInterfaceError: ``app`` is not an app, or its signature does not tell. The message says how to fix it.
 
     Threading:
         Any thread.
     """
     verdict = detect(app)
     if verdict.interface is None:
-        fix = "Wrap it in the class that says it: WSGIMiddleware for a WSGI app, ASGIMiddleware for an ASGI app."
-        raise AppInterfaceError(f"{verdict.evidence}, which may be WSGI or ASGI. {_quietly(_advice, app) or fix}")
+        fix = "Wrap it in WSGIMiddleware if it is a WSGI app, or in ASGIMiddleware if it is an ASGI app."
+        raise AppInterfaceError(f"{verdict.evidence}, which could be WSGI or ASGI. {_quietly(_advice, app) or fix}")
     return verdict.interface
 
 
@@ -132,8 +132,8 @@ def _says_nothing(*args: object) -> None: ...
 def wrong_kind(bridge: str, app: object, wanted: str, given: str) -> AppInterfaceError:
     """Return the error for a subclass of a bridge that was given an app of the other kind."""
     return AppInterfaceError(
-        f"{bridge} wraps {wanted} apps, and {name_of(app)} is {an(given)} app. A subclass "
-        f"cannot become the other bridge. Wrap it in {given}Middleware, or call to_asgi or to_wsgi."
+        f"{bridge} wraps {wanted} apps, but {name_of(app)} is {an(given)} app. A subclass "
+        f"cannot become the other bridge. Wrap the app in {given}Middleware, or call to_asgi or to_wsgi."
     )
 
 
@@ -182,16 +182,18 @@ def _is_silent(verdict: Verdict | _Refusal) -> TypeGuard[Verdict]:
 
 def _refused(app: object) -> _Refusal:
     if app is None:
-        return _Refusal("None is not an app", "Pass the app; a factory that gave this lacks its return statement.")
+        return _Refusal(
+            "None is not an app", "Pass the app. If a factory returned this, its return statement is missing."
+        )
     if _is(app, str, bytes):
         text = str(_quietly(repr, app))[:80]
-        return _Refusal(f"{text} is a string, not an app", "Import the app that it names and pass that object.")
+        return _Refusal(f"{text} is a string, not an app", "Import the app that it names, and pass that object.")
     if _is(app, types.ModuleType):
-        return _Refusal(f"{name_of(app)} is a module, not an app", "Pass the app that it has, as in module.app.")
+        return _Refusal(f"{name_of(app)} is a module, not an app", "Pass the app in it, as in module.app.")
     if _is(app, types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType):
-        fix = "Pass the function itself, without parentheses; if it makes the app, await it and pass what it returns."
-        return _Refusal(f"{name_of(app)} is a call that has begun, not an app", fix)
-    return _Refusal(f"{name_of(app)} is not callable, and servers call an app", "Pass the app object itself.")
+        fix = "Pass the function itself, without parentheses. If it creates the app, await it and pass the result."
+        return _Refusal(f"{name_of(app)} is the result of calling an async function or a generator, not an app", fix)
+    return _Refusal(f"{name_of(app)} is not callable, so it is not an app", "Pass the app object itself.")
 
 
 # -- Rule 2: classes ---------------------------------------------------------------------------------------------------
@@ -208,7 +210,7 @@ def _detect_by_class(cls: type, call: _App) -> Verdict | _Refusal:
     # must be required or the only ones: responses of Bottle and Django are iterable, too, and take a body and a status.
     if _takes(call, 2, by_default=False) and _declared(cls, "__iter__") is not None:
         return Verdict("wsgi", f"{name} is a class of 2 arguments, and its instances can be iterated")
-    return _Refusal(f"{name} is a class, and only its instances may be apps", "Pass an instance.")
+    return _Refusal(f"{name} is a class, not an app", "Pass an instance of it.")
 
 
 def _makes_asgi2_instances(cls: type) -> bool:
@@ -318,16 +320,16 @@ def _claimed_call(app: _App) -> _App | None:
 
 # -- Rules 5 and 6: async, and how many arguments ----------------------------------------------------------------------
 
-_WHY = "and servers give (environ, start_response), PEP 3333, or (scope, receive, send), ASGI"
+_WHY = "but servers pass (environ, start_response) (PEP 3333) or (scope, receive, send) (ASGI)"
 _FIX = "Bind the other arguments with functools.partial."
 _FIX_ASYNC = {
-    0: "If it makes the app, await it and pass what it returns.",
-    1: "If it handles requests, pass the app that routes to it; if it makes the app, await it and pass what that is.",
-    2: "A WSGI app is not async: make it a plain def. Of an ASGI 2 app pass the class, not an instance.",
+    0: "If it creates the app, await it and pass the result.",
+    1: "If it is a view, pass the app that routes to it. If it creates the app, await it and pass the result.",
+    2: "A WSGI app is not async: write def instead of async def. For an ASGI 2 app, pass the class, not an instance.",
 }
 _FIX_SYNC = {
-    0: "If it makes the app, call it and pass what it returns.",
-    1: "If it handles requests, pass the app that routes to it; an ASGI 2 app names its argument scope.",
+    0: "If it creates the app, call it and pass the result.",
+    1: "If it is a view, pass the app that routes to it. If it is an ASGI 2 app, call its argument scope.",
 }
 
 
@@ -335,17 +337,17 @@ def _detect_by_call(app: _App) -> Verdict | _Refusal:
     """Judge one callable by its own signature."""
     name, call = name_of(app), _quietly(_called, app)
     if call is None:
-        return Verdict(None, f"{name} raises when it is looked at")
+        return Verdict(None, f"{name} raises an error when it is examined")
     core = _innermost(call)
     if _is_class(core):
         return _detect_by_class(core, call)
     if _quietly(inspect.isasyncgenfunction, core):
-        return _Refusal(f"{name} is an async generator, which no server awaits", "Use send() in place of yield.")
+        return _Refusal(f"{name} is an async generator, which is not an app", "Use send() instead of yield.")
     shape = _shape(call)
     if shape is None:
         return Verdict(None, f"{name} has no signature that Python can read")
     if shape.keywords:
-        what, fix = f"{name} requires {shape.keywords[0]}=, which no server gives", "Bind it with functools.partial."
+        what, fix = f"{name} requires {shape.keywords[0]}=, which no server passes", "Bind it with functools.partial."
         return _Refusal(what, fix)
     return _detect_by_shape(name, shape, is_async=_is_async(call))
 
@@ -476,5 +478,5 @@ def _advice(app: object, holders: tuple[str, ...] = ()) -> str | None:
     for name in holders:
         verdict = _detect(held.get(name))
         if isinstance(verdict, Verdict) and verdict.interface is not None:
-            return f"Its .{name} is an app: if that is meant, pass it."
+            return f"Its .{name} is an app: pass that if you meant it."
     return None

@@ -80,7 +80,9 @@ class Pair:
 
         The error is kept no longer, since its traceback leads to whoever holds this object.
         """
-        late, self.late_failure = self.late_failure, None
+        late = self.late_failure
+        if late is not None:  # else the inner bridge's thread may write it right now, and that must not be lost
+            self.late_failure = None
         return late if failure is None else failure
 
 

@@ -143,7 +143,7 @@ class Settings:
                 continue
             return (
                 f"{cls.bridge} has no option {name}: that is an option of {other.bridge}. A WSGI app always gets a "
-                "WSGIMiddleware and an ASGI app an ASGIMiddleware, whichever of the two classes is called."
+                "WSGIMiddleware and an ASGI app an ASGIMiddleware, whichever class you call."
             )
         if name == "app":
             return f"{cls.bridge} was given two apps. Pass one, as the first argument."
@@ -161,18 +161,18 @@ def _check(passed: str, option: Option, value: object) -> None:
     if not check.is_of_type(value):
         raise TypeError(text + _mend(check, value))
     if not check.is_in_range(value):
-        raise ValueError(f"{text} None waits for ever." if value == math.inf and may_be_none else text)
+        raise ValueError(f"{text} None waits forever." if value == math.inf and may_be_none else text)
 
 
 def _mend(check: Check, value: object) -> str:
-    """How to make a number of a text, for those who read it from ``os.environ``."""
+    """How to convert a string to a number, for those who read it from ``os.environ``."""
     if isinstance(value, str) and int in check.types:
         for convert in check.types:
             try:
                 convert(value)
             except ValueError:
                 continue
-            return f" This is a string, as os.environ has it: pass {convert.__name__}({_shown(value)})."
+            return f" This is a string, as from os.environ. Pass {convert.__name__}({_shown(value)})."
     return ""
 
 

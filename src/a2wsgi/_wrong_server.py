@@ -118,14 +118,14 @@ def called_by_wrong_server(bridge: object, app: object, *args: object) -> AppInt
         given = sum(arg is not NOT_GIVEN for arg in args)
         wanted = "(scope, receive, send)" if makes == "ASGI" else "(environ, start_response)"
         return AppInterfaceError(
-            f"This {name} is {an(makes)} app, and was called with {given} argument{'' if given == 1 else 's'}. "
+            f"This {name} is {an(makes)} app, but was called with {given} argument{'' if given == 1 else 's'}. "
             f"Servers call it with {wanted}."
         )
     convert = "to_wsgi" if makes == "ASGI" else "to_asgi"
-    what = f"it makes {an(makes)} app of the {wraps} app {name_of(app)}"
+    what = f"it turns the {wraps} app {name_of(app)} into {an(makes)} app"
     if is_bridge(app):
-        what = f"it wraps another bridge, {name_of(app)}, and one bridge is enough"
+        what = f"it wraps another bridge, {name_of(app)}, but one bridge is enough"
     return AppInterfaceError(
-        f"This {name} is {an(makes)} app, and was called by {an(wraps)} server or framework: {what}. Write "
-        f"application = a2wsgi.{convert}(app), where app is what the {name} wraps."
+        f"This {name} is {an(makes)} app, but was called by {an(wraps)} server or framework: {what}. Write "
+        f"application = a2wsgi.{convert}(app) instead, where app is what the {name} wraps."
     )

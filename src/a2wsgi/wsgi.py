@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from ._deprecated import deprecated, missing
 from ._front.wsgi_middleware import WSGIMiddleware
 from ._protocol.environ import EnvironTemplate, environ_from_scope
+from ._wsgi_on_asgi.deprecated import PulledBody as Body
 from ._wsgi_on_asgi.deprecated import ResponderSteps
-from ._wsgi_on_asgi.input import PulledBody as Body
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

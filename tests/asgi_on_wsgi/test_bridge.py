@@ -218,7 +218,7 @@ def test_bridge_on_a_closed_loop_says_so() -> None:
     """DESIGN 5.1: a given loop that ended is the reason, not a close() that nobody called."""
     loop = asyncio.new_event_loop()
     loop.close()
-    with pytest.raises(BridgeError, match="given as loop= does not run"):
+    with pytest.raises(BridgeError, match="passed as loop= is not running"):
         ASGIMiddleware(hello, loop=loop, lifespan=True)(environ_of(), lambda *_: lambda _: None)
 
 

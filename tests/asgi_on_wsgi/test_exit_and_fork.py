@@ -111,7 +111,7 @@ def python(code: str, *arguments: str) -> str:
         cwd=TESTS,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))},
         capture_output=True,
-        timeout=30,
+        timeout=50,
         check=False,
         text=True,
     )

@@ -15,7 +15,7 @@ from a2wsgi._asgi_on_wsgi import faults
     ("fault", "says"),
     [
         (faults.no_response, ["returned without a response", "ASGI HTTP 2.5", "Send both"]),
-        (faults.unfinished, ["before the end of its response", '"Response Body"', "more_body=False"]),
+        (faults.unfinished, ["before the end of its response", '"Response Body"', "more_body is False"]),
         (faults.body_before_head, ["http.response.body before http.response.start", "Send http.response.start once"]),
         (faults.second_head, ["http.response.start a second time", '"Response Start"', "Send it once"]),
         (faults.no_status, ["without a status", '"Response Start"', '"status": 200']),

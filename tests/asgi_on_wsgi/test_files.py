@@ -197,9 +197,9 @@ def test_file_is_read_in_blocks_on_the_servers_thread(path: Path, monkeypatch: p
         assert size == 65_536
         return read(self, size)
 
-    def seen_open(self: SentFile) -> bool:
+    def seen_open(self: SentFile) -> None:
         threads.add(threading.get_ident())
-        return opened(self)
+        opened(self)
 
     monkeypatch.setattr(SentFile, "read", seen_read)
     monkeypatch.setattr(SentFile, "open", seen_open)
@@ -385,10 +385,10 @@ def test_another_body_beside_a_file_is_the_apps_error(
     opens, refused = Signal("the file is being opened"), Signal("both were refused")
     opened = SentFile.open
 
-    def wait_and_open(self: SentFile) -> bool:
+    def wait_and_open(self: SentFile) -> None:
         opens.set()
         refused.wait()
-        return opened(self)
+        opened(self)
 
     monkeypatch.setattr(SentFile, "open", wait_and_open)
 

@@ -79,7 +79,9 @@ def test_missing_trio_is_named_with_its_installation(monkeypatch: pytest.MonkeyP
     assert isinstance(raised.value.__cause__, ImportError)
 
 
-@pytest.mark.parametrize(("other", "why"), [({"inline": True}, "guest mode"), ({"loop": object()}, "asyncio's")])
+@pytest.mark.parametrize(
+    ("other", "why"), [({"inline": True}, "guest mode"), ({"loop": object()}, "asyncio event loop")]
+)
 def test_options_that_trio_cannot_have_are_refused(other: dict[str, Any], why: str) -> None:
     """With the reason."""
     if "loop" in other:
@@ -362,7 +364,7 @@ def test_run_that_an_app_cancels_fails_its_requests_and_no_others() -> None:
         waiting = InThread(lambda: call(bridge, environ_of(path="/waits"), fails=BridgeError))
         cancelling = call(bridge, environ_of(path="/cancels"), fails=BridgeError)
         for response in (cancelling, waiting.result()):
-            assert "run of trio was cancelled" in str(response.raised)
+            assert "trio run was cancelled" in str(response.raised)
         assert call(bridge) == HELLO
     assert host_was_gone == [True]
 

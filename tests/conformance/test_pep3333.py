@@ -708,7 +708,8 @@ def test_hop_by_hop_headers_are_the_servers(bridged: Bridged, caplog: pytest.Log
     for _ in range(2):
         assert call(bridge).headers[0] == (b"x-one", b"1")
     assert [record.getMessage() for record in caplog.records if record.name == "a2wsgi"] == [
-        f"The app sets {name.lower()}, which is the server's to set: dropped (PEP 3333, RFC 9110 §7.6.1)"
+        f"The app set the header {name.lower()}, which only the server may set; it was dropped (PEP 3333, RFC 9110 "
+        "§7.6.1)"
         for name in names
     ]
 

@@ -348,8 +348,8 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         ({"wsgi.input": None}, FINE),
         ({"wsgi.input": 5}, "wsgi.input of type int"),
         ({"wsgi.input": 5, "CONTENT_LENGTH": "3"}, "wsgi.input of type int"),
-        ({"wsgi.input": io.StringIO("abc"), "CONTENT_LENGTH": "3"}, "wsgi.input gave something of type str"),
-        ({"wsgi.input": io.StringIO("abc"), "CONTENT_LENGTH": "300000"}, "wsgi.input gave something of type str"),
+        ({"wsgi.input": io.StringIO("abc"), "CONTENT_LENGTH": "3"}, "wsgi.input returned something of type str"),
+        ({"wsgi.input": io.StringIO("abc"), "CONTENT_LENGTH": "300000"}, "wsgi.input returned something of type str"),
     ],
     ids=label,
 )

@@ -49,7 +49,7 @@ SMALL_MESSAGES = {"daphne": f"{PARTLY}It takes no message above 1 MiB, and drops
 NO_COMPRESSION = "It does not compress."
 NO_REASON = f"{PARTLY}It tells the app the code, but not the reason."
 NO_CLOSE = "It drops the connection without a Close."
-HOLDS_A_THREAD = "If the server ends TLS itself, each WebSocket holds one of its threads."
+HOLDS_A_THREAD = "If the server terminates TLS itself, each WebSocket holds one of its threads."
 TAKES_NONE_BACK = "It has read them already, and does not let them be had."
 
 WSGI_ON_ASGI = Suite(

@@ -43,4 +43,4 @@ def test_websockets_is_imported_at_first_use() -> None:
     import subprocess
 
     code = "import sys, a2wsgi._protocol.frames; sys.exit('websockets' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=50, check=False).returncode == 0

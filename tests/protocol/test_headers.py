@@ -108,8 +108,8 @@ def test_response_head_from_wsgi_refuses_the_end_of_a_line(end: str) -> None:
     with pytest.raises(InvalidHeader) as caught:
         response_head_from_wsgi("200 OK", [("X-Ok", "1"), ("X-Token", SECRET + end)])
     assert str(caught.value) == (
-        "The value of the response header 'X-Token' contains CR, LF or NUL (RFC 9110 §5.5). Nothing was sent. Correct "
-        "it where the app makes it."
+        "The value of the response header 'X-Token' contains CR, LF or NUL (RFC 9110 §5.5). Nothing was sent. Fix "
+        "it where the app sets it."
     )
 
 
@@ -144,7 +144,7 @@ def test_response_head_from_wsgi_names_what_is_of_a_wrong_type(headers: Any, com
     with pytest.raises(AppProtocolError) as caught:
         response_head_from_wsgi("200 OK", headers)
     assert str(caught.value) == (
-        f'The app\'s response has {complaint}. PEP 3333, "The start_response() Callable", wants pairs of str. Make '
+        f'The app\'s response has {complaint}. PEP 3333, "The start_response() Callable", requires pairs of str. Make '
         'each a str: value.decode("latin-1"), str(5).'
     )
     assert SECRET not in str(caught.value)
@@ -267,7 +267,8 @@ def test_response_head_from_asgi_names_what_is_of_a_wrong_type(headers: Any, com
     with pytest.raises(AppProtocolError) as caught:
         response_head_from_asgi(200, headers)
     assert str(caught.value) == (
-        f'The app\'s response has {complaint}. ASGI HTTP 2.5, "Response Start", wants pairs of bytes. Make each bytes: '
+        f'The app\'s response has {complaint}. ASGI HTTP 2.5, "Response Start", requires pairs of bytes. Make each '
+        "bytes: "
         'value.encode("latin-1").'
     )
 

@@ -35,8 +35,8 @@ def test_parse_status_refuses_what_is_no_status(status: str) -> None:
     with pytest.raises(AppProtocolError) as caught:
         parse_status(status)
     assert str(caught.value) == (
-        f'start_response() was given the status {status!r}. PEP 3333, "The start_response() Callable", wants three '
-        'digits, a space and a reason. Give it one like "200 OK".'
+        f'start_response() was given the status {status!r}. PEP 3333, "The start_response() Callable", requires '
+        'three digits, a space and a reason. Pass one like "200 OK".'
     )
 
 

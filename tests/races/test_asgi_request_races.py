@@ -111,8 +111,6 @@ def test_request_that_rings_as_the_bridge_closes_is_refused() -> None:
     ring = bell.ring
 
     class Slow:
-        loop = bell.loop
-
         def ring(self, function: Any, argument: Any) -> bool:
             rung.set()
             closed.wait()

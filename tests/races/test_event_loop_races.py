@@ -233,6 +233,21 @@ def test_descriptor_that_comes_as_the_loop_begins_to_wait_is_watched(running: Ru
 
 
 @WAYS
+def test_ring_is_heard_as_the_first_descriptor_comes(running: Running, ring: Ring) -> None:
+    """1. The loop has settled to wait for its bell. 2. A thread rings. 3. A finalizer adds a descriptor: both count."""
+    heard = Signal("the ring")
+
+    def comes() -> None:
+        in_thread(ring, running.loop, heard).result()
+        running.watch()
+
+    running.call(lambda: running.bell.hooks.update({"before acquire": comes}))
+    heard.wait()
+    running.others[1].send(b"x")
+    running.readable.wait()
+
+
+@WAYS
 def test_ring_is_heard_as_the_last_descriptor_goes(running: Running, ring: Ring) -> None:
     """1. The loop is about to wait for descriptors. 2. A finalizer removes the last. 3. A thread rings: it is heard."""
     heard = Signal("the ring")

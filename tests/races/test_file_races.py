@@ -75,10 +75,10 @@ def held_open(monkeypatch: pytest.MonkeyPatch) -> tuple[Signal, Signal]:
     opens, may_open = Signal("the file is being opened"), Signal("it may be opened")
     opened = SentFile.open
 
-    def wait_and_open(self: SentFile) -> bool:
+    def wait_and_open(self: SentFile) -> None:
         opens.set()
         may_open.wait()
-        return opened(self)
+        opened(self)
 
     monkeypatch.setattr(SentFile, "open", wait_and_open)
     return opens, may_open

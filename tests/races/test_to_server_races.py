@@ -195,14 +195,14 @@ def test_stop_before_the_end_of_a_step_drops_the_step(host: Steps) -> None:
 
 
 def test_step_that_cannot_be_handed_over_wakes_the_thread_all_the_same(host: Steps) -> None:
-    """Defends `flush`: the gate is released in a ``finally``. Else the thread would look around for ever."""
+    """Defends `flush`: the thread is woken, and gets an error. Else it would look around for ever."""
     stream = ToServer(host, 100)
     woken = list[str]()
 
     class Gate:
         def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
             stream.finish(b"end")
-            stream._limit = "none"  # type: ignore[assignment]  # so that the step cannot be counted
+            stream._size = "none"  # type: ignore[assignment]  # so that the step cannot be counted
             with pytest.raises(TypeError):
                 host.end_step()
             assert woken == ["released"]
@@ -213,7 +213,8 @@ def test_step_that_cannot_be_handed_over_wakes_the_thread_all_the_same(host: Ste
 
     gate: Any = Gate()
     host.gate = lambda: gate  # type: ignore[method-assign]  # one that fails the hand-over while it is waited at
-    assert stream.take() == ([b"end"], True)
+    with pytest.raises(BridgeError):
+        stream.take()
 
 
 # -- Room -------------------------------------------------------------------------------------------------------------
@@ -389,6 +390,42 @@ def test_step_that_finds_no_memory_is_not_taken_for_the_end(host: Steps) -> None
     stream = ToServer(host, 100)
     stream.finish(b"end")
     stream._chunks = Full()
+    with pytest.raises(MemoryError):
+        host.end_step()
+    with pytest.raises(MemoryError):
+        stream.take()
+
+
+class Uncountable(int):
+    """A number of bytes to which nothing can be added."""
+
+    def __add__(self, _: object) -> NoReturn:
+        raise MemoryError
+
+    __iadd__ = __radd__ = __add__
+
+
+def test_step_that_cannot_be_counted_is_not_queued(host: Steps) -> None:
+    """Defends `flush`: it counts before it queues. Else the next step would queue the same chunks again."""
+    stream = ToServer(host, 100)
+    stream.give(b"part")
+    stream._size = Uncountable()
+    with pytest.raises(MemoryError):
+        host.end_step()
+    assert stream._chunks == []
+    with pytest.raises(MemoryError):
+        stream.take()
+
+
+def test_head_that_cannot_be_held_back_fails_its_request(host: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defends `flush`: a step that nobody will hand over any more is told to the thread."""
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise MemoryError
+
+    stream = ToServer(host, 100)
+    stream.give_head(8)
+    monkeypatch.setattr(host.loop, "call_soon_threadsafe", fail)
     with pytest.raises(MemoryError):
         host.end_step()
     with pytest.raises(MemoryError):

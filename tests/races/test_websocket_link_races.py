@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from a2wsgi._wsgi_on_asgi.websocket.passages import ByObject
 from support.asgi_driver import Message, run, until
 from support.forks import forks_with_threads, in_child, living_child, needs_fork
 from support.lockstep import BOUND_SECONDS, Lockstep, Signal
-from support.runtimes import for_ever, verbs
+from support.runtimes import for_ever, rest, start, verbs
 from support.threads import HookedLock, in_thread
 from support.websocket_driver import WebSocketClient, answer, talk
 
@@ -89,6 +91,54 @@ def test_blocked_writer_and_reader_wake_when_the_link_is_finished() -> None:
         assert (await reader.result_in_task())[0] == b"why"
         await link.wait_lost()
         theirs.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("ended_by", ["a read", "finish"])
+def test_drain_waits_for_the_app_to_read_or_for_the_end(ended_by: str) -> None:
+    """The race: 1. more is written than fits; 2. `drain` waits; 3. the app reads, or the link is finished: it returns.
+
+    Defends `resume_writing` and `_end`: they wake whoever waits there.
+    """
+
+    async def main() -> None:
+        link, theirs = await opened(high_water=1_000)
+        link.write(bytes(3_000_000))
+        await until(lambda: link._drained is not None)
+        draining = start(link.drain())
+        await rest()
+        assert not draining.done()
+        if ended_by == "finish":
+            link.finish()
+        reader = in_thread(lambda: sum(iter(lambda: len(theirs.recv(65_536)), 0)))
+        await draining
+        link.write(b"more")
+        link.finish()
+        assert await reader.result_in_task() == 3_000_000 + (0 if ended_by == "finish" else 4)
+        await link.wait_lost()
+        theirs.close()
+
+    run(main())
+
+
+def test_link_that_is_left_to_an_object_blocks_no_writer() -> None:
+    """The race: 1. the app writes so much on its socket that the loop reads no more; 2. its object takes over.
+
+    Defends `leave_to`: it resumes reading. What was written on the socket is thrown away, and its end is heard.
+    """
+
+    async def main() -> None:
+        link, theirs = await opened()
+        writer = in_thread(theirs.sendall, bytes(3_000_000))
+        await until(lambda: link._paused)
+        passage = ByObject(verbs(), 65_536)
+        link.leave_to(passage)
+        await writer.result_in_task()
+        theirs.close()
+        assert await passage.take() is None  # the app's side is finished
+        link.abort()
+        await link.wait_lost()
 
     run(main())
 
@@ -412,6 +462,34 @@ def test_link_that_cannot_be_connected_leaves_no_socket(monkeypatch: pytest.Monk
 
     run(main())
     assert [end.fileno() for end in made] == [-1, -1]
+
+
+@pytest.mark.parametrize("threading_has_a_hook", [True, False])
+def test_links_are_shut_down_by_the_earliest_hook_there_is(
+    monkeypatch: pytest.MonkeyPatch, *, threading_has_a_hook: bool
+) -> None:
+    """One of `threading`'s is called before threads are joined, and is private; `atexit` is always there. Once each."""
+    hooks: list[tuple[str, Any]] = []
+    monkeypatch.setattr(_link, "_hooks_are_set", False)
+    monkeypatch.setattr(atexit, "register", lambda function: hooks.append(("atexit", function)))
+    if threading_has_a_hook:
+        register: Any = lambda function: hooks.append(("threading", function))  # noqa: E731 - it has no name
+        monkeypatch.setattr(threading, "_register_atexit", register, raising=False)
+    else:
+        monkeypatch.delattr(threading, "_register_atexit", raising=False)
+
+    async def main() -> None:
+        ends = [await opened(), await opened()]
+        expected = ["atexit", "threading"] if threading_has_a_hook else ["atexit"]
+        assert hooks == [(name, _link._shut_all_down) for name in expected]
+        hooks[-1][1]()
+        for link, theirs in ends:
+            assert await in_thread(theirs.recv, 1).result_in_task() == b""
+            link.abort()
+            await link.wait_lost()
+            theirs.close()
+
+    run(main())
 
 
 def test_link_shows_its_state_and_takes_nothing_after_its_end() -> None:

@@ -478,6 +478,58 @@ def test_worker_that_cannot_call_up_another_comes_to_the_jobs_itself(
     assert first.thread is second.thread
 
 
+def test_job_behind_one_that_is_written_off_is_run_at_once(make: Callable[..., Workers]) -> None:
+    """Nobody else would come to it. Defends `write_off`: ``self._call_up()``.
+
+    1. The only worker hangs, and a job waits. 2. The job that hangs is written off. 3. The one that waits has a worker.
+    """
+    workers = make(1)
+    go = Signal("the first job ends")
+    first, second = Task(go.wait), Task()
+    workers.submit(first)
+    first.started.wait()
+    workers.submit(second)
+    assert workers.write_off(first) is first.thread
+    second.is_done.wait()
+    assert (workers.overdue, first.is_done.is_set()) == (1, False)
+    go.set()
+    first.is_done.wait()
+
+
+def test_job_is_written_off_though_no_thread_can_be_started(make: Callable[..., Workers], starts: Starts) -> None:
+    """The next worker to be free comes to the job that waits. Defends `write_off`: ``suppress(RuntimeError)``."""
+    workers = make(1)
+    go = Signal("the first job ends")
+    first, second = Task(go.wait), Task()
+    workers.submit(first)
+    first.started.wait()
+    workers.submit(second)
+    starts.failures = 1
+    assert workers.write_off(first) is first.thread
+    assert (workers.alive, workers.overdue, workers.queued) == (1, 1, 1)
+    go.set()
+    second.is_done.wait()
+    assert second.thread is first.thread
+    assert (workers.alive, workers.overdue) == (1, 0)
+
+
+def test_job_that_is_done_or_waits_is_not_written_off(make: Callable[..., Workers]) -> None:
+    """1. A job is found to be late. 2. It ends. 3. It is written off: no worker is excused for it."""
+    workers = make(1)
+    go = Signal("the second job ends")
+    first, second, third = Task(), Task(go.wait), Task()
+    workers.submit(first)
+    first.is_done.wait()
+    workers.submit(second)
+    second.started.wait()
+    workers.submit(third)
+    assert workers.write_off(first) is None
+    assert workers.write_off(third) is None
+    assert (workers.alive, workers.overdue, workers.queued) == (1, 0, 1)
+    go.set()
+    third.is_done.wait()
+
+
 def test_nobody_strands_behind_a_thread_that_could_not_be_started(make: Callable[..., Workers], starts: Starts) -> None:
     """What others do while a start fails. Defends `_call_up`: it starts the thread with the lock held.
 
@@ -716,7 +768,7 @@ def in_fork(function: Callable[[], object]) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # that a process with threads forks: this is what we test
         child = os.fork()
-    if child == 0:  # pragma: no cover - the child leaves before anything is measured
+    if child == 0:
         status = 1
         try:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -883,12 +935,12 @@ def test_worker_that_forks_is_no_worker_of_the_child(make: Callable[..., Workers
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # that a process with threads forks
                 self.child = os.fork()
-            if self.child == 0:  # pragma: no cover - the child leaves before anything is measured
+            if self.child == 0:
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 signal.alarm(int(BOUND_SECONDS))
 
         def done(self) -> None:
-            if self.child == 0:  # pragma: no cover - the child leaves before anything is measured
+            if self.child == 0:
                 os._exit(0 if (workers.alive, workers.busy) == (0, 0) else 1)
             super().done()
 
@@ -946,7 +998,7 @@ def test_failure_at_the_moment_of_a_cancellation_is_logged(
 
     run(story())
     (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
-    assert record.getMessage() == "The WSGI app failed, and the server ended its request meanwhile"
+    assert record.getMessage() == "The WSGI app failed, and meanwhile the server ended its request"
     assert record.exc_info is not None
     assert str(record.exc_info[1]) == "of the app"
     caplog.clear()  # the traceback of a record leads to the bridge

@@ -22,7 +22,7 @@ def in_child(work: Callable[[], bytes]) -> bytes:
     """Run ``work`` in a forked child, and return what it returned; the child has no more to say than that."""
     reader, writer = os.pipe()
     child = os.fork()
-    if child == 0:  # pragma: no cover - coverage does not see the child
+    if child == 0:
         try:
             os.write(writer, work())
         except BaseException as error:  # noqa: BLE001  # told to the parent
@@ -53,7 +53,7 @@ def living_child(work: Callable[[], bytes]) -> Iterator[bytes]:
     told, tell = os.pipe()
     stay, go = os.pipe()
     child = os.fork()
-    if child == 0:  # pragma: no cover - coverage does not see the child
+    if child == 0:
         os.close(go)
         try:
             os.write(tell, work())

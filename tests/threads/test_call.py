@@ -75,6 +75,6 @@ def test_coroutine_that_fails_when_nobody_waits_is_logged(caplog: pytest.LogCapt
     call._left = True
     asyncio.run(call._run())
     (record,) = caplog.records
-    assert record.getMessage() == "A coroutine failed when nobody waited for it any more"
+    assert record.getMessage() == "A coroutine failed after its caller had stopped waiting for it"
     assert record.exc_info is not None
     assert str(record.exc_info[1]) == "too late"

@@ -349,3 +349,30 @@ def test_reporter_marks_take_what_is_set_to_the_error_and_nothing_else() -> None
         assert taken == {"strong": error, "weak": values["weak"]}
 
     contextvars.copy_context().run(outside)
+
+
+def test_ring_that_is_not_answered_is_found_by_a_look() -> None:
+    """1. A thread is about to tell the loop, and is held up. 2. Another rings. 3. It looks after that."""
+
+    async def story() -> None:
+        bell, calls = Doorbell(asyncio.get_running_loop()), list[int]()
+        in_thread(bell.look_soon).result()  # nobody has rung
+        bell._answering = True
+        in_thread(bell.ring, calls.append, 1).result()
+        await rounds()
+        assert calls == []
+        in_thread(bell.look_soon).result()
+        await rounds()
+        assert calls == [1]
+
+    run(story())
+
+
+def test_look_minds_no_closed_loop() -> None:
+    """Nobody answers any more."""
+    loop = asyncio.new_event_loop()
+    bell = Doorbell(loop)
+    bell._answering = True
+    bell.ring(print, 1)
+    loop.close()
+    bell.look_soon()

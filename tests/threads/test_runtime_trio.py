@@ -661,6 +661,81 @@ def test_transport_is_told_of_the_end_and_of_a_reset() -> None:
     run(story)
 
 
+class Moody(socket.socket):
+    """A socket that does what it is asked for at the second time only, or fails.
+
+    Attributes:
+        fails: What it raises, by the name of the method; once each.
+    """
+
+    fails: dict[str, OSError]
+
+    def _do(self, name: str) -> None:
+        error = self.fails.pop(name, None)
+        if error is not None:
+            raise error
+
+    def recv(self, *args: Any) -> bytes:
+        self._do("recv")
+        return super().recv(*args)
+
+    def send(self, data: Any, *args: Any) -> int:
+        self._do("send" if len(data) == 3 else "send the rest")
+        return super().send(data, *args)
+
+    def shutdown(self, how: int) -> None:
+        self._do("shutdown")
+        super().shutdown(how)
+
+
+async def moody(fails: dict[str, OSError]) -> tuple[Any, Recording, socket.socket]:
+    """As `connected`, with a socket that fails."""
+    ours, theirs = socket.socketpair()
+    sock = Moody(fileno=ours.detach())
+    sock.fails = fails
+    for each in (sock, theirs):
+        each.setblocking(False)
+    protocol = Recording()
+    return await here().connect(protocol, sock, 1000), protocol, theirs
+
+
+def test_transport_tries_again_when_the_system_took_a_socket_for_ready() -> None:
+    """Linux, select(2), "BUGS": what was reported as ready may block nevertheless."""
+
+    async def story() -> None:
+        fails: dict[str, OSError] = {
+            "recv": BlockingIOError(),
+            "send": BlockingIOError(),
+            "send the rest": BlockingIOError(),
+        }
+        transport, protocol, theirs = await moody(fails)
+        theirs.send(b"up")
+        await until(lambda: protocol.told == ["made", b"up"])
+        transport.write(b"one")
+        transport.write(b", two")
+        transport.close()
+        await protocol.lost.wait_in_task()
+        assert protocol.told == ["made", b"up", None]
+        assert theirs.recv(100) == b"one, two"
+        assert fails == {}
+        theirs.close()
+
+    run(story)
+
+
+def test_transport_whose_end_cannot_be_said_is_lost() -> None:
+    """The client was quicker, and is gone: the protocol gets the system's error."""
+
+    async def story() -> None:
+        transport, protocol, theirs = await moody({"shutdown": BrokenPipeError()})
+        transport.write_eof()
+        await protocol.lost.wait_in_task()
+        assert protocol.told == ["made", BrokenPipeError]
+        theirs.close()
+
+    run(story)
+
+
 def test_transport_gives_nothing_while_it_is_paused() -> None:
     """From `pause_reading` on, also if it waits for the socket already."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
@@ -212,3 +213,29 @@ def test_finalizer_that_waits_within_a_put_gets_an_error(waits: str, monkeypatch
     in_thread(outer.put, b"c").result()
     assert outer._chunks == [b"c"]
     loop.close()
+
+
+class _Uncountable(int):
+    """A number of bytes to which nothing can be added."""
+
+    def __add__(self, _: object) -> NoReturn:
+        raise MemoryError
+
+    __iadd__ = __radd__ = __add__
+
+
+@pytest.mark.usefixtures("runtime")
+def test_last_chunks_that_cannot_be_counted_are_queued_once() -> None:
+    """Memory runs out as the thread says that it is done, and whoever does it in its place queues them again."""
+
+    async def story() -> None:
+        output = ToLoop(here(), 10)
+        output._size = _Uncountable()
+        with pytest.raises(MemoryError):
+            output.finish([b"whole"], done=True)
+        assert not output.done
+        output._size = 0
+        output.finish([b"whole"], done=True)
+        assert await output.take() == ([b"whole"], True)
+
+    in_story(story)

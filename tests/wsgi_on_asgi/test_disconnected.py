@@ -13,7 +13,7 @@ from a2wsgi import ClientDisconnected
 from a2wsgi._threads.call import GRACE_SECONDS
 from a2wsgi._threads.runtime import runtime_of
 from a2wsgi._wsgi_on_asgi import disconnected as _disconnected
-from a2wsgi._wsgi_on_asgi.disconnected import AbortError, Disconnected
+from a2wsgi._wsgi_on_asgi.disconnected import AbortReason, Disconnected
 from support.lockstep import BOUND_SECONDS, Signal
 from support.threads import in_thread
 
@@ -93,14 +93,14 @@ def test_disconnected_keeps_nothing_of_waits_that_timed_out() -> None:
 # -- Whoever is to be told of an abort --------------------------------------------------------------------------------
 
 
-def gone() -> AbortError:
+def gone() -> AbortReason:
     """An abort."""
-    return AbortError(lambda: ClientDisconnected("it left"))
+    return AbortReason(lambda: ClientDisconnected("it left"))
 
 
-def known() -> AbortError:
+def known() -> AbortReason:
     """An abort that the app knows of: it has closed its WebSocket."""
-    return AbortError(lambda: ClientDisconnected("it was closed"), told=True)
+    return AbortReason(lambda: ClientDisconnected("it was closed"), told=True)
 
 
 def entered(end: Callable[[BaseException], object]) -> Disconnected:
@@ -150,7 +150,7 @@ def test_callback_that_fails_keeps_no_other_from_the_abort(caplog: pytest.LogCap
     assert [str(error) for error in told] == [str(ClientDisconnected("it left"))] * 2
     assert told[0] is not told[1]
     (record,) = caplog.records
-    assert record.getMessage() == "Somebody could not be told that a request was aborted"
+    assert record.getMessage() == "A callback for an aborted request failed"
 
 
 def test_abort_ends_no_call_that_began_after_its_first_step() -> None:

@@ -420,8 +420,9 @@ def test_queue_is_unbounded_by_default(bridged: Bridged) -> None:
     async def main() -> None:
         app = Waiting()
         bridge = bridged(app, workers=1)
-        tasks = [start(answer(bridge)) for _ in range(200)]
-        await until(lambda: bridge.statistics().queued == 199)
+        # More than the workers that there are by default. They come one by one, and each has a bounded time.
+        tasks = [start(answer(bridge)) for _ in range(50)]
+        await until(lambda: bridge.statistics().queued == 49)
         app.let.set()
         assert {response.body for response in await gather(*tasks)} == {b"done"}
         assert bridge.statistics().shed == 0
@@ -536,6 +537,7 @@ def test_slow_client_has_no_more_queued_than_is_said() -> None:
     assert limits == [10]
 
 
+@pytest.mark.usefixtures("quick_timer")
 def test_stalled_client_is_waited_for_without_a_timeout(bridged: Bridged) -> None:
     """``send_timeout=None`` waits for as long as it takes: here twenty ticks."""
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from a2wsgi import ClientDisconnected, RequestTooLarge
 from a2wsgi._threads.runtime import Runtime
-from a2wsgi._wsgi_on_asgi.input import BodyReader, PulledBody, WholeBody, streamed_input
+from a2wsgi._wsgi_on_asgi.deprecated import PulledBody
+from a2wsgi._wsgi_on_asgi.input import BodyReader, WholeBody, streamed_input
 from a2wsgi._wsgi_on_asgi.streams import ToThread
 from support.lockstep import BOUND_SECONDS, Signal
 from support.runtimes import KINDS, on, run, verbs, within

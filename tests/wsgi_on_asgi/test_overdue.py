@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 import threading
 import traceback
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,8 @@ import pytest
 
 from a2wsgi import AppTimeout, ASGIMiddleware, ClientDisconnected, WSGIMiddleware, run_in_loop
 from a2wsgi._wsgi_on_asgi import overdue
+from a2wsgi._wsgi_on_asgi.request import Request
+from a2wsgi._wsgi_on_asgi.workers import Job, Workers
 from a2wsgi.wsgi_typing import Environ, StartResponse
 from apps import hello
 from apps.waiting import Waiting
@@ -281,6 +284,67 @@ def test_app_whose_client_is_gone_is_late_as_well(how: str, caplog: pytest.LogCa
     assert len(of_timeouts(caplog)) == 1
 
 
+def test_app_that_a_cancelled_request_leaves_is_watched_until_it_answers(caplog: pytest.LogCaptureFixture) -> None:
+    """1. The server cancels a request whose app is not late yet. 2. The app answers in time: it is none that was late.
+
+    Defends `_leave_worker`: ``left.add()``; and `_look_at_app`: ``left.discard()``.
+    """
+
+    async def main() -> None:
+        app = Waiting()
+        bridge = WSGIMiddleware(app, app_timeout=1000)
+        task = asyncio.ensure_future(answer(bridge))
+        await app.entered.wait_in_task()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        loop = bridge._shared.loops.here()
+        assert (len(loop.in_flight), len(loop.left)) == (0, 1)
+        app.let.set()
+        await until(lambda: not loop.left)
+        assert (bridge.statistics().timed_out, bridge.statistics().overdue) == (0, 0)
+
+    run(main())
+    assert of_timeouts(caplog) == []
+
+
+def test_app_that_ends_as_it_is_found_late_is_not_late(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """1. The timer finds that the time is over. 2. The app ends. 3. Its job cannot be written off: it is answered.
+
+    Defends `_look_at_app`: ``return``.
+    """
+    original, written_off = Workers.write_off, list[object]()
+    app, tell = Waiting(), Request.done
+    counted, may_tell = Signal("the worker counts as free"), Signal("its job may say that it is done")
+
+    def write_off(workers: Workers, job: Job) -> threading.Thread | None:
+        app.let.set()
+        counted.wait()
+        worker = original(workers, job)
+        written_off.append(worker)
+        may_tell.set()
+        return worker
+
+    def done(request: Request) -> None:
+        counted.set()
+        may_tell.wait()
+        tell(request)
+
+    monkeypatch.setattr(Workers, "write_off", write_off)
+    monkeypatch.setattr(Request, "done", done)
+
+    async def main() -> None:
+        bridge = WSGIMiddleware(app, app_timeout=0.01)
+        assert (await answer(bridge)).body == b"done"
+        assert bridge.statistics().timed_out == 0
+
+    run(main())
+    assert written_off[0] is None
+    assert [record.getMessage() for record in caplog.records if record.name == "a2wsgi"] == []
+
+
 def test_coroutine_of_a_late_app_is_cancelled() -> None:
     """`run_in_loop` raises it, once; the app's clean-up has the loop until its thread is done."""
     cancelled: list[object] = []
@@ -374,6 +438,9 @@ def test_stack_that_cannot_be_read_is_left_out(
         raise LookupError("of a loader")
 
     caplog.set_level("DEBUG", "a2wsgi")
+    # Of this thread alone, so that it is safe on any Python.
+    monkeypatch.setattr(overdue, "_is_safe", lambda: True)
+    monkeypatch.setattr(sys, "_current_frames", lambda: {threading.get_ident(): sys._getframe()})
     monkeypatch.setattr(traceback, "extract_stack", fails)
     assert overdue._stack(threading.get_ident()) == "  (unknown)"
     assert [record.getMessage() for record in caplog.records] == ["The stack of a thread could not be read"]

@@ -58,8 +58,8 @@ def test_app_runs_ahead_up_to_the_buffer() -> None:
     run(main())
 
 
-def test_queued_chunks_are_joined_into_one_message(bridged: Bridged) -> None:
-    """What has gathered while the server was busy is one message."""
+def test_queued_chunks_are_joined_into_one_message() -> None:
+    """What has gathered while the server was busy is one message. Of several bridges each may pass on a part of it."""
     step = Lockstep()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -84,7 +84,7 @@ def test_queued_chunks_are_joined_into_one_message(bridged: Bridged) -> None:
                 async with step(4):
                     pass
 
-        response = await answer(bridged(app), Client(on_send=on_send))
+        response = await answer(WSGIMiddleware(app), Client(on_send=on_send))
         assert [message["body"] for message in response.messages[1:4]] == [b"first", b"secondthirdfourth", b"fifth"]
         assert response.complete
 
@@ -340,7 +340,7 @@ def test_chunk_that_is_not_bytes_is_an_error(bridged: Bridged, chunk: Any, kind:
 
     response = call(bridged(app), fails=AppProtocolError)
     assert response.messages == []
-    assert f"gave a chunk of type {type(chunk).__name__}. PEP 3333 wants bytes." in str(response.raised)
+    assert f"sent a chunk of type {type(chunk).__name__}. PEP 3333 requires bytes." in str(response.raised)
 
 
 # -- What apps and middleware do that they need not -------------------------------------------------------------------
@@ -391,7 +391,7 @@ def test_write_after_the_response_is_an_error() -> None:
     run(main())
     assert len(errors) == 4
     assert len(set(errors)) == 1
-    assert "write() when its response was complete" in errors[0]
+    assert "write() after its response was complete" in errors[0]
 
 
 class _Sized:

@@ -29,6 +29,7 @@ The two meet in `to_server` (loop thread to server thread) and at the loop's *do
 `faults`            the error messages for what an app does wrong
 `overdue`           what the log says of an app that has exceeded ``app_timeout``
 `lifetime`          start and stop of one bridge: its loop and the app's lifespan
+`changes`           a start or a stop that is under way, and who waits for it
 `exit_and_fork`     the end of the process, and forks of it
 `lifespan`          the app's ``lifespan`` events
 `loops`             a subpackage: where a loop runs, and our own kinds of loop

@@ -93,10 +93,8 @@ class RequestBody:
             return [{"type": "http.request", "body": b"", "more_body": False}]
         if not self._at_once:
             return []
-        if self._remaining is None:
-            return self.next()
         messages = self.next()
-        while messages[-1].get("more_body"):  # a stream may give less than it was asked for
+        while self._remaining is not None and messages[-1].get("more_body"):  # a stream may give less than it was asked
             messages += self.next()
         if len(messages) > 1:  # they become one, and http.disconnect may follow it
             last = messages[-1]
@@ -169,7 +167,7 @@ def _reader(environ: Environ, *, bounded: bool) -> Callable[[int], bytes] | None
     except AttributeError:
         raise ServerProtocolError(
             f"The server's environ has a wsgi.input of type {type(stream).__name__}, which has no read(). PEP 3333, "
-            '"Input and Error Streams", wants it. Fix the server, or the middleware that set it.'
+            '"Input and Error Streams", requires it. Fix the server, or the middleware that set it.'
         ) from None
     if bounded:
         return read
@@ -192,6 +190,6 @@ def _as_bytes(data: object) -> bytes:
         return bytes(memoryview(data))  # type: ignore[arg-type]  # a buffer, or a TypeError
     except TypeError:
         raise ServerProtocolError(
-            f"read() of wsgi.input gave something of type {type(data).__name__}. PEP 3333, "
-            '"Input and Error Streams", wants bytes. Fix the server, or the middleware that set it.'
+            f"read() of wsgi.input returned something of type {type(data).__name__}. PEP 3333, "
+            '"Input and Error Streams", requires bytes. Fix the server, or the middleware that set it.'
         ) from None

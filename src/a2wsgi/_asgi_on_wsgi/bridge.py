@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from a2wsgi import _nested
 from a2wsgi._deprecated import deprecated
@@ -77,15 +77,14 @@ class Shared:
         for name in set(names) - self._warned_of:
             self._warned_of.add(name)
             logger.warning(
-                "The app sent the header %r, which belongs to the server's connection; it was dropped (PEP 3333, "
-                '"Other HTTP Features"; RFC 9110 §7.6.1). Logged once.',
+                "The app set the header %s, which only the server may set; it was dropped (PEP 3333, RFC 9110 §7.6.1)",
                 name,
             )
 
 
 @named_as("ASGIMiddleware")
 class ASGIBridge:
-    """All of `ASGIMiddleware` but its choice of the bridge: it converts ASGI apps only."""
+    """All of `ASGIMiddleware` except its choice of the bridge: it converts ASGI apps only."""
 
     _a2wsgi_interface_: Final = "wsgi"
 
@@ -101,9 +100,9 @@ class ASGIBridge:
             deprecated("loop=False is treated as None, the loop that all bridges of the process share. Leave it out.")
         if settings.loop is not None and settings.lifespan is None:
             deprecated(
-                "ASGIMiddleware was given a loop= and not told whether to run the app's lifespan. It does not: "
-                "programs that bring their own loop run the lifespan on it by themselves. Pass lifespan=False to say "
-                "so, or lifespan=True to have the bridge run it."
+                "ASGIMiddleware got a loop= without lifespan=. The bridge does not run the app's lifespan then, since "
+                "programs that pass a loop usually run the lifespan themselves. Pass lifespan=False to keep it that "
+                "way, or lifespan=True to have the bridge run it."
             )
             settings.lifespan = False
         if detect(app).interface == "wsgi":
@@ -135,7 +134,7 @@ class ASGIBridge:
         return f"<{type(self).__name__} of {self.app!r}: {self._lifetime}>"
 
     def _call(self, environ: Environ, start_response: StartResponse, *rest: object) -> Iterable[bytes]:
-        """Answer one request, as a WSGI app. Server thread; waits until the app's response begins.
+        """Handle one request, as a WSGI app. Server thread; waits until the app's response begins.
 
         Raises:
             Exception: What the app raised before its head was sent: the very same object.
@@ -143,8 +142,8 @@ class ASGIBridge:
             AppProtocolError: The app broke ASGI, or ended without a complete response.
             LifespanFailed: The app's startup failed. The next request tries it again.
             BridgeClosed: `close` was called.
-            ServerProtocolError: A value in the environ is of a wrong type.
-            BridgeError: The given ``loop`` does not run, or the calling thread is its thread.
+            ServerProtocolError: A value in the environ is of the wrong type.
+            BridgeError: The given ``loop`` is not running, or the calling thread runs it.
         """
         if rest or start_response is NOT_GIVEN:
             raise called_by_wrong_server(self, self.app, environ, start_response, *rest)
@@ -187,9 +186,9 @@ class ASGIBridge:
                 lifetime.requests.discard(request)
 
     def statistics(self) -> ASGIStatistics:
-        """What the bridge is doing at the moment, and has met so far. Any thread.
+        """Return what the bridge is doing, and what it has counted so far in this process. Any thread.
 
-        Requests go on meanwhile, so the numbers may be of slightly different moments.
+        Requests go on meanwhile, so the numbers may be from slightly different moments.
         """
         from a2wsgi._statistics import ASGIStatistics  # noqa: PLC0415 - few programs ask
 
@@ -212,7 +211,7 @@ class ASGIBridge:
 
     @property
     def app(self) -> AnyASGIApp | ASGI2App:
-        """The app that it was given. Another one may be put in its place, for the requests that come after that."""
+        """The app. If you assign another one, it answers the requests that come after that."""
         return cast("AnyASGIApp | ASGI2App", self.__dict__["app"])
 
     @app.setter
@@ -230,11 +229,11 @@ class ASGIBridge:
         the bridge does not run it, unless ``lifespan=True`` was given.
         """
         deprecated(
-            "ASGIMiddleware.loop is deprecated, and if it is asked for before the first request the bridge does not "
-            "run the app's lifespan, unless lifespan=True says so. To run the lifespan, call start() and close(); to "
-            "run anything else, make a loop and pass it as loop=."
+            "ASGIMiddleware.loop is deprecated. If you access it before the first request, the bridge does not run the "
+            "app's lifespan, unless you pass lifespan=True. To run the lifespan, call start() and close(). To run "
+            "anything else, create a loop and pass it as loop=."
         )
-        if "_shared" not in self.__dict__:  # as above
+        if "_shared" not in self.__dict__:  # as in the setter of app
             return cast("asyncio.AbstractEventLoop", self.__dict__["loop"])
         if self._shared.settings.backend == "trio":
             raise no_loop_on_trio()
@@ -243,14 +242,14 @@ class ASGIBridge:
     @loop.setter
     def loop(self, loop: asyncio.AbstractEventLoop) -> None:
         if "_shared" in self.__dict__:
-            raise AttributeError("An ASGIMiddleware runs its app on one loop for good. Pass loop= to the constructor.")
+            raise AttributeError("The loop of an ASGIMiddleware cannot be changed. Pass loop= to the constructor.")
         self.__dict__["loop"] = loop
 
     @property
     def wait_time(self) -> float | None:
-        """Deprecated: the option of that name, as in a2wsgi 1.x."""
+        """Deprecated: the option ``wait_time``, as in a2wsgi 1.x."""
         deprecated("ASGIMiddleware.wait_time is deprecated. Keep what you pass to the constructor.")
-        if "_shared" not in self.__dict__:  # as above
+        if "_shared" not in self.__dict__:  # as in the setter of app
             return cast("float | None", self.__dict__["wait_time"])
         return self._shared.settings.wait_time
 
@@ -271,14 +270,14 @@ class ASGIBridge:
 
     @property
     def state(self) -> Mapping[str, object]:
-        """What the app has put into its lifespan's state; each request gets a shallow copy. Any thread."""
+        """What the app put into the state during its lifespan. Each request gets a shallow copy. Any thread."""
         return self._lifetime.state
 
     def start(self) -> None:
-        """Start the loop and the app's lifespan now, and wait for that; otherwise the first request does. Idempotent.
+        """Start the loop and run the app's startup now, instead of at the first request. Idempotent.
 
         Raises:
-            LifespanFailed: The app's startup failed. May be tried again.
+            LifespanFailed: The app's startup failed. You may call this again.
             BridgeClosed: `close` was called.
 
         Threading: any thread but that of its own loop.
@@ -286,33 +285,34 @@ class ASGIBridge:
         self._lifetime.start(self._shared.app)
 
     def stop(self) -> None:
-        """End as `close` does, but serve again: the next request, or `start`, starts the app anew. Idempotent.
+        """Shut down as `close` does, but stay usable: the next request, or `start`, starts the app again. Idempotent.
 
         For servers and outer bridges, which run a lifespan of their own around this bridge.
 
         Raises:
-            LifespanFailed: The app's shutdown failed. Everything is released all the same.
+            LifespanFailed: The app's shutdown failed. Everything is released nevertheless.
 
         Threading: any thread but that of its own loop. Waits as long as `close`.
         """
         self._lifetime.stop()
 
     def longest_stop(self) -> float:
-        """How many seconds `stop` takes at most, unless an app blocks. For outer bridges, which wait for it."""
+        """Return how many seconds `stop` takes at most, unless an app blocks. For outer bridges, which wait for it."""
         return self._lifetime.longest_stop()
 
     def close(self) -> None:
-        """End what is running, shut the app's lifespan down, and give the loop back. Idempotent.
+        """End running requests, run the app's shutdown, and release the loop. Idempotent.
 
-        The end of the process does this, too. Running requests get `BridgeClosed` on the server's side and
-        ``http.disconnect`` on the app's; later ones get `BridgeClosed`.
+        This also happens at the end of the process. In a running request, the server gets `BridgeClosed` and the app
+        ``http.disconnect``. Later requests get `BridgeClosed`.
 
         Raises:
-            LifespanFailed: The app's shutdown failed. Everything is released all the same.
-            BridgeError: An app that blocks holds up the loop, so nothing could be shut down.
+            LifespanFailed: The app's shutdown failed. Everything is released nevertheless.
+            BridgeError: An app blocks the loop, so nothing could be shut down.
 
-        Threading: any thread but that of its own loop. Waits at most ``shutdown_timeout`` for what is running, and as
-        long again for the lifespan; a few seconds more if an app blocks or ignores its cancellation.
+        Threading: any thread but that of its own loop. Waits at most ``shutdown_timeout`` for running requests and
+        background tasks, and as long again for the lifespan; a few seconds more if an app blocks or ignores its
+        cancellation.
         """
         self._lifetime.close()
 
@@ -335,18 +335,10 @@ def _backend(settings: ASGISettings) -> tuple[type[SharedLoop], Callable[[ASGIAp
     if settings.backend == "asyncio":
         return AsyncioLoop, lambda app: app
     try:
-        from .loops.trio_host import SharedTrio, on_trio  # noqa: PLC0415 - as said
+        from .loops.trio_host import SharedTrio, on_trio  # noqa: PLC0415 - it imports trio
     except ImportError as error:
         raise no_trio(error) from error
     return SharedTrio, on_trio
-
-
-class _HasBridgesInside(Protocol):
-    """A `WSGIMiddleware`."""
-
-    def longest_stop_inside(self) -> float:
-        """How many seconds the bridges inside take at most to stop."""
-        raise NotImplementedError
 
 
 def _longest_stop_inside(app: object) -> Callable[[], float]:
@@ -356,7 +348,7 @@ def _longest_stop_inside(app: object) -> Callable[[], float]:
     """
     if getattr(type(app), MARK, "") != "asgi3":
         return lambda: 0.0
-    found = weakref.ref(cast("_HasBridgesInside", app))
+    found = weakref.ref(cast("Any", app))  # a `WSGIMiddleware`, which this wing does not import
     return lambda: 0.0 if (bridge := found()) is None else bridge.longest_stop_inside()
 
 

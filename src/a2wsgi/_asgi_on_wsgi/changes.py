@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +25,7 @@ class Change:
     Attributes:
         over: Set at its end.
         host: The loop on which it goes on, whose thread must not wait for it. None as long as there is none.
+        thread: The thread that is at it, whose signal handlers must not wait for it, either.
         error: What a startup failed with. Written before ``over`` is set.
         is_given_up: `Lifetime.stop` has waited for this startup in vain. Guarded by the lock of the `Lifetime`.
     """
@@ -32,6 +34,7 @@ class Change:
         self.is_startup = kind == "startup"
         self.over = threading.Event()
         self.host: LoopHost | None = None
+        self.thread = threading.get_ident()
         self.error: Exception | None = None
         self.is_given_up = False
 
@@ -45,22 +48,28 @@ class Change:
             self.host.refuse_own_thread()
         return self.over.wait(seconds)
 
+    def let_end(self, seconds: float) -> None:
+        """Wait for a stop, at most ``seconds``, unless the calling thread must not. A startup is not waited for."""
+        if not self.is_startup and self.thread != threading.get_ident():
+            with contextlib.suppress(BridgeError):  # it runs the loop
+                self.wait(seconds)
+
     def fail(self, error: BaseException) -> None:
         """Say what those who wait are to get. An interruption was meant for the thread that started the app alone."""
         if isinstance(error, Exception):
             self.error = error
         else:
             self.error = BridgeError(
-                f"The app's startup, which another request waits for, was interrupted by {type(error).__name__}. "
-                "The next request tries it again."
+                "The app's startup, which several requests were waiting for, was interrupted by "
+                f"{type(error).__name__}. The next request tries it again."
             )
 
     def await_startup(self, seconds: float, startup_timeout: float) -> None:
         """Wait for another request's startup, at most ``seconds``. Raises an error of its own if that fails."""
         if not self.wait(seconds):
             raise LifespanFailed(
-                "The app's startup, which another request waits for, took longer than "
-                f"startup_timeout={startup_timeout} s. Make it quicker, or raise startup_timeout."
+                "The app's startup, which another request had begun, took longer than "
+                f"startup_timeout={startup_timeout} s. Make it faster, or raise startup_timeout."
             )
         if self.error is not None:
             raise one_more(self.error)
@@ -69,6 +78,6 @@ class Change:
         """Wait for a stop that another thread is at, at most ``seconds``."""
         if not self.wait(seconds):
             raise BridgeError(
-                f"The bridge is being stopped, and that has not ended within {seconds:g} s: code that blocks holds up "
-                "the thread of the event loop. Have such code run in another thread (asyncio.to_thread)."
+                f"The bridge is still stopping after {seconds:g} s: blocking code holds up the thread of its event "
+                "loop. Run such code in another thread (asyncio.to_thread)."
             )

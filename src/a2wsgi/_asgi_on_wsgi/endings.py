@@ -30,10 +30,14 @@ class Interruptible(Sender):
     Fast path: it is a base class, as `Sender` is.
     """
 
-    __slots__ = ("_app", "_failure")
+    __slots__ = ("_failure",)
 
     #: What the app failed with, and nobody was told yet. Whoever tells it, server thread or loop thread, takes it out.
     _failure: Failure | None
+
+    def _look_at_task(self) -> None:
+        """End the app if it has lost its task. Loop thread."""
+        raise NotImplementedError
 
     def _outer_aborted(self, error: BaseException) -> None:
         """The bridge around this one has aborted the request. Any thread; an inline loop's doorbell would wait."""
@@ -79,6 +83,7 @@ class Interruptible(Sender):
 
     def _server_left(self, reason: str) -> None:
         """The server takes nothing more of the response."""
+        self._look_at_task()
         if self._app is ENDED:
             self._detach()
             if self._said is not COMPLETE and self._taker is not GONE:  # a task that the app has left may still send
@@ -106,7 +111,9 @@ class Interruptible(Sender):
     def _log_failure(self) -> None:
         failure, self._failure = self._failure, None
         if failure is not None and self._said is not COMPLETE:
-            logger.debug("The app failed before its client left, and nobody was told", exc_info=failure.error)
+            logger.debug(
+                "The app failed before its client left, so the server did not get the error", exc_info=failure.error
+            )
         elif failure is not None:
             # In the app's context, by which an error reporter knows what it has reported.
             failure.context.run(logger.error, "The app failed after its response was complete", exc_info=failure.error)

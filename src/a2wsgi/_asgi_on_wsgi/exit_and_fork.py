@@ -44,7 +44,8 @@ _lifetimes: dict[int, weakref.ref[Lifetime]] = {}
 _departures: set[Departure] = set()
 #: What this process has inherited by a fork, to be kept unused for ever.
 _inherited: list[object] = []
-_exit_hooks_are_set = False
+#: One item until the exit hooks are set: whoever takes it out, in one step, sets them.
+_exit_hooks_due: list[None] = [None]
 
 
 class Departure:
@@ -74,7 +75,7 @@ class Departure:
         deadline = time.monotonic() + self._seconds
         while self.host.trouble() is None and not self._over.wait(LOOK_SECONDS):
             if time.monotonic() > deadline:
-                logger.error("A bridge that was dropped did not end: code that blocks holds up its event loop")
+                logger.error("A bridge that was dropped did not end: blocking code holds up its event loop")
                 return
         self.host.join(CANCEL_SECONDS)
 
@@ -86,7 +87,7 @@ def register(lifetime: Lifetime) -> None:
 
 
 def _all_lifetimes() -> list[Lifetime]:
-    """Those that there are. Any thread."""
+    """The lifetimes of this process. Any thread."""
     return [lifetime for reference in _lifetimes.copy().values() if (lifetime := reference()) is not None]
 
 
@@ -95,10 +96,11 @@ def _all_lifetimes() -> list[Lifetime]:
 
 def set_exit_hooks() -> None:
     """Have the end of the process stop all bridges. A forked child inherits the hooks. Any thread."""
-    global _exit_hooks_are_set  # noqa: PLW0603 - once a process
-    if _exit_hooks_are_set:
+    # Two bridges may be started at once. No lock: a fork may come meanwhile, and nobody would release the child's.
+    try:
+        _exit_hooks_due.pop()
+    except IndexError:
         return
-    _exit_hooks_are_set = True
     atexit.register(_stop_all)
     register_early = getattr(threading, "_register_atexit", None)
     if register_early is not None:
@@ -130,7 +132,7 @@ def _stop_all() -> None:
     for lifetime in _all_lifetimes():
         try:
             lifetime.stop_started()  # a startup may wait for what never comes
-        except Exception:  # noqa: BLE001 - the apps of the other bridges are to be shut down as well
+        except BaseException:  # noqa: BLE001 - the apps of the other bridges are to be shut down as well
             logger.exception("The app of a bridge did not shut down at the end of the process")
     for departure in _departures.copy():
         departure.wait()

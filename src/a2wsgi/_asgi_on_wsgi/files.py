@@ -78,8 +78,8 @@ class SentFile:
         self.is_new = True
         self.error: BaseException | None = None
 
-    def open(self) -> bool:
-        """Open it. Whether it is open; if not, ``error`` says why."""
+    def open(self) -> None:
+        """Open it. If that fails, ``error`` says why."""
         self.is_new = False
         try:
             self._file = io.FileIO(self._path, "rb", opener=_open)
@@ -87,7 +87,6 @@ class SentFile:
         except Exception as error:  # noqa: BLE001 - a ValueError for a NUL, say: the app's send() raises it
             self.close()
             self.error = error
-        return self.error is None
 
     def _check(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):

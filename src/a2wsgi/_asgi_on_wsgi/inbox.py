@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from a2wsgi._threads.runtime import wake_all
+from a2wsgi._threads.runtime import wake, wake_all
 
 if TYPE_CHECKING:
     from a2wsgi._threads.handles import Waiter
@@ -40,7 +40,7 @@ TOLD_SECONDS: Final = 0.01
 async def pause(host: LoopHost, seconds: float = TOLD_SECONDS) -> None:
     """Let the loop go on for a while. It can be cancelled, on trio as well, where `LoopHost.go_round` is shielded."""
     waiter = host.create_waiter()
-    host.loop.call_later(seconds, wake_all, [waiter])
+    host.loop.call_later(seconds, wake, waiter)
     await waiter
 
 

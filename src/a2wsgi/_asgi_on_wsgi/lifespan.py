@@ -29,6 +29,7 @@ from a2wsgi._log import logger
 from a2wsgi._threads.runtime import wake, wake_all
 
 from .faults import is_cancellation, type_of_message
+from .loops.host import CANCEL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     from .loops.host import LoopHost
 
 __all__ = ["Lifespan", "run_lifespan"]
-
-#: How long a cancelled lifespan task may take to end. Arbitrary. One that ignores its cancellation is left alone.
-CANCEL_SECONDS = 1.0
 
 
 class _Answer:
@@ -113,7 +111,7 @@ class Lifespan:
         else:
             error = LifespanFailed(
                 f"The app's lifespan startup did not end within startup_timeout={seconds} s, and was cancelled. "
-                "Nothing is served before it has. Make it quicker, or raise startup_timeout."
+                "Nothing is served before it has ended. Make it faster, or raise startup_timeout."
             )
         await self._end()
         raise error
@@ -141,8 +139,8 @@ class Lifespan:
         await self._end()
         if late:
             raise LifespanFailed(
-                f"The app's lifespan shutdown did not end within shutdown_timeout={seconds} s, and was cancelled. What "
-                "it was to release may not be. Make it quicker, or raise shutdown_timeout."
+                f"The app's lifespan shutdown did not end within shutdown_timeout={seconds} s, and was cancelled. It "
+                "may have left something open. Make it faster, or raise shutdown_timeout."
             )
         if error is not None:
             raise error
@@ -177,8 +175,8 @@ class Lifespan:
                 if error is not None and self._received:
                     logger.warning(
                         "The app raised during its lifespan startup without sending lifespan.startup.failed. It is "
-                        "served without lifespan (ASGI Lifespan 2.0, Scope). Send lifespan.startup.failed to have "
-                        "requests refused, or pass lifespan=False if the app knows no lifespan.",
+                        "served without lifespan (ASGI Lifespan 2.0, Scope). Send lifespan.startup.failed to make "
+                        "requests fail, or pass lifespan=False if the app does not support lifespan.",
                         exc_info=error,
                     )
         elif not self._stopped.given:
@@ -193,7 +191,7 @@ class Lifespan:
         else:
             self._stopped.give()
             if self.supported:
-                logger.error("The app's lifespan ended while the app served", exc_info=error)
+                logger.error("The app's lifespan failed while the app was being served", exc_info=error)
 
     async def _receive(self) -> Message:
         if not self._received:
@@ -226,15 +224,15 @@ class Lifespan:
             if not self._started.given:
                 self._started.give()  # it answers as if this were a request: it does not know lifespan
             raise AppProtocolError(
-                f"The app sent {type_of_message(kind)} for a lifespan scope. ASGI Lifespan 2.0 knows "
-                'lifespan.startup.complete and the like. Look at scope["type"] first, and raise if it is of a type '
-                "that the app does not know."
+                f"The app sent {type_of_message(kind)} in a lifespan scope. ASGI Lifespan 2.0 only allows "
+                'lifespan.startup.complete and the like. Check scope["type"] first, and raise an error for types that '
+                "the app does not support."
             )
 
 
 def _refused(what: str, message: Message) -> LifespanFailed:
     start = f"The app's lifespan {what} failed: "
-    text = str(message.get("message") or "(it gave no message)")
+    text = str(message.get("message") or "(no message)")
     return LifespanFailed(start + text.removeprefix(start))  # said once, also if the app is a bridge itself
 
 
@@ -242,7 +240,7 @@ def _failed(what: str, error: BaseException) -> LifespanFailed:
     try:
         text = f"{error}"
     except Exception:  # noqa: BLE001 - the text is made by the app's own method
-        text = "(its text raises)"
+        text = "(its str() raises)"
     failed = LifespanFailed(f"The app's lifespan {what} raised {type(error).__name__}: {text}")
     failed.__cause__ = error
     return failed
@@ -261,6 +259,6 @@ def run_lifespan(host: LoopHost, make: Callable[[], Coroutine[Any, Any, None]], 
         if not isinstance(error, concurrent.futures.CancelledError) and not is_cancellation(error):
             raise
         raise LifespanFailed(
-            "The app's startup or shutdown was cancelled: code of the app cancels all tasks of its event loop, even "
-            "those that it did not start. Something may not have been released. Cancel only the app's own tasks."
+            "The app's startup or shutdown was cancelled: the app cancels all tasks of its event loop, even those "
+            "that it did not start. It may have left something open. Cancel only the app's own tasks."
         ) from error

@@ -81,9 +81,7 @@ class Lifetime:
         requests: Those that were handed to the loop and are not over. A server thread adds its own before it rings the
             loop, and takes it out if it has withdrawn it; else the loop takes it out. Whoever walks the set copies it
             first: `a2wsgi._threads` says what is one step without a lock.
-        disconnected: What `count` has counted in this process.
-        stalled: What `count` has counted under this name.
-        timed_out: The same.
+        disconnected, stalled, timed_out: What `count` has counted in this process.
     """
 
     def __init__(
@@ -104,7 +102,7 @@ class Lifetime:
         self._startup_timeout = startup_timeout
         self._shutdown_timeout = shutdown_timeout
         self._inside = inside
-        self._closed = False  # guarded by _lock
+        self._closed = False  # written under _lock, once
         if loop is not None:
             expect_given(loop)
         self.reset()
@@ -113,14 +111,12 @@ class Lifetime:
     def reset(self) -> None:
         """Start from nothing: in the constructor, and in a forked child."""
         self._lock = threading.Lock()  # never held while anything is waited for
-        self._change: Change | None = None  # the startup or the stop that is under way; guarded by _lock
+        self._change: Change | None = None  # what is under way; written under _lock, so one without sees a moment ago
         self._lifespan: Lifespan | None = None  # the loop thread's
         self.host: LoopHost | None = None
         self.state: dict[str, Any] = {}
         self.requests: set[Running] = set()
-        self.disconnected = 0  # guarded by _lock
-        self.stalled = 0  # guarded by _lock
-        self.timed_out = 0  # guarded by _lock
+        self.disconnected = self.stalled = self.timed_out = 0  # guarded by _lock
 
     def inherited(self) -> object:
         """What a forked child must neither use nor let go of."""
@@ -276,7 +272,7 @@ class Lifetime:
         self.stop_started()
 
     def stop_started(self) -> None:
-        """`stop` that waits for no startup."""
+        """`stop` that waits for no startup, but for another stop."""
         host = self.host  # looked at once: another thread may stop it as well
         if host is not None:
             host.refuse_own_thread()
@@ -284,9 +280,12 @@ class Lifetime:
         try:
             with self._lock:
                 host, self.host = self.host, None
-                if host is None:
-                    return
-                stop.host, self._change = host, stop
+                if host is not None:
+                    stop.host, self._change = host, stop
+            if host is None:
+                if (other := self._change) is not None:
+                    other.let_end(self.longest_stop())
+                return
             if host.trouble() is None:
                 if self._inline:  # a thread that waits for its app lets no other one run the loop
                     with contextlib.suppress(RuntimeError):  # closed meanwhile
@@ -337,7 +336,7 @@ class Lifetime:
                 if host.trouble() is None:  # else nobody runs the loop, so there is nothing to wait for
                     departure.begin()
                 host.loop.call_soon_threadsafe(self._depart, departure, context=contextvars.Context())
-        except Exception:  # noqa: BLE001 - of a loop that was closed, or an app that fails to end: nobody is to be told
+        except BaseException:  # noqa: BLE001 - of a loop that was closed, or an app that fails to end: nobody is to be told
             logger.debug("A bridge that was dropped did not end cleanly", exc_info=True)
 
     def _depart(self, departure: exit_and_fork.Departure) -> None:
@@ -381,7 +380,7 @@ class Lifetime:
             await lifespan.shutdown(self._shutdown_timeout, self._inside())
 
     def _abort_all(self) -> set[Running]:
-        """Tell the requests that the bridge is closed. Which they are."""
+        """Tell the requests that the bridge is closed, and return them."""
         requests = self.requests.copy()
         for request in requests:
             request.abort(closed_error())  # one for each: an error that several threads raise joins their tracebacks

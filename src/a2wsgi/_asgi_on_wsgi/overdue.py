@@ -44,7 +44,7 @@ def _stack(awaited: object) -> str:
             frame, awaited = found
             frames.append((frame, frame.f_lineno))
     except Exception:  # noqa: BLE001 - what an app awaits may be an object of its own
-        logger.debug("What an app awaits could not be looked at", exc_info=True)
+        logger.debug("The coroutines of an app could not be examined", exc_info=True)
     try:
         return "".join(traceback.StackSummary.extract(iter(frames[1:])).format()).rstrip("\n")
     except Exception:  # noqa: BLE001 - a module's loader, which finds the lines, may be the user's

@@ -97,7 +97,7 @@ class Request(Interruptible):
                 self._app = ENDED  # nobody will start it
                 error = self._host.trouble() or closed_error()
                 self._shared.lifetime.forget(self._host)
-                raise error  # noqa: TRY301 - the end of one
+                raise error  # noqa: TRY301 - ends as a failed wait does
             chunks, ended = self.next_chunks()
             head = self._head
             # As long as the server has got nothing, a failure can still become its error page. An ASGI server around us
@@ -142,28 +142,29 @@ class Request(Interruptible):
     # -- Request in: the loop thread ----------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        lifetime = self._shared.lifetime
-        if lifetime.host is not self._host:
-            # 1. The server thread saw the host. 2. The bridge was closed. 3. The server thread rang.
-            self._failure = Failure(closed_error(), self._context)
-        elif self._taker is READING and self._start_lock.acquire(blocking=False):
-            self._app = RUNNING
-            running = self._run()
-            timeout = self._shared.settings.app_timeout
-            try:
+        running = None
+        try:
+            if self._shared.lifetime.host is not self._host:
+                # 1. The server thread saw the host. 2. The bridge was closed. 3. The server thread rang.
+                self._failure = Failure(closed_error(), self._context)
+            elif self._taker is READING and self._start_lock.acquire(blocking=False):
+                self._app = RUNNING
+                running = self._run()
+                timeout = self._shared.settings.app_timeout
                 if timeout is not None:  # before the task: the app may take its first step as that is made
                     self._set_timer(timeout, functools.partial(self._time_out, running, timeout))
                 self.task = self._context.run(self._host.create_task, running)
-            except BaseException as error:  # noqa: BLE001 - of a task factory or a given loop: the server thread waits
-                self._app_ended(error, self._context)
+                return
+            # Else nobody waits for the request: a given loop did not run in time, or an outer bridge has aborted it.
+            if self._timer is not None:
+                self._timer.cancel()
+            self._app = ENDED
+            self._stream.set_done()
+        except BaseException as error:  # noqa: BLE001 - of a task factory, a given loop or no memory: the server thread waits
+            self._app_ended(error, self._context)
+            if running is not None:
                 with contextlib.suppress(RuntimeError):  # it runs, and goes on
                     running.close()
-            return
-        # Else nobody waits for the request: a given loop did not run in time, or an outer bridge has aborted it.
-        if self._timer is not None:
-            self._timer.cancel()
-        self._app = ENDED
-        self._stream.set_done()
 
     def _arrive(self, messages: list[Message]) -> None:
         """A part of the body has come from the server thread."""
@@ -174,7 +175,7 @@ class Request(Interruptible):
         """The last part of a body that ends early has come: its client has left, or sent nothing for too long."""
         self._inbox.put(messages)
         if self._said is COMPLETE or self._app is ENDED or self._taker is GONE:
-            return  # nobody minds, or the client was counted when it was lost
+            return  # it makes no difference, or the client was counted when it was lost
         self._inbox.broke_off = True
         # Before the server thread is woken, which may ask.
         self._shared.lifetime.count("stalled" if self._body.stalled else "disconnected")
@@ -202,8 +203,15 @@ class Request(Interruptible):
             self._stream.set_done()
             raise
 
-    def _never_began(self) -> None:
-        self._app_ended(asyncio.CancelledError(), self._context)
+    def _has_lost_task(self) -> bool:
+        """Whether the app was to be started, and no task will ever tell how it ended. Any thread."""
+        # 1. The loop makes the app's task. 2. Somebody cancels all tasks. 3. It ends before its first step, and tells
+        # nobody. Or a signal handler raises, with inline=True, before there is a task.
+        return self._app is not ENDED and self._start_lock.locked() and (self.task is None or self.task.done())
+
+    def _look_at_task(self) -> None:
+        if self._has_lost_task():
+            self._app_ended(asyncio.CancelledError(), self._context)
 
     # -- Response out: the server thread ------------------------------------------------------------------------------
 
@@ -245,10 +253,8 @@ class Request(Interruptible):
 
     def has_hung_up(self) -> bool:
         """Whether the client has left, as far as the server lets us see. Now and then while nothing comes."""
-        # 1. The loop makes the app's task. 2. Somebody cancels all tasks. 3. It ends before its first step, and tells
-        # nobody. A task that has begun says that the app has ended first.
-        if self.task is not None and self.task.done() and self._app is RUNNING:
-            self._host.doorbell.ring(Request._never_began, self)
+        if self._has_lost_task():  # maybe not yet: the loop is about to make it
+            self._host.doorbell.ring(Request._look_at_task, self)
         return has_hung_up(self._environ, self._body.client_socket)
 
     def hung_up_error(self) -> BaseException:

@@ -33,7 +33,16 @@ if TYPE_CHECKING:
     from .files import SentFile
     from .request import Request
 
-__all__ = ["Response", "WholeResponse", "answer_with", "give_file", "give_whole", "request_timeout", "start_with_three"]
+__all__ = [
+    "Response",
+    "WholeResponse",
+    "answer_with",
+    "gateway_timeout",
+    "give_file",
+    "give_whole",
+    "request_timeout",
+    "start_with_three",
+]
 
 
 class Response:
@@ -45,6 +54,7 @@ class Response:
     __slots__ = ("_chunks", "_closed", "_ended", "_request")
 
     def __init__(self, request: Request, chunks: list[bytes], *, ended: bool) -> None:
+        self._closed = True  # for __del__, should an exception from outside end this method
         self._request = request
         self._chunks: list[bytes] | None = chunks  # the next to be given
         self._ended = ended  # nothing follows them
@@ -85,6 +95,7 @@ class WholeResponse(list[bytes]):
     __slots__ = ("_closed", "_request")
 
     def __init__(self, request: Request, body: bytes) -> None:
+        self._closed = True  # as in Response
         super().__init__((body,))
         self._request = request
         self._closed = False

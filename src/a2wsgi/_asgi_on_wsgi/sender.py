@@ -49,6 +49,7 @@ class Sender:
     """
 
     __slots__ = (
+        "_app",
         "_environ",
         "_file",
         "_framing",
@@ -79,7 +80,6 @@ class Sender:
     _inbox: Inbox
     # The loop thread writes these. The server thread looks at most of them, as `Request` says.
     task: asyncio.Task[None] | None
-    #: Whether the app runs. It has its slot in `Interruptible`.
     _app: App
     _said: Said
     _taker: Taker
@@ -110,7 +110,7 @@ class Sender:
 
         Raises:
             AppProtocolError: The message is wrong. Nothing of it was sent; the app may catch this and send another.
-            InvalidHeader: The same, of a header.
+            InvalidHeader: A header cannot be sent. Nothing of the message was sent; the app may send another.
             ClientDisconnected: Nobody takes the response any more. Stop.
         """
         try:

@@ -33,7 +33,15 @@ from a2wsgi._errors import ClientDisconnected
 if TYPE_CHECKING:
     from a2wsgi._types import Environ
 
-__all__ = ["HungUpError", "has_hung_up", "hung_up_error", "socket_to_time", "uwsgi_module"]
+__all__ = [
+    "HungUpError",
+    "has_hung_up",
+    "hung_up_error",
+    "socket_to_time",
+    "uwsgi_has_threads",
+    "uwsgi_module",
+    "uwsgi_options",
+]
 
 
 class HungUpError(ClientDisconnected, ConnectionResetError):
@@ -101,6 +109,16 @@ def uwsgi_module() -> Any:  # noqa: ANN401 - a module without types
     import uwsgi  # noqa: PLC0415 - exists only in uWSGI's own process
 
     return uwsgi
+
+
+def uwsgi_options() -> set[str]:
+    """The options that uWSGI was started with."""
+    return {name.decode() if isinstance(name, bytes) else name for name in getattr(uwsgi_module(), "opt", ())}
+
+
+def uwsgi_has_threads() -> bool:
+    """Whether uWSGI lets threads run that are not its own. Without them, they stand still between requests."""
+    return bool(uwsgi_options() & {"enable-threads", "threads"})
 
 
 def _poll() -> select.poll:

@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING, Protocol
 from a2wsgi._threads.runtime import wake_all
 from a2wsgi._threads.stream import Stream
 
+from . import faults
+
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
@@ -179,39 +181,45 @@ class ToServer(Stream):
         2. Here, under the same lock, the gate is taken out together with what the step adds to the queue.
         3. The gate is opened outside the lock. Whether the thread waits at it already or comes to it later, it goes on.
 
-        The gate is opened whatever fails here: no later step would find it, and the thread would wait for ever.
+        Memory may run out in the middle, or the loop be closed. Then the thread gets an error: no later step would hand
+        over what this one has.
         """
         step = self._step
         if not step.is_begun:
             return  # what was due at its end has been done before
-        more = step.size or step.finishes or step.is_done or step.asks or step.calls
-        if step.patience and len(step.chunks) == 1 and not more:
-            step.patience -= 1
-            self._host.loop.call_soon_threadsafe(self.flush)  # wakes the loop, which may be about to wait
-            return
-        step.is_begun = False
         gate = None
         try:
+            more = step.size or step.finishes or step.is_done or step.asks or step.calls
+            if step.patience and len(step.chunks) == 1 and not more:
+                step.patience -= 1
+                self._host.loop.call_soon_threadsafe(self.flush)  # wakes the loop, which may be about to wait
+                return
             with self._lock:
                 gate, self._gate = self._gate, None
-                if step.is_done:
-                    self._finished = self._done = True
-                elif step.finishes:
-                    self._finished = True
-                if step.asks:
-                    self._asked = True
+                # All that needs memory comes first. From the first change on, the step is handed over whole.
+                size = self._size + step.size
+                room = self._limit - size
+                rest: list[bytes] = []
                 if step.calls:
                     self._calls.extend(step.calls)
                     step.calls.clear()
                 if self._abort_error is None:
-                    try:
-                        self._chunks += step.chunks
-                    except MemoryError:
-                        self._abort_error = MemoryError  # or the thread would take what there is for the whole
-                        raise
-                    self._size += step.size
-                step.room = self._limit - self._size
-                step.chunks, step.size, step.asks = [], 0, False
+                    self._chunks += step.chunks
+                    self._size = size
+                if step.asks:
+                    self._asked = True
+                step.is_begun = step.asks = False
+                step.chunks, step.size, step.room = rest, 0, room
+                if step.finishes or step.is_done:
+                    self._finished = True
+                    self._done = step.is_done
+        except Exception as error:
+            # Else it would take what there is for the whole.
+            failure = MemoryError if isinstance(error, MemoryError) else faults.loop_stopped
+            self._abort_error = self._abort_error or failure
+            self._done = self._done or step.is_done
+            gate = gate or self._gate
+            raise
         finally:
             if gate is not None:
                 gate.release()
@@ -277,7 +285,8 @@ class ToServer(Stream):
     def abort(self, error: Callable[[], BaseException]) -> None:
         """End the stream at once: the thread gets ``error()`` from now on. Also wakes all senders that wait."""
         super().abort(error)
-        waiters, self._sender_waiters = self._sender_waiters, []
+        with self._lock:
+            waiters, self._sender_waiters = self._sender_waiters, []
         wake_all(waiters)
 
     # -- The server thread --------------------------------------------------------------------------------------------
@@ -302,8 +311,6 @@ class ToServer(Stream):
                     raise self._abort_error()
                 if not self._calls:
                     if self._chunks or self._finished:
-                        # Fast path: `Stream._take_all`, inlined, as every request comes here
-                        # (tests/test_call_counts.py).
                         chunks, self._chunks = self._chunks, []
                         self._size = 0
                         ended = self._finished
@@ -364,7 +371,7 @@ class ToServer(Stream):
             waiters, self._sender_waiters = self._sender_waiters, []
         self._runtime.doorbell.ring(wake_all, waiters)
 
-    def _wait_and_look(self, gate: threading.Lock, watch: Watch | None = None) -> bool:
+    def _wait_and_look(self, gate: threading.Lock, watch: Watch | None) -> bool:
         """Wait until the gate is opened, and now and then look after the loop and the client. The lock is not held.
 
         Returns:
@@ -375,6 +382,7 @@ class ToServer(Stream):
             if trouble is not None:
                 self._lose_loop(trouble)
                 break
+            self._host.doorbell.look_soon()
             if watch is not None and watch.has_hung_up():
                 with self._lock:
                     self._gate = None

@@ -80,9 +80,9 @@ def addresses_of(server: Server, options: Options) -> tuple[list[Address], bool]
     """
     ours = Address(options.host, options.port, options.uds, options.fd, tls=options.ssl_certfile is not None)
     if ours.uds is not None and ours.fd is not None:
-        raise UsageError("--uds and --fd exclude each other. Leave out one.")
+        raise UsageError("--uds cannot be combined with --fd. Leave out one.")
     if ours.key != "tcp" and (extra := options.given & {"host", "port"}):
-        raise UsageError(f"--{ours.key} and --{min(extra)} exclude each other. Leave out one.")
+        raise UsageError(f"--{ours.key} cannot be combined with --{min(extra)}. Leave out one.")
     theirs: list[Address] = []
     for part, value in _parts(server, options.extra):
         if part == "tls":
@@ -135,7 +135,7 @@ def _free_port(host: str, port: int) -> int:
             listener.bind(address)
             return int(listener.getsockname()[1])
     except UnicodeError as error:  # an empty label, or one that is too long
-        raise ServerNotStarted(f"Cannot listen on {host}: it is not the name or the address of a host.") from error
+        raise ServerNotStarted(f"Cannot listen on {host}: this is not a valid host name or address.") from error
     except OSError as error:
         raise ServerNotStarted(
             f"Cannot listen on port {port} of {host}: {error}. Pass another --port or --host."
@@ -148,9 +148,9 @@ def _check_path(path: str) -> None:
     if not folder.is_dir():
         raise ServerNotStarted(f"Cannot listen on {path}: there is no directory {folder}.")
     if not os.access(folder, os.W_OK):
-        raise ServerNotStarted(f"Cannot listen on {path}: you may not write to {folder}.")
+        raise ServerNotStarted(f"Cannot listen on {path}: you have no permission to write to {folder}.")
     if Path(path).exists() and not Path(path).is_socket():
-        raise ServerNotStarted(f"Cannot listen on {path}: it exists, and is not a socket.")
+        raise ServerNotStarted(f"Cannot listen on {path}: it exists but is not a socket.")
     if not hasattr(socket, "AF_UNIX"):
         raise ServerNotStarted("This system has no Unix domain sockets. Pass a --host and a --port.")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
@@ -161,7 +161,7 @@ def _check_path(path: str) -> None:
             if error.errno is None:  # the path is too long for an address
                 raise ServerNotStarted(f"Cannot listen on {path}: {error}.") from error
             return  # nobody listens: there is no such file, or one that a dead server left
-    raise ServerNotStarted(f"Cannot listen on {path}: another program does.")
+    raise ServerNotStarted(f"Cannot listen on {path}: another program is listening there.")
 
 
 def _check_descriptor(number: int) -> None:

@@ -40,10 +40,10 @@ _KNOWN: Final = {"app", "bridge", "factory", "host", "log_level", "port", "root_
 
 
 class BackgroundServer:
-    """A server that runs in a thread, as `run` returns it. As a context manager it stops at the end of the block.
+    """A server that runs in a thread, as returned by `run`. As a context manager, it stops at the end of the block.
 
     Attributes:
-        url: Where it answers, as in ``http://127.0.0.1:8000``.
+        url: The address of the server, such as ``http://127.0.0.1:8000``.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class BackgroundServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the server, and wait for the requests that run. Again does nothing.
+        """Stop the server, and wait for running requests. A second call does nothing.
 
         Threading: any thread but the server's own.
         """
@@ -91,7 +91,7 @@ def check_can_run_in_thread(name: str, options: Options) -> None:
     unknown = sorted(options.given - _KNOWN)
     if unknown or options.extra:
         named = ", ".join([*unknown, *(["server_options"] if options.extra else [])])
-        raise UsageError(f"A server in the background takes no {named}. It takes: {', '.join(sorted(_KNOWN))}.")
+        raise UsageError(f"A server in the background does not take {named}. It takes: {', '.join(sorted(_KNOWN))}.")
 
 
 def run_in_thread(start: Start, app: Any, options: Options) -> BackgroundServer:  # noqa: ANN401 - any app

@@ -47,7 +47,7 @@ def server_name(wanted: str | None) -> str:
         if SERVERS[name].version() is not None:
             return name
     raise ServerNotStarted(
-        f"Neither {' nor '.join(DEFAULTS)} is installed: pip install 'a2wsgi[serve]', or name a --server."
+        f"Neither {' nor '.join(DEFAULTS)} is installed. Run pip install 'a2wsgi[serve]', or pass --server."
     )
 
 
@@ -62,7 +62,7 @@ def check_server_can(name: str, options: Options) -> None:
         able = [other for other in SERVERS if SERVERS[other].can(option)]
         raise UsageError(f"{name} {why}. These have: {', '.join(able)}.")
     if options.ssl_keyfile is not None and options.ssl_certfile is None:
-        raise UsageError("--ssl-keyfile needs --ssl-certfile, too.")
+        raise UsageError("--ssl-keyfile needs --ssl-certfile.")
 
 
 def wanted_options(server: Server, options: Options) -> Iterator[str]:
@@ -225,13 +225,13 @@ def bridge_options(name: str, app: Any, options: Options) -> dict[str, Any]:  # 
             able = [other for other in SERVERS if SERVERS[other].can("threads")]
             raise UsageError(f"{name} has no --threads. These have: {', '.join(able)}.")
         if called != "wsgi" and made is not WSGIMiddleware:
-            raise UsageError(f"--threads: {options.app} runs on the event loop of {name}, and not in threads.")
+            raise UsageError(f"--threads: {options.app} runs on the event loop of {name}, not in threads.")
         if called != "wsgi":
             wanted.setdefault("workers", options.threads)
     if not wanted:
         return {}
     if made is None:
-        raise UsageError(f"--bridge: {name} needs no bridge to run {options.app}, so there is none to have options.")
+        raise UsageError(f"--bridge: {name} runs {options.app} without a bridge, so there are no bridge options.")
     return _checked(made, wanted)
 
 

@@ -59,7 +59,7 @@ def _pairs(texts: Any, source: str) -> dict[str, object]:  # noqa: ANN401 - a li
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise UsageError(f"{source}: {text!r} is not an option with its value. Write NAME=VALUE.")
+            raise UsageError(f"{source}: {text!r} has no value. Write NAME=VALUE.")
         pairs[name.strip().replace("-", "_")] = value.strip()
     return pairs
 
@@ -102,7 +102,7 @@ def _load_env_file(path: Path) -> None:
             continue
         match = _ENV_LINE.fullmatch(line)
         if match is None:
-            raise UsageError(f"--env-file {path}, line {number}: {line.strip()!r} is not a NAME=value.")
+            raise UsageError(f"--env-file {path}, line {number}: {line.strip()!r} is not of the form NAME=value.")
         value = match["single"] if match["single"] is not None else match["bare"]
         if match["double"] is not None:
             value = re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), match["double"])
@@ -136,7 +136,9 @@ def _table(path: Path) -> Mapping[str, object]:
             continue
     else:
         if re.search(r"^\s*\[tool\.a2wsgi\b", text, re.MULTILINE):
-            raise UsageError(f"{path} has a [tool.a2wsgi], and Python 3.10 needs tomli to read it: pip install tomli")
+            raise UsageError(
+                f"{path} has a [tool.a2wsgi] table, and Python 3.10 needs tomli to read it: pip install tomli"
+            )
         return {}
     try:
         tool = toml.loads(text).get("tool", {})
@@ -171,5 +173,5 @@ def _from_toml(name: str, value: object, source: str) -> Any:  # noqa: ANN401 - 
     if isinstance(value, bool):
         value = str(value).lower()
     if isinstance(value, dict):
-        raise UsageError(f"{source}: a table is not a value of this option.")
+        raise UsageError(f"{source}: the value of this option must not be a table.")
     return _read(_BY_NAME[name], str(value), source)

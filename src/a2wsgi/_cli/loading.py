@@ -136,10 +136,11 @@ def load(target: Target) -> Any:  # noqa: ANN401 - it may be anything
     if not target.factory:
         return app
     if not callable(app):
-        raise LoadError(f"{place} is not a factory: it cannot be called. Leave out --factory.")
+        raise LoadError(f"{place} is not a factory, because it cannot be called. Leave out --factory.")
     if _needs_arguments(app):
         raise LoadError(
-            f"{place} is not a factory: it needs arguments. Leave out --factory, or name a function that takes none."
+            f"{place} is not a factory, because it requires arguments. Leave out --factory, or name a "
+            "function that takes none."
         )
     try:
         return app()
@@ -160,10 +161,10 @@ def _module(target: Target) -> Any:  # noqa: ANN401 - modules have attributes of
             hint = (
                 f"Did you mean {parent}:{name}?"
                 if is_attribute and not target.attribute
-                else "Go to the directory that has it, or write path/to/file.py:app."
+                else "Change to its directory, or write path/to/file.py:app."
             )
             raise LoadError(
-                f"There is no module {error.name!r} in {target.directory}, nor where Python looks for modules. {hint}"
+                f"There is no module {error.name!r} in {target.directory} or on Python's module path. {hint}"
             ) from error
         raise LoadError(f"The module {target.module} cannot be imported: {_told(error)}") from error
 
@@ -173,7 +174,7 @@ def _told(error: BaseException) -> str:
     try:
         text = f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - the text is made by the app's own method
-        text = f"{type(error).__name__}: (its text raises)"
+        text = f"{type(error).__name__}: (its str() raises)"
     # Skips the frames of the import system, whose files are called "<frozen ...>".
     places = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
     if isinstance(error, SyntaxError) or not places:  # a SyntaxError itself says where it is

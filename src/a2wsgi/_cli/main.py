@@ -70,9 +70,9 @@ def _main(given: list[str]) -> int:
     own, extra = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
     known, unknown = parser().parse_known_args(own)
     if unknown:
-        known.parser.error(f"unrecognized arguments: {' '.join(unknown)}. The server's own options go after a --")
+        known.parser.error(f"unrecognized arguments: {' '.join(unknown)}. Put the server's own options after --")
     if extra and known.run is not _serve:
-        known.parser.error("nothing goes after the --: no server is started")
+        known.parser.error("inspect starts no server, so leave out the -- and what follows it")
     names = {option.name for option in OPTIONS}
     shows_traceback = False
     try:
@@ -98,16 +98,18 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "a2wsgi",
         description="Run WSGI apps on ASGI servers, and ASGI apps on WSGI servers.",
-        epilog="Exit codes: 0; 1, the app or the server is at fault; 2, the command line is; 130, Ctrl-C.",
+        epilog="Exit codes: 0, success; 1, an error in the app or the server; 2, an error in the command; 130, Ctrl-C.",
     )
     parser.add_argument("--version", action="version", version=f"a2wsgi {__version__}")
     parser.add_argument("--print-completion", action=_Completion, choices=("bash", "zsh", "tcsh"))
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     serve = _add_command(commands, "serve", _serve, "run an app of either kind on a server of either kind")
     serve.usage = "a2wsgi serve [options] APP [-- options of the server]"
-    inspect = _add_command(commands, "inspect", _inspect, "show what an app is, and what a server needs to run it")
+    inspect = _add_command(
+        commands, "inspect", _inspect, "show what kind of app it is, and what a server needs to run it"
+    )
     inspect.usage = "a2wsgi inspect [options] APP"
-    inspect.add_argument("--json", action="store_true", help="print it for machines")
+    inspect.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
@@ -116,8 +118,8 @@ def _add_command(commands: Any, name: str, run: object, text: str) -> argparse.A
         name,
         help=text,
         description=f"{text[0].upper()}{text[1:]}.",
-        epilog="Options that are not given are taken from A2WSGI_* environment variables, then from [tool.a2wsgi] in "
-        "pyproject.toml.",
+        epilog="An option that you do not pass is taken from its A2WSGI_* environment variable, or else from "
+        "[tool.a2wsgi] in pyproject.toml.",
     )
     parser.set_defaults(run=run, parser=parser)
     for option in OPTIONS:

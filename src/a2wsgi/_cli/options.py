@@ -167,7 +167,7 @@ _DEFAULT_SERVER: Final = f"the first of {', '.join(DEFAULTS)} that is installed"
 OPTIONS: Final = (
     Option(
         "app",
-        "package.module:app or path/to/file.py:app. Without :app, it is what is called app, application or create_app",
+        "package.module:app or path/to/file.py:app. Without :app, a2wsgi looks for app, application or create_app",
         metavar="APP",
         both=True,
     ),
@@ -192,21 +192,25 @@ OPTIONS: Final = (
     Option("root_path", "prefix under which a proxy mounts the app", _prefix, metavar="PATH"),
     Option("reload", "restart when code changes", _flag, has_no=True),
     Option("log_level", f"how much the server logs: {', '.join(LOG_LEVELS)}", metavar="LEVEL", choices=LOG_LEVELS),
-    Option("access_log", "log each request, or log none", _flag, has_no=True),
+    Option("access_log", "log every request, or no requests", _flag, has_no=True),
     Option("ssl_certfile", "certificate for TLS, a PEM file", metavar="FILE"),
     Option("ssl_keyfile", "private key of the certificate, if it is in another file", metavar="FILE"),
     Option(
         "proxy_headers",
-        "take the client's address and the scheme from X-Forwarded-For and X-Forwarded-Proto, or do not",
+        "whether to take the client's address and the scheme from X-Forwarded-For and X-Forwarded-Proto",
         _flag,
         has_no=True,
     ),
     Option(
         "forwarded_allow_ips",
-        "comma-separated addresses of the proxies whose headers are trusted; * trusts everybody",
+        "comma-separated addresses of the proxies whose headers are trusted; * trusts all",
         metavar="IPS",
     ),
-    Option("env_file", "file of NAME=value lines to add to the environment; what is set already stays", metavar="FILE"),
+    Option(
+        "env_file",
+        "file of NAME=value lines to add to the environment; variables that are already set stay as they are",
+        metavar="FILE",
+    ),
     Option("bridge", "option of the bridge, such as spool_request=true; may be repeated", metavar="NAME=VALUE"),
     Option("factory", "APP is a function that takes no arguments and returns the app", _flag, both=True),
     Option("traceback", "show the whole traceback of an error", _flag, both=True),

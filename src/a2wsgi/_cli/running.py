@@ -48,30 +48,30 @@ def run(
     """Serve an app of either kind, as ``a2wsgi serve`` does, until Ctrl-C.
 
     Args:
-        app: The app, or its name as in ``"package.module:app"``. granian, uWSGI and gevent need the name, as does any
-            server that reloads or has several processes. gunicorn takes both, unless it reloads.
-        server: The server's name, as on the command line; by default uvicorn if it is installed, else waitress.
-        host: The address to listen on; by default 127.0.0.1.
-        port: The port to listen on; by default 8000. 0 picks a free one.
-        background: Whether to serve in a thread and return at once. uvicorn, waitress, cheroot and Werkzeug can.
-            None: only if an event loop is running in this thread, as in a notebook.
+        app: The app, or its name, such as ``"package.module:app"``. granian, uWSGI and gevent need the name, as does
+            any server that reloads or has several processes. gunicorn takes both, unless it reloads.
+        server: The server's name, as on the command line. The default is uvicorn if it is installed, else waitress.
+        host: The address to listen on. The default is 127.0.0.1.
+        port: The port to listen on. The default is 8000; 0 picks a free one.
+        background: Whether to serve in a thread and return at once. uvicorn, waitress, cheroot and Werkzeug can do
+            that. None means: only if an event loop is running in this thread, as in a notebook.
         bridge: Options of the bridge.
         server_options: The server's own options, as on its command line.
-        options: The other options of ``a2wsgi serve``, with underscores: ``log_level="debug"``. What is not passed is
-            taken from the environment (``A2WSGI_*``) and from pyproject.toml, as on the command line.
+        options: The other options of ``a2wsgi serve``, with underscores: ``log_level="debug"``. Options that you do not
+            pass are taken from the environment (``A2WSGI_*``) and from pyproject.toml, as on the command line.
 
     Returns:
-        What runs in the background, to be stopped; None once a server in the foreground has ended.
+        The server in the background, which you can stop; None once a server in the foreground has ended.
 
     Raises:
-        ValueError: An option is unknown, has a wrong value, or cannot be had with this server.
-        TypeError: As ValueError, for an unknown name, or server_options or a bridge of a wrong type.
+        ValueError: An option has a wrong value, or this server does not support it.
+        TypeError: An option is unknown, or ``server_options`` or ``bridge`` is of the wrong type.
         ImportError: The app cannot be loaded.
-        RuntimeError: The server is not installed, or cannot listen there.
+        RuntimeError: The server is not installed, or cannot listen at that address.
         AppInterfaceError: It is not an app, or its interface cannot be detected.
-        SystemExit: The server has ended with an error.
+        SystemExit: The server ended with an error.
 
-    Threading: the main thread, since servers set handlers of signals; with ``background`` any thread.
+    Threading: the main thread, since servers set signal handlers; with ``background``, any thread.
     """
     given = {**options, "server": server, "host": host, "port": port}
     wanted = _options(app, {name: value for name, value in given.items() if value is not None}, bridge, server_options)
@@ -134,7 +134,7 @@ def _check_needs_no_name(start: Start) -> None:
     elif reloads or starts_several:
         way_out = "leave out workers and reload"
     else:
-        way_out = "unset WEB_CONCURRENCY, which asks for several"
+        way_out = "unset WEB_CONCURRENCY, which asks for several processes"
     raise UsageError(
         f"{start.name} loads the app in other processes, by its name. Pass the name, as in run('module:app'), or "
         f"{way_out}."

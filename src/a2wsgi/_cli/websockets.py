@@ -39,7 +39,7 @@ def why_missing(app: Any, interface: Interface, server_interface: Interface) -> 
         return _NO_EXTRA
     mode = None if interface != "wsgi" else _mode_of_socketio(app)
     if mode not in {None, "threading"}:
-        return f"Flask-SocketIO has chosen async_mode={mode!r}, which no other server has: pass async_mode='threading'"
+        return f"Flask-SocketIO chose async_mode={mode!r}, which does not work here: pass async_mode='threading'"
     return None
 
 

@@ -25,13 +25,13 @@ MYPY = False  # mypy takes a constant of this name to be true
 
 @described(ASGISettings)
 class ASGIMiddleware(ASGIBridge):
-    """Runs an ASGI app on a WSGI server: it wraps an ASGI app and is a WSGI app.
+    """Turns an ASGI app into a WSGI app, so that a WSGI server can run it.
 
     Args:
         app: The ASGI 3 or ASGI 2 app.
 
-    Threading: it may be built on any thread, inherited by a fork, and called on many threads at once, but not on that
-    of its own loop.
+    Threading: you may create it on any thread, fork afterwards, and call it on many threads at once, but not on the
+    thread of its own loop.
 
     Spec: PEP 3333; ASGI 3.0, HTTP 2.5, lifespan 2.0.
     """
@@ -62,7 +62,7 @@ class ASGIMiddleware(ASGIBridge):
         def __new__(cls, *args: Any, **options: Any) -> Self: ...  # noqa: ANN401 - any arguments of a subclass
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
-        """Make the bridge that the app needs: a `WSGIMiddleware` for a WSGI app. Subclasses are made as they are."""
+        """Create the bridge that the app needs: a `WSGIMiddleware` for a WSGI app. A subclass stays what it is."""
         if cls is ASGIMiddleware and detect(first_argument(args, options)).interface == "wsgi":
             from .wsgi_middleware import WSGIMiddleware  # noqa: PLC0415 - it loads the other wing
 

@@ -28,24 +28,24 @@ _BRIDGES = (WSGIMiddleware, ASGIMiddleware)
 
 
 def chain(app: Any, *middleware: Middleware) -> Any:  # noqa: ANN401 - any app
-    """Return an app under a stack of middleware, each of which may be of either kind.
+    """Wrap an app in a stack of WSGI and ASGI middleware, in any order.
 
-    Each middleware gets the app beneath it with the interface that it wants, so you may mix WSGI and ASGI middleware in
-    any order. As few bridges as possible are made: none between neighbours of the same kind.
+    Each middleware gets the app below it as the kind of app that it needs. `chain` adds a bridge only where the kind
+    changes, never between neighbours of the same kind.
 
     Args:
         app: A WSGI, ASGI 3 or ASGI 2 app.
-        middleware: Callables that take an app and return one, the outermost first; or tuples of such a callable, a
-            sequence of further arguments, and a mapping of keyword arguments. What a class wants is detected from its
-            ``__call__``. If that is not conclusive, a class is given an ASGI 3 app, a function is given the app as it
-            is, and what they return decides. They may be called up to three times to find out. If they return an app
-            that takes ``*args``, it counts as being of the same kind as the app beneath it.
+        middleware: The middleware, outermost first. Each is a callable that takes an app and returns one, or a tuple of
+            such a callable, a sequence of further arguments, and a mapping of keyword arguments. The ``__call__`` of a
+            class shows which kind it needs. If it does not, a class gets an ASGI 3 app and a function gets the app as
+            it is; the kind of app that they return decides. They may be called up to three times to find out. If they
+            return an app that takes ``*args``, it counts as the same kind as the app below it.
 
     Returns:
         The app that the outermost middleware returned. `interface_of` tells its interface.
 
     Raises:
-        AppInterfaceError: ``app`` is no app, a middleware is no callable, or one returned something that is no app.
+        AppInterfaceError: ``app`` is not an app, a middleware is not callable, or one did not return an app.
 
     Threading: any thread.
     """

@@ -29,17 +29,17 @@ _NO_OPTIONS: Mapping[str, Any] = {}
 
 
 def to_asgi(app: Any, /, **options: Unpack[ToASGIOptions]) -> ASGIApp:  # noqa: ANN401 - any app
-    """Return an ASGI 3 app that does what ``app`` does.
+    """Return ``app`` as an ASGI 3 app, with a `WSGIMiddleware` around it only if it needs one.
 
     Args:
         app: A WSGI, ASGI 3 or ASGI 2 app.
-        options: Those of `WSGIMiddleware`, for the bridge, if one is made.
+        options: Options of `WSGIMiddleware`, used if one is created.
 
     Returns:
         ``app`` itself if it is an ASGI 3 app; the app inside if it is an `ASGIMiddleware` around one.
 
     Raises:
-        AppInterfaceError: It is no app, or its interface cannot be detected. Wrap it in one of the two classes.
+        AppInterfaceError: It is not an app, or its interface cannot be detected. Wrap it in one of the two classes.
         TypeError: `WSGIMiddleware` has no such option, or its value is of the wrong type.
         ValueError: The value of an option is out of range.
 
@@ -51,17 +51,17 @@ def to_asgi(app: Any, /, **options: Unpack[ToASGIOptions]) -> ASGIApp:  # noqa: 
 
 
 def to_wsgi(app: Any, /, **options: Unpack[ToWSGIOptions]) -> WSGIApp:  # noqa: ANN401 - any app
-    """Return a WSGI app that does what ``app`` does.
+    """Return ``app`` as a WSGI app, with an `ASGIMiddleware` around it only if it needs one.
 
     Args:
         app: A WSGI, ASGI 3 or ASGI 2 app.
-        options: Those of `ASGIMiddleware`, for the bridge, if one is made.
+        options: Options of `ASGIMiddleware`, used if one is created.
 
     Returns:
         ``app`` itself if it is a WSGI app; the app inside if it is a `WSGIMiddleware` around one.
 
     Raises:
-        AppInterfaceError: It is no app, or its interface cannot be detected. Wrap it in one of the two classes.
+        AppInterfaceError: It is not an app, or its interface cannot be detected. Wrap it in one of the two classes.
         TypeError: `ASGIMiddleware` has no such option, or its value is of the wrong type.
         ValueError: The value of an option is out of range.
 

@@ -25,15 +25,15 @@ MYPY = False  # mypy takes a constant of this name to be true
 
 @described(WSGISettings)
 class WSGIMiddleware(WSGIBridge):
-    """Runs a WSGI app on an ASGI server: it wraps a WSGI app and is an ASGI 3 app.
+    """Turns a WSGI app into an ASGI 3 app, so that an ASGI server can run it.
 
     Args:
         app: The WSGI app.
 
-    Threading: it may be built on any thread, inherited by a fork, and called on any event loop, or on several. The app
-    is called on the bridge's own worker threads.
+    Threading: you may create it on any thread, fork afterwards, and call it on any event loop, or on several. It calls
+    the app on its own worker threads.
 
-    Cancellation: a cancelled request does not wait for the app; the app's next read or write raises
+    Cancellation: a cancelled request does not wait for the app. The app's next read or write raises
     `ClientDisconnected`, and its iterable is closed.
 
     Spec: PEP 3333; ASGI 3.0, HTTP 2.5, lifespan 2.0.
@@ -65,7 +65,7 @@ class WSGIMiddleware(WSGIBridge):
         def __new__(cls, *args: Any, **options: Any) -> Self: ...  # noqa: ANN401 - any arguments of a subclass
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
-        """Make the bridge that the app needs: an `ASGIMiddleware` for an ASGI app. Subclasses are made as they are."""
+        """Create the bridge that the app needs: an `ASGIMiddleware` for an ASGI app. A subclass stays what it is."""
         if cls is WSGIMiddleware and detect(first_argument(args, options)).interface not in {"wsgi", None}:
             from .asgi_middleware import ASGIMiddleware  # noqa: PLC0415 - it loads the other wing
 

@@ -172,8 +172,8 @@ def _end_to_end(headers: Sequence[tuple[bytes, bytes]]) -> _Headers:
 
 def _fault(what: str, source: str) -> AppProtocolError:
     return AppProtocolError(
-        f"The app answered the handshake on its socket, but {what} ({source}). Answer with the response of a WebSocket "
-        "library, or leave the socket alone and return a WSGI response."
+        f"The app answered the handshake on its socket, but {what} ({source}). Let a WebSocket library write the "
+        "response, or leave the socket alone and return a WSGI response."
     )
 
 

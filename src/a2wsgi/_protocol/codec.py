@@ -104,8 +104,8 @@ def websockets() -> Websockets:
         )
     except (ImportError, AttributeError) as exc:
         raise MissingCapability(
-            "WebSockets need the package websockets, 13 or later, which is not installed. It parses their frames. "
-            'Install the extra: pip install "a2wsgi[websocket]".'
+            "WebSockets need the package websockets, 13 or later, to parse their frames. It is not installed. "
+            'Install it with: pip install "a2wsgi[websocket]".'
         ) from exc
 
 

@@ -266,7 +266,7 @@ def _pairs_of_bytes(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes,
         return [(bytes(memoryview(name)), bytes(memoryview(value))) for name, value in headers]
     except (TypeError, ValueError):
         raise ServerProtocolError(
-            'The headers in the scope are not pairs of bytes, as ASGI HTTP 2.5, "HTTP Connection Scope", wants them. '
+            'The headers in the scope are not pairs of bytes, which ASGI HTTP 2.5, "HTTP Connection Scope", requires. '
             "Fix the server, or the middleware that made them."
         ) from None
 
@@ -291,7 +291,7 @@ def fault_of_scope(scope: object) -> ServerProtocolError | None:
     if not isinstance(scope, Mapping):
         return ServerProtocolError(
             f'The server called the app with a scope of type {type(scope).__name__}. ASGI HTTP 2.5, "HTTP Connection '
-            'Scope", wants a dict. Fix the server, or the middleware that made it.'
+            'Scope", requires a dict. Fix the server, or the middleware that made it.'
         )
     members = cast("Mapping[str, object]", scope)
     for key, (types, wanted) in _SCOPE_TYPES.items():
@@ -317,6 +317,6 @@ def _wrong_in_scope(key: str, value: object, wanted: str) -> ServerProtocolError
     kind = type(value).__name__
     held = f" and length {len(cast('Sequence[object]', value))}" if isinstance(value, tuple | list) else ""
     return ServerProtocolError(
-        f'The scope of the server has {key!r} of type {kind}{held}. ASGI HTTP 2.5, "HTTP Connection '
-        f'Scope", wants {wanted}. Fix the server, or the middleware that set it.'
+        f"The server's scope has {key!r} of type {kind}{held}. ASGI HTTP 2.5, \"HTTP Connection "
+        f'Scope", requires {wanted}. Fix the server, or the middleware that set it.'
     )

@@ -240,5 +240,5 @@ def _fault_of_pair(item: object, wanted: type) -> AppProtocolError:
     if wanted is str:
         spec, fix = 'PEP 3333, "The start_response() Callable",', 'Make each a str: value.decode("latin-1"), str(5).'
     return AppProtocolError(
-        f"The app's response has {what} of type {kind}. {spec} wants pairs of {wanted.__name__}. {fix}"
+        f"The app's response has {what} of type {kind}. {spec} requires pairs of {wanted.__name__}. {fix}"
     )

@@ -203,7 +203,7 @@ def _fault_of_environ(environ: object) -> ServerProtocolError | None:
     if not isinstance(environ, dict):
         return ServerProtocolError(
             f'The server called the app with an environ of type {type(environ).__name__}. PEP 3333, "Specification '
-            'Details", wants a dict. Fix the server, or the middleware that made it.'
+            'Details", requires a dict. Fix the server, or the middleware that made it.'
         )
     values = cast("Environ", environ)
     for key in _ENVIRON_STRINGS:
@@ -228,6 +228,6 @@ _ENVIRON_STRINGS = (
 
 def _wrong_in_environ(key: str, value: object) -> ServerProtocolError:
     return ServerProtocolError(
-        f'The environ of the server has {key} of type {type(value).__name__}. PEP 3333, "environ Variables", wants a '
+        f'The server\'s environ has {key} of type {type(value).__name__}. PEP 3333, "environ Variables", requires a '
         "str. Fix the server, or the middleware that set it."
     )

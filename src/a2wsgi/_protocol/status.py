@@ -104,20 +104,20 @@ def _parse_status(status: object) -> int:
     if not isinstance(status, str):
         raise AppProtocolError(
             f'start_response() was given a status of type {type(status).__name__}. PEP 3333, "The start_response() '
-            'Callable", wants a str. Give it one like "200 OK".'
+            'Callable", requires a str. Pass one like "200 OK".'
         )
     if FORBIDDEN.search(status):
         raise InvalidHeader("The status contains CR, LF or NUL", "RFC 9112 §4")
     match = _STATUS.fullmatch(status)
     if match is None:
         raise AppProtocolError(
-            f'start_response() was given the status {status[:80]!r}. PEP 3333, "The start_response() Callable", wants '
-            'three digits, a space and a reason. Give it one like "200 OK".'
+            f'start_response() was given the status {status[:80]!r}. PEP 3333, "The start_response() Callable", '
+            'requires three digits, a space and a reason. Pass one like "200 OK".'
         )
     code = int(match[1])
     if code < _FINAL:
         raise AppProtocolError(
-            f"start_response() was given the status {status[:80]!r}. {_INTERIM} Give it a final status, 200 or above."
+            f"start_response() was given the status {status[:80]!r}. {_INTERIM} Pass a final status, 200 or above."
         )
     return code
 
@@ -143,7 +143,7 @@ def _odd_status_line(code: object) -> str:
     if not isinstance(code, int) or isinstance(code, bool) or not 100 <= code <= 999:
         raise AppProtocolError(
             f"The app sent http.response.start with the status {str(code)[:80]!r} of type {type(code).__name__}. ASGI "
-            'HTTP 2.5, "Response Start", wants an int, and RFC 9112 §4 three digits. Send one like 200.'
+            'HTTP 2.5, "Response Start", requires an int, and RFC 9112 §4 three digits. Send one like 200.'
         )
     if code < _FINAL:
         raise AppProtocolError(

@@ -195,5 +195,5 @@ def _number(members: Mapping[str, object], key: str) -> int:
 def _wrong(what: str, value: object, wanted: str) -> ServerProtocolError:
     return ServerProtocolError(
         f"The server's scope has the extension 'tls', and in it {what} of type {type(value).__name__}. ASGI TLS 0.2, "
-        f'"TLS Connection Scope", wants {wanted}. Fix the server, or the middleware that set it.'
+        f'"TLS Connection Scope", requires {wanted}. Fix the server, or the middleware that set it.'
     )

@@ -193,9 +193,9 @@ def head_101(
     """
     if subprotocol is not None and subprotocol not in handshake.subprotocols:
         raise AppProtocolError(
-            f"The app accepted the subprotocol {str(subprotocol)[:80]!r}, and the client offers "
-            f"{', '.join(map(repr, handshake.subprotocols))[:200] or 'none'}. RFC 6455 §4.2.2 wants one of those, or "
-            'none: a client ends the connection otherwise. Choose one of scope["subprotocols"].'
+            f"The app accepted the subprotocol {str(subprotocol)[:80]!r}, but the client offers "
+            f"{', '.join(map(repr, handshake.subprotocols))[:200] or 'none'}. RFC 6455 §4.2.2 requires one of those, "
+            'or none: otherwise the client closes the connection. Choose one of scope["subprotocols"].'
         )
     sent, _, dropped = response_headers_from_asgi(headers)
     lines = ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Accept: {handshake.accept}"]

@@ -16,7 +16,14 @@ With the GIL, one call of C code that runs no Python code is one step. Without i
 *Not one step*
     - To walk any of them, also by ``tuple(a_set)``: another thread may change it meanwhile. We walk a copy.
     - ``x += 1``. A number is written by one thread alone, or under a lock.
-    - To look and then act. Whoever looks without a lock only tells what was so a moment ago, or looks again.
+    - To look and then act. Whoever looks without a lock only tells what was so a moment ago, or looks again. If two
+      threads come upon something at once that is to be logged once, it may be logged twice.
+    - To take something out: ``taken, x.it = x.it, None``. Two threads may both get it, and what a third writes between
+      the two steps is lost. Whoever gets it out of a list, by ``pop()``, has it alone.
+
+*Never taken back*
+    An attribute such as ``closed``, which only changes from false to true, may be written and read by any thread. Who
+    finds it false has come a moment early, and must be able to bear that.
 
 *Order*
     Two threads each write one thing and then read the other's, as a thread does that leaves a gate and then looks

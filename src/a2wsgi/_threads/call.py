@@ -35,6 +35,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from a2wsgi._errors import ClientDisconnected
 from a2wsgi._log import logger
 
+from .stream import LOOK_SECONDS, loop_closed
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
@@ -44,9 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["Call", "close_unawaited"]
 
 _T = TypeVar("_T")
-
-#: How often the thread looks whether the loop was closed. Arbitrary: that is an accident.
-LOOK_SECONDS = 1.0
 
 #: Seconds that a coroutine may take to end once it was told to: as long as the app of an `ASGIMiddleware`.
 GRACE_SECONDS = 10.0
@@ -92,7 +91,9 @@ class Call(Generic[_T]):
         self._gate.acquire()
         # The thread writes this, and the loop thread reads it.
         self._left = False  # the thread waits no more, though the coroutine may run
-        # The loop thread writes these. The thread reads them once the gate is open.
+        # The loop thread writes these. The thread reads them once the gate is open. Before that it looks at _task and
+        # _reason once a second, for how long it waits. When it gives up, it writes a _reason of its own: from then on
+        # it only keeps `_end` from cancelling the task again, for which any will do.
         self._task: Task | None = None
         self._begun = False
         self._reason: BaseException | None = None  # why it was told to end
@@ -151,7 +152,9 @@ class Call(Generic[_T]):
             if ends_at is None and self._reason is not None:
                 ends_at = now + GRACE_SECONDS
             if ends_at is not None and now >= ends_at:
-                logger.warning("A coroutine that was cancelled %g s ago still runs on the server's loop", GRACE_SECONDS)
+                logger.warning(
+                    "A coroutine that was cancelled %g s ago is still running on the server's loop", GRACE_SECONDS
+                )
                 # Its traceback will lead back here. Another stays in its place, so that nobody cancels the task again.
                 reason, self._reason = self._reason, _nobody_waits()
                 raise reason or _too_late(timeout)
@@ -164,7 +167,7 @@ class Call(Generic[_T]):
     def _loop_closed(self) -> ClientDisconnected:
         if not self._begun:
             close_unawaited(self._awaitable)
-        return ClientDisconnected("the server's event loop was closed")
+        return loop_closed()
 
     # -- Any thread -----------------------------------------------------------------------------------------------
 
@@ -200,11 +203,11 @@ class Call(Generic[_T]):
                 self._failure = self._reason
         except BaseException as error:
             if self._reason is None and self._runtime.was_cancelled(error):
-                self._reason = ClientDisconnected("the server cancelled all that runs on its event loop")
+                self._reason = ClientDisconnected("the server cancelled everything on its event loop")
             if not self._left:
                 self._failure = error
             elif not self._is_end(error):
-                logger.error("A coroutine failed when nobody waited for it any more", exc_info=error)
+                logger.error("A coroutine failed after its caller had stopped waiting for it", exc_info=error)
             if self._runtime.is_cancellation(error):
                 raise  # trio wants it back
         finally:

@@ -120,6 +120,12 @@ class Doorbell:
         if self._rung:
             self._answer()
 
+    def look_soon(self) -> None:
+        """Have the loop `look`, if anybody has rung and was not answered yet. Any thread, now and then."""
+        if self._rung:
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                self.loop.call_soon_threadsafe(self.look, context=contextvars.Context())
+
     def _answer(self) -> None:
         # A ring comes before this step or after it, since both hold the lock:
         # 1. Before: its function is among those that are taken here.
@@ -253,7 +259,7 @@ class Runtime:
         interruption: Makes an `Interruption` of the current task, given ``loop``.
     """
 
-    __slots__ = ("_context", "_pid", "create_prompt_waiter", "create_waiter", "doorbell", "loop", "resume")
+    __slots__ = ("_pid", "create_prompt_waiter", "create_waiter", "doorbell", "loop", "resume")
 
     interruption: ClassVar[type[Interruption]] = Interruption
 
@@ -265,7 +271,6 @@ class Runtime:
         prompt = isinstance(loop, asyncio.BaseEventLoop)  # a turn of uvloop's costs less than what is written in Python
         self.create_prompt_waiter = cast("Any", functools.partial(PromptWaiter, loop) if prompt else loop.create_future)
         self.resume: Callable[[Any], None] = PromptWaiter.resume if prompt else wake
-        self._context = contextvars.Context()  # of timers, which outlive the request that happens to start them
 
     def is_closed(self) -> bool:
         """Whether the loop will never run again, or not in this process. Any thread."""

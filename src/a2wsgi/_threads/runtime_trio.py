@@ -281,7 +281,6 @@ class TrioRuntime(Runtime):
     __slots__ = ("_run",)
 
     interruption = TrioInterruption
-    cancelled = trio.Cancelled  # what is raised in a task that is cancelled
 
     def __init__(self, run: TrioRun) -> None:
         self._run = run

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .handles import Waiter
     from .runtime import Runtime
 
-__all__ = ["GROWTH", "Stream"]
+__all__ = ["GROWTH", "LOOK_SECONDS", "Stream", "loop_closed"]
 
 #: How often a thread that waits looks whether its loop was closed. Arbitrary: that is an accident, and a wake-up a
 #: second costs nothing.
@@ -56,7 +56,8 @@ LOOK_SECONDS = 1.0
 GROWTH = 7
 
 
-def _loop_closed() -> ClientDisconnected:
+def loop_closed() -> ClientDisconnected:
+    """What a thread gets whose loop was closed."""
     return ClientDisconnected("the server's event loop was closed")
 
 
@@ -151,12 +152,6 @@ class Stream:
         if self._abort_error is not None:
             raise self._abort_error()
 
-    def _take_all(self) -> list[bytes]:
-        """Take all chunks that are queued. The lock is held."""
-        chunks, self._chunks = self._chunks, []
-        self._size = 0
-        return chunks
-
     def _grow_limit(self) -> None:
         """Let more be queued: the reader found nothing though it has just let a writer go on. The lock is held."""
         self._released_writer = False
@@ -186,7 +181,7 @@ class Stream:
                 with self._lock:
                     # 1. The wait has timed out. 2. The loop aborts the stream. 3. The loop is closed. The abort came
                     # first, so its error is the one to raise.
-                    self._abort_error = self._abort_error or _loop_closed
+                    self._abort_error = self._abort_error or loop_closed
                     self._gate = None
                 return
             if self._gate is not gate:  # whoever was to open it, or to pass it on, was ended by another thread

@@ -60,18 +60,20 @@ class Shared:
         self.logged_dropped: set[str] = set()
 
     def log_dropped(self, names: Iterable[str]) -> None:
-        """Log each hop-by-hop header that the app sets, once. Any thread."""
+        """Log each hop-by-hop header that the app sets, once (see `a2wsgi._threads`). Any thread."""
         for name in names:
             if name not in self.logged_dropped:
                 self.logged_dropped.add(name)
                 logger.warning(
-                    "The app sets %s, which is the server's to set: dropped (PEP 3333, RFC 9110 §7.6.1)", name
+                    "The app set the header %s, which only the server may set; it was dropped (PEP 3333, RFC 9110 "
+                    "§7.6.1)",
+                    name,
                 )
 
 
 @named_as("WSGIMiddleware")
 class WSGIBridge:
-    """What `WSGIMiddleware` is, once it has looked at its app."""
+    """All of `WSGIMiddleware` except its choice of the bridge: it converts WSGI apps only."""
 
     _a2wsgi_interface_: Final = "asgi3"
 
@@ -114,13 +116,13 @@ class WSGIBridge:
 
     @asgi_call
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        """Answer one scope, as an ASGI 3 app. To be awaited.
+        """Handle one request, WebSocket or lifespan, as an ASGI 3 app. Await it.
 
         Raises:
-            Exception: What the app raised, before its response was complete: the very same object.
-            AppError: The app broke WSGI, or raised what a coroutine cannot.
-            AppInterfaceError: A WSGI server called it. Raised at once.
-            ServerProtocolError: The scope is of a type that there is no answer to, or the server broke ASGI.
+            Exception: What the app raised before its response was complete: the very same object.
+            AppError: The app broke WSGI, or raised something that a coroutine cannot raise.
+            AppInterfaceError: A WSGI server called the bridge. Raised by the call itself.
+            ServerProtocolError: The scope has an unknown type, or the server broke ASGI.
 
         Threading: the thread of the running event loop.
         """
@@ -131,7 +133,7 @@ class WSGIBridge:
         except (TypeError, LookupError):
             raise ServerProtocolError(
                 f"The server called the app with a scope of type {type(scope).__name__} that has no 'type'. ASGI 3.0, "
-                '"Connection Scope", wants a dict with that key. Fix the server, or the middleware that made it.'
+                '"Connection Scope", requires a dict with that key. Fix the server, or the middleware that made it.'
             ) from None
         if kind == "http":
             return Request.answer(self, self.app, self._shared, scope, receive, send)
@@ -151,12 +153,11 @@ class WSGIBridge:
             await Session.answer(self, self._websockets, scope, receive, send)
         else:
             raise ServerProtocolError(
-                f"The server sent a scope of type {kind!r}, which a WSGI app cannot answer: only 'http' and "
-                "'websocket' are."
+                f"The server sent a scope of type {kind!r}. A WSGI app can only answer 'http' and 'websocket'."
             )
 
     def statistics(self) -> Statistics:
-        """What the bridge is doing, and what has happened since it was made. Any thread."""
+        """Return what the bridge is doing, and what it has counted since it was created. Any thread."""
         from a2wsgi._statistics import Statistics  # noqa: PLC0415 - few programs ask
 
         shared = self._shared
@@ -166,7 +167,7 @@ class WSGIBridge:
             busy=workers.busy,
             queued=workers.queued,
             in_flight=sum(len(loop.in_flight) for loop in shared.loops.live()),
-            shed=workers.shed + self._websockets.refused,
+            shed=workers.shed + sum(loop.refused for loop in shared.loops.known()),
             disconnected=sum(loop.disconnected for loop in shared.loops.known()),
             stalled=sum(loop.stalled for loop in shared.loops.known()),
             websockets=self._websockets.count(),
@@ -176,7 +177,7 @@ class WSGIBridge:
 
     @property
     def send_queue_size(self) -> int | None:
-        """Deprecated: the option of that name, as in a2wsgi 1.x."""
+        """Deprecated: the option ``send_queue_size``, as in a2wsgi 1.x."""
         deprecated("WSGIMiddleware.send_queue_size is deprecated. Keep what you pass to the constructor.")
         if "_shared" not in self.__dict__:  # a subclass that makes everything by itself, as it could in 1.x
             return cast("int | None", self.__dict__["send_queue_size"])
@@ -212,7 +213,6 @@ class WSGIBridge:
         self._websockets.stop(loop)
         await loop.drain(self._shared.settings.shutdown_timeout)
         reason = "the server shuts down"
-        # A copy: the garbage collector may end a request in any thread, and it takes itself out.
         for request in loop.in_flight.copy():
             request.abort(Ending.SHUT_DOWN, functools.partial(ClientDisconnected, reason), reason)
         self._shared.workers.end_idle()

@@ -1,9 +1,14 @@
-"""Threads and loops for the deprecated names of a2wsgi 1.x."""
+"""Threads, loops and bodies for the deprecated names of a2wsgi 1.x."""
+
+# `_Pull` calls what subclasses of 1.x's ``Body`` override.
+# pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import io
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from a2wsgi._errors import ClientDisconnected
@@ -13,9 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
-    from a2wsgi._types import Environ, Message, Send, StartResponse, WSGIApp
+    from typing_extensions import Buffer
 
-__all__ = ["ResponderSteps", "unused_executor"]
+    from a2wsgi._types import Environ, Message, Receive, Send, StartResponse, WSGIApp
+
+__all__ = ["PulledBody", "ResponderSteps", "unused_executor"]
 
 
 def unused_executor(workers: int) -> Executor:
@@ -103,3 +110,56 @@ class ResponderSteps:
             self.send({"type": "http.response.body", "body": b""})
         finally:
             getattr(iterable, "close", int)()
+
+
+class PulledBody(io.BufferedReader):
+    """A body that is received message by message as it is read: the ``Body`` of a2wsgi 1.x.
+
+    Subclasses override ``_receive_more_data()``, which returns the next part, and set ``_has_more``.
+
+    Args:
+        loop: The loop of the request, which must run in another thread.
+        receive: The request's ``receive()``.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Receive) -> None:
+        self.loop = loop
+        self.receive = receive
+        self._has_more = True
+        super().__init__(_Pull(weakref.ref(self)))
+
+    @property
+    def has_more(self) -> bool:
+        """Whether more may be read."""
+        return self._has_more or bool(self.peek(1))
+
+    def _receive_more_data(self) -> bytes:
+        if not self._has_more:
+            return b""
+        message = asyncio.run_coroutine_threadsafe(self._next(), self.loop).result()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected("the server sent http.disconnect before the body was complete")
+        self._has_more = bool(message.get("more_body"))
+        return message.get("body") or b""
+
+    async def _next(self) -> Message:
+        return await self.receive()
+
+
+class _Pull(io.RawIOBase):
+    def __init__(self, body: weakref.ref[PulledBody]) -> None:
+        self._body = body  # weak: it holds this
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        while not self._rest and (body := self._body()) is not None and body._has_more:  # noqa: SLF001 - 1.x's names
+            self._rest = memoryview(body._receive_more_data())  # noqa: SLF001
+        # The views are released at once: see BodyReader.readinto().
+        with memoryview(buffer) as given, given.cast("B") as view:
+            part = self._rest[: len(view)]
+            view[: len(part)] = part
+        self._rest = self._rest[len(part) :]
+        return len(part)

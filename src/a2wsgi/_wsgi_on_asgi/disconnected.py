@@ -1,4 +1,4 @@
-"""Whether a request's client has left: ``environ["a2wsgi.disconnected"]``; and which request a thread works for.
+"""``environ["a2wsgi.disconnected"]``: whether the client has left. And which request a thread works for.
 
 Strategy
     There is no lock: hardly any app looks, and each request has one of these. A thread that waits first leaves its gate
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     from a2wsgi._nested import Pair
     from a2wsgi._threads.runtime import Runtime
 
-__all__ = ["AbortError", "Disconnected", "current"]
+__all__ = ["AbortReason", "Disconnected", "current"]
 
 #: The request that the app's code works for. It is this small object, and not the request, since a thread may keep its
 #: context for long.
 current: contextvars.ContextVar[Disconnected] = contextvars.ContextVar("a2wsgi_request")
 
 
-class AbortError:
+class AbortReason:
     """Makes the errors of one abort, a new one for each that is raised, and remembers whether the app has got one.
 
     Args:
@@ -54,7 +54,7 @@ class AbortError:
         told: Whether the app knows already.
 
     Attributes:
-        make: The same, for a call that may end before it gets the error.
+        make: Makes one for a call that may end before it gets the error, and so does not count as told.
         told: The app has got one, or knows already.
     """
 
@@ -88,7 +88,7 @@ class _Entry:
 
 
 class Disconnected:
-    """Whether the client has left. An app may look at it, or wait for it, between two reads or writes.
+    """Whether the client has left. A long-running app can check it, or wait for it.
 
     What is private here is for the bridges: `_join` for one further in, whose app waits elsewhere, `_enter` for
     `run_in_loop`, and the rest for the request itself.
@@ -103,7 +103,7 @@ class Disconnected:
         self._is_set = False
         self._over = False
         self._gates: list[threading.Lock] = []  # of the threads that wait
-        self._abort_error: AbortError | None = None  # of `_end_calls`
+        self._abort_error: AbortReason | None = None  # of `_end_calls`
         self._on_abort: list[_Entry] = []
         #: What the bridge further in tells this one, if the app is an ASGI app in a bridge. Written by the worker
         #: thread within the call of the app; read by it from then on, and by the loop thread once it has a chunk or the
@@ -111,7 +111,7 @@ class Disconnected:
         self._pair: Pair | None = None
 
     def is_set(self) -> bool:
-        """Whether the client has left, or the request was aborted for another reason."""
+        """Return whether the client has left, or the request was aborted for another reason."""
         return self._is_set
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -121,7 +121,7 @@ class Disconnected:
             Whether the client has left, or the request was aborted for another reason.
 
         Raises:
-            AppError: The thread runs the server's event loop, and would hold it up.
+            AppError: The thread runs the server's event loop, which must not wait.
         """
         if not self._over and (timeout is None or timeout > 0) and (runtime := self._runtime) is not None:
             runtime.refuse_loop_thread()
@@ -203,7 +203,7 @@ class Disconnected:
         self._is_set = self._over = True
         self._open_gates()
 
-    def _end_calls(self, error: AbortError) -> None:
+    def _end_calls(self, error: AbortReason) -> None:
         """End the calls that have entered, unless the app knows already. The first step of an abort; `_abort` follows.
 
         It comes before anybody is woken: 1. A thread is woken, by a read or a write that fails. 2. It cleans up by a
@@ -222,7 +222,7 @@ class Disconnected:
             with contextlib.suppress(RuntimeError):  # the loop was closed, and a call finds that out by itself
                 self._runtime.call_later(GRACE_SECONDS, end)
 
-    def _abort(self, error: AbortError) -> None:
+    def _abort(self, error: AbortReason) -> None:
         """Say that the request is aborted. The app of a bridge further in gets ``error()``."""
         self._is_set = self._over = True
         self._call_back(error, calls=False)
@@ -261,10 +261,10 @@ class Disconnected:
             except ValueError:  # another thread was faster
                 continue
             try:
-                entry.given = given = error.make() if calls and isinstance(error, AbortError) else error()
+                entry.given = given = error.make() if calls and isinstance(error, AbortReason) else error()
                 entry.callback(given)
             except Exception:  # noqa: BLE001 - one that fails must neither keep the others from it nor stop an ending
-                logger.exception("Somebody could not be told that a request was aborted")
+                logger.exception("A callback for an aborted request failed")
 
     def _open_gates(self) -> None:
         # Not `while self._gates`: pop() takes the list's own lock, so that whoever leaves a gate afterwards sees _over.

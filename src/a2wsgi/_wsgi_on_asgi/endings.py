@@ -1,4 +1,4 @@
-"""How a request ends, and what a request needs so that it can be ended at any time. Nothing in here knows HTTP.
+"""How a request ends, and what a request needs so that it can be ended at any time.
 
 Strategy
     An `Ending` is decided once, on the loop thread, by `Abortable.abort`. It ends every wait of the request, on both
@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, ClassVar
 from a2wsgi._errors import ClientDisconnected
 from a2wsgi._log import logger
 
-from .disconnected import AbortError, Disconnected
+from .disconnected import AbortReason, Disconnected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -219,7 +219,7 @@ class Abortable:
         if self.ending is not None:
             return False
         self.ending = ending
-        error = AbortError(error, told=self._app_knows(ending))
+        error = AbortReason(error, told=self._app_knows(ending))
         self._count(ending)
         # A thread that waits for the disconnect is woken last, since its next write must fail. One that only looks may
         # see it at once.
@@ -236,7 +236,7 @@ class Abortable:
         """Whether the app itself has ended it. Then what it runs on the loop is its clean-up, and is left alone."""
         return False
 
-    def _end_waits(self, ending: Ending, error: AbortError) -> None:
+    def _end_waits(self, ending: Ending, error: AbortReason) -> None:
         """Wake everybody who waits for something of the request, but in ``send()`` and for the disconnect. Once.
 
         Args:

@@ -53,13 +53,18 @@ class Failing(Abortable):
     def _log_failure(self) -> None:
         """Log what the app raised, if it has: the server gets another error. Keep it no longer: it leads back here.
 
-        Once the request was left, the worker thread does this.
+        Once the request was left, the worker thread does this; or both do, each at its own end of the race in
+        `Timed._leave_worker`. So one of them takes the failure out, and tells of it.
         """
-        failure, self._failure = self._failure, None
-        if (pair := self._disconnected._pair) is not None:  # noqa: SLF001 - as said above
-            failure = pair.take_failure(failure)
+        with self._output.alone():
+            # 1. The worker thread has found its request not aborted. 2. Here it has not failed yet. 3. It writes its
+            # failure, which takes no lock. To write None now would lose that: nobody else has seen it.
+            if (failure := self._failure) is not None:
+                self._failure = None
+            if (pair := self._disconnected._pair) is not None:  # noqa: SLF001 - the request's own
+                failure = pair.take_failure(failure)
         if failure is not None and not is_of_an_ending(failure):
-            logger.error("The WSGI app failed, and the server ended its request meanwhile", exc_info=failure)
+            logger.error("The WSGI app failed, and meanwhile the server ended its request", exc_info=failure)
 
     def _raise_failure(self) -> None:
         """Raise what the server is to know of, now that the worker thread is done."""

@@ -1,4 +1,4 @@
-"""What a WSGI app does wrong, in words: what happened, why it matters, and how to mend it.
+"""What a WSGI app does wrong, in words: what happened, why it matters, and how to fix it.
 
 *Facts*: PEP 3333, "The Application/Framework Side" and "Specification Details"; RFC 9110; RFC 9112.
 """
@@ -31,8 +31,8 @@ __all__ = [
 def no_head() -> AppProtocolError:
     """The app has given a body, or has ended, without a head."""
     return AppProtocolError(
-        "The WSGI app gave its body, or ended, before it called start_response(). PEP 3333 wants the status and the "
-        "headers first. Call start_response(status, headers) before the first chunk that is not empty."
+        "The WSGI app sent its body, or returned, before it called start_response(). PEP 3333 requires the status and "
+        "the headers first. Call start_response(status, headers) before the first chunk that is not empty."
     )
 
 
@@ -43,8 +43,8 @@ class _SecondHeadError(AppProtocolError, AssertionError):
 def second_head() -> AppProtocolError:
     """The app has called start_response() a second time without an error as its reason."""
     return _SecondHeadError(
-        "The WSGI app called start_response() a second time without exc_info. PEP 3333 allows one head a response. "
-        "Pass exc_info=sys.exc_info() to replace the head by that of an error page."
+        "The WSGI app called start_response() a second time without exc_info. PEP 3333 allows that only to "
+        "report an error. Pass exc_info=sys.exc_info() to replace the status and headers with those of an error page."
     )
 
 
@@ -60,8 +60,8 @@ def error_of(exc_info: object) -> BaseException | None:
         if isinstance(error, BaseException | None) and isinstance(traceback, TracebackType | None):
             return error
     raise AppProtocolError(
-        f'The WSGI app gave start_response() an exc_info of type {kind}. PEP 3333, "The '
-        'start_response() Callable", wants three items, as sys.exc_info() returns them. Pass exactly that.'
+        f'The WSGI app called start_response() with an exc_info of type {kind}. PEP 3333, "The start_response() '
+        'Callable", requires the three items that sys.exc_info() returns. Pass exactly those.'
     )
 
 
@@ -73,27 +73,27 @@ def as_bytes(chunk: object) -> bytes:
     """
     if isinstance(chunk, bytes):
         return memoryview(chunk).tobytes()  # not bytes(chunk): a subclass may have any __bytes__ or __len__
-    hint = "It returned bytes where it should return [bytes]. " if isinstance(chunk, int) else ""
+    hint = "Did it return bytes instead of [bytes]? " if isinstance(chunk, int) else ""
     raise AppProtocolError(
-        f"The WSGI app gave a chunk of type {type(chunk).__name__}. PEP 3333 wants bytes. {hint}Encode text, and wrap "
-        "other buffers in bytes()."
+        f"The WSGI app sent a chunk of type {type(chunk).__name__}. PEP 3333 requires bytes. {hint}Encode text, and "
+        "wrap other buffers in bytes()."
     )
 
 
 def too_short(missing: int) -> AppProtocolError:
     """The body is ``missing`` bytes shorter than its Content-Length."""
     return AppProtocolError(
-        f"The WSGI app's body ended {missing} bytes before its Content-Length. RFC 9112 §8: the client would take the "
-        "response for a broken one. Set the real length, or none."
+        f"The WSGI app's body ended {missing} bytes before its Content-Length. The client would treat the response as "
+        "incomplete (RFC 9112 §8). Set the correct length, or leave it out."
     )
 
 
 def worker_lost() -> AppError:
     """The worker thread of a request died while it ran the request."""
     return AppError(
-        "The worker thread of this request died of an exception that was raised into it from another thread. Libraries "
-        "that limit a function's time do so (stopit, func_timeout), and may do it too late, when the function has "
-        "returned. Other requests go on. Catch the exception in the app, or limit the time by other means."
+        "The worker thread of this request was killed by an exception that another thread raised in it. Libraries that "
+        "limit how long a function runs do that (stopit, func_timeout), sometimes after the function has returned. "
+        "Other requests go on. Catch the exception in the app, or limit the time in another way."
     )
 
 
@@ -109,8 +109,8 @@ def iterator_of(returned: object) -> Iterator[bytes]:
         if hasattr(returned, "__iter__"):
             raise  # its own error
         raise AppProtocolError(
-            f"The WSGI app returned {type(returned).__name__}, which is not iterable. PEP 3333 wants an iterable of "
-            "bytes. Return a list, as in [body]."
+            f"The WSGI app returned {type(returned).__name__}, which is not iterable. PEP 3333 requires an iterable "
+            "of bytes. Return a list, as in [body]."
         ) from None
 
 
@@ -144,8 +144,8 @@ def fit_for_a_loop(failure: BaseException) -> BaseException:
         return failure
     # Without its repr(), which is the app's code, may raise, and may be as long as a request's body.
     error = AppError(
-        f"The WSGI app raised {kind.__name__}, which would end the server's event loop or confuse it. It fails this "
-        "request alone. Raise an Exception."
+        f"The WSGI app raised {kind.__name__}, which would stop the server's event loop or confuse it, so only this "
+        "request fails. Raise an Exception instead."
     )
     error.__cause__ = failure
     return error

@@ -202,6 +202,6 @@ def _path_of(file: io.BufferedReader | io.FileIO, status: os.stat_result) -> str
 
 def _leads_to(path: str, status: os.stat_result) -> bool:
     try:
-        return is_same_file(status, os.stat(path))  # noqa: PTH116 - as above
+        return is_same_file(status, os.stat(path))  # noqa: PTH116 - without the objects of pathlib
     except (OSError, ValueError):
         return False

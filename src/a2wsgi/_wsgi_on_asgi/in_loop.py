@@ -47,39 +47,41 @@ _ASYNC_MARKS = ("_is_coroutine_mark", "_is_coroutine")
 
 
 def run_in_loop(coroutine: Awaitable[_T], *, timeout: float | None = None) -> _T:
-    """Run a coroutine on the server's event loop, and wait for what it returns.
+    """Run a coroutine on the server's event loop, wait for it, and return its result.
 
-    For the sync code of a WSGI app under a `WSGIMiddleware`. So one ``httpx.AsyncClient``, or one pool of database
-    connections, serves the whole process. The coroutine runs in a task of its own, in a copy of the caller's context;
-    context variables that it sets are not set for the caller.
+    Call it from the sync code of a WSGI app under a `WSGIMiddleware`. All calls use the same loop, so one
+    ``httpx.AsyncClient`` or one pool of database connections serves the whole process. The coroutine runs in its own
+    task, in a copy of the caller's context; context variables that it sets are not set for the caller.
 
     Args:
-        coroutine: The coroutine, or anything else that can be awaited on that loop.
-        timeout: Seconds that it may take before it is cancelled. None sets no bound.
+        coroutine: The coroutine, or any other awaitable for that loop.
+        timeout: Seconds after which the coroutine is cancelled. None means no limit.
 
     Returns:
         What the coroutine returned.
 
     Raises:
         BaseException: What the coroutine raised: the very same object, with its whole traceback.
-        ClientDisconnected: The client has left or the request was aborted, and the coroutine was cancelled. It is
-            raised once a request: later calls are taken for clean-up, and run.
-        TimeoutError: The timeout has passed, and the coroutine was cancelled.
-        MissingCapability: The calling thread works for no request, or for one that is over or another process's.
-        RuntimeError: The calling thread runs an event loop, which would stand still. Await the coroutine instead. Or
-            a ``__del__`` method was called in the middle of the bridge's own code, and the loop would stand still, too.
-        TypeError: It cannot be awaited.
+        ClientDisconnected: The client left or the request was aborted, and the coroutine was cancelled. Raised once per
+            request: later calls count as clean-up, and run.
+        TimeoutError: The timeout passed, and the coroutine was cancelled.
+        MissingCapability: The calling thread does not handle a request, or the request is over or belongs to another
+            process.
+        RuntimeError: The calling thread runs an event loop, which must not wait. Await the coroutine instead. Or the
+            caller is a ``__del__`` method that runs in the middle of the bridge's own code.
+        TypeError: ``coroutine`` cannot be awaited.
 
-    Threading: the thread that the app runs on, and any other that runs in a copy of its context, as
-    ``contextvars.copy_context().run`` and ``asyncio.to_thread`` have it.
+    Threading: the thread that runs the app, and any other thread that runs in a copy of its context, as with
+    ``contextvars.copy_context().run`` and ``asyncio.to_thread``.
 
-    Cancellation: a coroutine that is cancelled has 10 s to clean up. If it takes longer it goes on, and nobody waits.
+    Cancellation: a cancelled coroutine has 10 s to clean up. If it takes longer, it keeps running, but the caller stops
+    waiting.
     """
     try:
         if not inspect.isawaitable(coroutine):
             raise TypeError(_not_awaitable(coroutine))  # noqa: TRY301 - one end for all refusals
         if timeout is not None and not SECONDS.is_of_type(timeout):
-            raise TypeError(f"run_in_loop(timeout=...) is a number of seconds or None, not {_a(timeout)}.")  # noqa: TRY301
+            raise TypeError(f"run_in_loop(timeout=...) must be a number of seconds or None, not {_a(timeout)}.")  # noqa: TRY301
         _refuse_loop_thread("run_in_loop()", "the coroutine")
         entered = _enter(coroutine)
         if entered is None:
@@ -99,25 +101,25 @@ def run_in_loop(coroutine: Awaitable[_T], *, timeout: float | None = None) -> _T
 
 
 def async_to_sync(function: Callable[_P, Awaitable[_T]]) -> Callable[_P, _T]:
-    """Make a sync function of an async one. In a request it runs on the server's event loop, elsewhere on a new one.
+    """Turn an async function into a sync one. In a request it runs on the server's event loop, elsewhere on a new one.
 
-    It takes the place of asgiref's function of that name, in Flask's documented hook for example::
+    It replaces asgiref's function of the same name, for example in Flask's documented hook::
 
         class App(Flask):
             def async_to_sync(self, func):
                 return a2wsgi.async_to_sync(func)
 
-    In a request, each call is one of `run_in_loop`; outside of any, and in a process that the app has forked, it is one
-    of ``asyncio.run``. Context variables that the function sets are set for the caller, as by a sync function.
+    In a request, each call uses `run_in_loop`. Outside a request, and in a process that the app has forked, it uses
+    ``asyncio.run``. Context variables that the function sets are set for the caller, as with a sync function.
 
     Args:
-        function: The async function. What it is called with is passed on.
+        function: The async function. Arguments are passed on to it.
 
     Returns:
         The sync function.
 
     Raises:
-        TypeError: It cannot be called, or returns nothing that can be awaited.
+        TypeError: ``function`` cannot be called, or what it returns cannot be awaited.
     """
     _require_callable(function)
 
@@ -200,8 +202,8 @@ async def _called(function: Callable[..., Awaitable[_T]], args: tuple[Any, ...],
     awaitable = function(*args, **kwargs)
     if not inspect.isawaitable(awaitable):
         raise TypeError(
-            f"The function given to async_to_sync() returned {_a(awaitable)}, which cannot be awaited. Give it an "
-            "async function, and call a sync one directly."
+            f"The function passed to async_to_sync() returned {_a(awaitable)}, which cannot be awaited. Pass an async "
+            "function. Call a sync one directly."
         )
     return await awaitable
 
@@ -213,9 +215,8 @@ def _refuse_loop_thread(what: str, instead: str) -> None:
     """Raise if the calling thread runs an event loop, or would hold one up."""
     if runs_a_loop():
         raise LoopThreadError(
-            f"{what} was called on a thread that runs an event loop. It would wait there, and hold up all that runs on "
-            f"that loop, perhaps the very coroutine that it waits for. Await {instead}, or call it by "
-            "asyncio.to_thread()."
+            f"{what} was called on a thread that runs an event loop. It would block that loop, and perhaps wait "
+            f"forever for a coroutine on it. Await {instead}, or call it with asyncio.to_thread()."
         )
     refuse_within_finalizer(what)  # after that: a loop runs its tasks within frames of ours
 
@@ -223,15 +224,15 @@ def _refuse_loop_thread(what: str, instead: str) -> None:
 def _no_request() -> MissingCapability:
     if current.get(None) is None:
         return MissingCapability(
-            "run_in_loop() was called outside a request, where there is no server's loop to run on. It works in a WSGI "
-            "app under a WSGIMiddleware: on the thread of the request, and on threads that run in a copy of its "
-            "context (contextvars.copy_context().run). Elsewhere use asyncio.run()."
+            "run_in_loop() was called outside a request, where it has no server's loop to use. It works in a WSGI app "
+            "under a WSGIMiddleware: on the thread of the request, and on threads that run in a copy of its context "
+            "(contextvars.copy_context().run). Elsewhere, use asyncio.run()."
         )
     return MissingCapability(
-        "run_in_loop() was called for a request that is over, and its coroutines end with it; or in a process that was "
-        "forked during the request, which has a copy of the server's loop that nobody runs. For work that is to go on, "
-        "have a coroutine start a task while the request runs: asyncio.create_task(), and keep the task. In a forked "
-        "process, use asyncio.run()."
+        "run_in_loop() was called after its request was over, or in a process that was forked during the request, "
+        "where the server's loop does not run. For work that outlives the request, have a coroutine start a task "
+        "during the request with asyncio.create_task(), and keep a reference to it. In a forked process, use "
+        "asyncio.run()."
     )
 
 
@@ -239,20 +240,20 @@ def _require_callable(given: object) -> None:
     if not callable(given):
         close_unawaited(given)
         hint = " Pass the function itself, or use run_in_loop()." if inspect.isawaitable(given) else ""
-        raise TypeError(f"async_to_sync() takes an async function, not {_a(given)}.{hint}")
+        raise TypeError(f"async_to_sync() requires an async function, not {_a(given)}.{hint}")
 
 
 def _not_awaitable(given: object) -> str:
     what = _a(given)
     hint = "Make a coroutine by calling an async function."
     if inspect.isasyncgen(given) or inspect.isasyncgenfunction(given):
-        hint = "Go through the async generator in a coroutine: async for item in ..."
+        hint = "Iterate over the async generator in a coroutine: async for item in ..."
     elif callable(given):
         name = getattr(given, "__name__", "function")
         hint = f"Call it: run_in_loop({name}(...)). Or make it sync: async_to_sync({name})."
     elif isinstance(given, (list, tuple, set, frozenset)):
-        hint = "Await several in one coroutine, by asyncio.gather() for example."
-    return f"run_in_loop() takes a coroutine, not {what}. {hint}"
+        hint = "Await several in one coroutine, for example with asyncio.gather()."
+    return f"run_in_loop() requires a coroutine, not {what}. {hint}"
 
 
 def _a(given: object) -> str:

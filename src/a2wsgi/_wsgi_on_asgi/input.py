@@ -13,18 +13,12 @@ Assumes
     One thread reads at a time: ``io.BufferedReader`` has a lock for that.
 """
 
-# `_Pull` calls what subclasses of 1.x's ``Body`` override.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
-import asyncio
 import functools
 import io
-import weakref
 from typing import TYPE_CHECKING
 
-from a2wsgi._errors import ClientDisconnected
 from a2wsgi._protocol.framing import leaves_a_coding
 from a2wsgi._threads.runtime import LoopThreadError
 
@@ -33,11 +27,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from a2wsgi._types import Environ, Message, Receive
+    from a2wsgi._types import Environ
 
     from .streams import ToThread
 
-__all__ = ["BodyReader", "PulledBody", "WholeBody", "declare_length", "streamed_input"]
+__all__ = ["BodyReader", "WholeBody", "declare_length", "streamed_input"]
 
 #: The smallest buffer of a file. ``readline()`` fills it anew for each such part of a line, which takes 12 µs with
 #: `BodyReader`. A fill takes what is there and waits for no more, so no reader waits longer. Python's own figure until
@@ -151,59 +145,6 @@ class BodyReader(io.RawIOBase):
             # What a read has taken before it failed is lost. The next one fails as well, and does not skip that part.
             self._stream.cut(functools.partial(LoopThreadError, *error.args))
             raise
-
-
-class PulledBody(io.BufferedReader):
-    """A body that is received message by message as it is read: the ``Body`` of a2wsgi 1.x.
-
-    Subclasses override ``_receive_more_data()``, which returns the next part, and set ``_has_more``.
-
-    Args:
-        loop: The loop of the request, which must run in another thread.
-        receive: The request's ``receive()``.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Receive) -> None:
-        self.loop = loop
-        self.receive = receive
-        self._has_more = True
-        super().__init__(_Pull(weakref.ref(self)))
-
-    @property
-    def has_more(self) -> bool:
-        """Whether more may be read."""
-        return self._has_more or bool(self.peek(1))
-
-    def _receive_more_data(self) -> bytes:
-        if not self._has_more:
-            return b""
-        message = asyncio.run_coroutine_threadsafe(self._next(), self.loop).result()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnected("the server sent http.disconnect before the body was complete")
-        self._has_more = bool(message.get("more_body"))
-        return message.get("body") or b""
-
-    async def _next(self) -> Message:
-        return await self.receive()
-
-
-class _Pull(io.RawIOBase):
-    def __init__(self, body: weakref.ref[PulledBody]) -> None:
-        self._body = body  # weak: it holds this
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Buffer, /) -> int:
-        while not self._rest and (body := self._body()) is not None and body._has_more:  # noqa: SLF001 - 1.x's names
-            self._rest = memoryview(body._receive_more_data())  # noqa: SLF001
-        # The views are released at once: see BodyReader.readinto().
-        with memoryview(buffer) as given, given.cast("B") as view:
-            part = self._rest[: len(view)]
-            view[: len(part)] = part
-        self._rest = self._rest[len(part) :]
-        return len(part)
 
 
 def streamed_input(stream: ToThread, ask: Callable[[], object] | None, buffer_bytes: int) -> io.BufferedReader:

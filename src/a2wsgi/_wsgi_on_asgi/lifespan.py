@@ -68,9 +68,9 @@ async def answer_lifespan(
             phase = message["type"]
         except (TypeError, LookupError):
             raise ServerProtocolError(
-                "The server's receive() gave a message without a type for a lifespan scope. ASGI Lifespan 2.0 wants "
-                'lifespan.startup or lifespan.shutdown as its "type". Fix the server, or the middleware that wraps '
-                "receive()."
+                "The server's receive() returned a message without a type in a lifespan scope. ASGI Lifespan 2.0 "
+                'requires the "type" lifespan.startup or lifespan.shutdown. Fix the server, or the middleware that '
+                "wraps receive()."
             ) from None
         try:
             if phase == "lifespan.startup":

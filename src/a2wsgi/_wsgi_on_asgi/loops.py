@@ -57,13 +57,16 @@ class BridgeLoop:
 
     Attributes:
         runtime: The loop's verbs.
-        in_flight: The requests that run on this loop. Written on the loop thread only.
-        left: Requests that are over though their app still runs, and may yet exceed ``app_timeout``. Written likewise.
-        disconnected: How many requests lost their client here. Written on the loop thread only, so that none is lost
-            when a bridge serves several loops.
-        stalled: How many requests were aborted here because their client had stopped. Written likewise.
-        timed_out: How many requests exceeded ``app_timeout`` here. Written likewise.
-        draining: `drain` waits: the server shuts down. Written likewise.
+        in_flight: The requests that run on this loop. Written on the loop thread, but for a request that the garbage
+            collector ends, which may be on any thread. So whoever walks this copies it first: see `a2wsgi._threads`.
+        left: Requests that are over though their app still runs, and may yet exceed ``app_timeout``. Written on the
+            loop thread only.
+        disconnected: How many requests lost their client here. This count and the next three are written on the loop
+            thread only, so that none is lost when a bridge serves several loops.
+        stalled: How many requests were aborted here because their client had stopped.
+        timed_out: How many requests exceeded ``app_timeout`` here.
+        refused: How many WebSockets were refused here for want of room.
+        draining: `drain` waits: the server shuts down. Written on the loop thread only.
     """
 
     __slots__ = (
@@ -74,6 +77,7 @@ class BridgeLoop:
         "draining",
         "in_flight",
         "left",
+        "refused",
         "runtime",
         "stalled",
         "timed_out",
@@ -87,6 +91,7 @@ class BridgeLoop:
         self.stalled = 0
         self.timed_out = 0
         self.draining = False
+        self.refused = 0
         self._pid = os.getpid()
         self._ticking = False
         self._drained: Waiter | None = None
@@ -126,11 +131,12 @@ class BridgeLoop:
         self.runtime.call_later(TICK_SECONDS, self._tick)
         self.runtime.doorbell.look()
         now = self.runtime.time()
-        for request in (*self.in_flight, *self.left):
+        # Copies: see `in_flight`.
+        for request in (*self.in_flight.copy(), *self.left.copy()):
             try:
                 request.tick(now)
             except Exception:  # noqa: BLE001 - users can replace some of that code: the other requests are visited too
-                logger.exception("A request could not be looked after")
+                logger.exception("Checking the timeouts of a request failed")
 
 
 class BridgeLoops:
@@ -146,7 +152,9 @@ class BridgeLoops:
         self.renew_lock()
         self._meet = meet
         self._known: list[BridgeLoop] = []  # replaced under _lock, never changed
-        self._last: BridgeLoop | None = None  # that of the last call, which is most likely that of the next
+        # That of the last call, which is most likely that of the next. Any loop thread's, without a lock: each looks
+        # whether what it finds is its own.
+        self._last: BridgeLoop | None = None
         _all_loops.add(self)
 
     def renew_lock(self) -> None:
@@ -154,7 +162,7 @@ class BridgeLoops:
         self._lock = threading.Lock()
 
     def here(self) -> BridgeLoop:
-        """That of the running loop, or of the running trio. Loop thread.
+        """The `BridgeLoop` of the running loop, or of the running trio. Loop thread.
 
         Raises:
             MissingCapability: Neither runs.
@@ -175,7 +183,7 @@ class BridgeLoops:
         return here
 
     def _find(self, loop: asyncio.AbstractEventLoop | TrioRun) -> BridgeLoop:
-        """That of ``loop``, made if it is not known. Takes over the counts of the loops that have ended."""
+        """The `BridgeLoop` of ``loop``; a new one takes over the counts of the loops that have ended."""
         if isinstance(loop, asyncio.AbstractEventLoop):
             # In trio's guest mode its tasks run within callbacks of another loop.
             loop = running_trio() or loop
@@ -190,6 +198,7 @@ class BridgeLoops:
                         here.disconnected += known.disconnected
                         here.stalled += known.stalled
                         here.timed_out += known.timed_out
+                        here.refused += known.refused
                 self._known = [*live, here]
         return here
 

@@ -75,6 +75,6 @@ def _fault_of(message: object) -> ServerProtocolError:
             body = cast("Message", message).get("body")
             what = f"a message with a body of type {type(body).__name__}"
     return ServerProtocolError(
-        f'The server\'s receive() gave {what}. ASGI HTTP 2.5, "Request", wants a dict with the keys "type" and "body", '
-        "the latter of bytes. Fix the server, or the middleware that wraps receive()."
+        f'The server\'s receive() returned {what}. ASGI HTTP 2.5, "Request", requires a dict with a "type", and with a '
+        '"body" of bytes. Fix the server, or the middleware that wraps receive().'
     )

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
     from a2wsgi._types import Scope
 
-    from .jobs import Job
     from .response import Response
-    from .workers import Workers
+    from .workers import Job, Workers
 
 __all__ = ["Timed"]
 
@@ -65,7 +64,7 @@ class Timed(Failing):
             text = _describe(self._scope, thread, timeout)
             if not self.abort(Ending.TIMED_OUT, functools.partial(AppTimeout, timeout), text):
                 self._count(Ending.TIMED_OUT)
-                logger.error("A request is over, but its app has not come back: %s", text)
+                logger.error("A request is over, but its app is still running: %s", text)
             self._output.leave()
 
     def _leave_worker(self, *, watch: bool) -> None:
@@ -90,7 +89,7 @@ def _describe(scope: Scope, thread: threading.Thread, seconds: float) -> str:
     """What the log says, with the stack of ``thread`` at this moment. The query may hold secrets, and is left out."""
     return (
         f"{scope.get('method')} {scope.get('path')!r} has not begun its response within app_timeout={seconds:g} s. Its "
-        f"thread {thread.name} does not count towards workers until it comes back. It is at:\n{_stack(thread.ident)}"
+        f"thread {thread.name} does not count towards workers until the app returns. It is at:\n{_stack(thread.ident)}"
     )
 
 
@@ -107,7 +106,7 @@ def _is_safe() -> bool:
 def _stack(ident: int | None) -> str:
     """The stack of a thread, from the call of the app; all of it if that is not on it."""
     if not _is_safe():
-        return "  (unknown: this Python may crash if a thread looks at another's stack)"
+        return "  (unknown: this Python may crash if one thread reads the stack of another)"
     frame = sys._current_frames().get(ident or 0)
     try:
         stack = list[traceback.FrameSummary]() if frame is None else list(traceback.extract_stack(frame))

@@ -151,7 +151,7 @@ class Receiver:
             if self._more and self._spool:
                 self.spooled = await spool(self._runtime, chunks, self._next_or_end)
         except ClientDisconnected as error:
-            # The app is run all the same: it is the one to know what half an upload means. Its first read tells it.
+            # The app runs even so: only it knows what half an upload means to it. Its first read raises.
             stream = self._open_stream(environ, [])
             self._end_input(error.reason)
             return stream
@@ -197,7 +197,7 @@ class Receiver:
         """Wait after an empty part: a server that says nothing, again and again, must not keep the loop busy."""
         seconds = self._pause_seconds
         self._pause_seconds = min(2 * seconds or PAUSE_SECONDS, MOST_PAUSE_SECONDS)
-        self._in_receive = True  # such a client sends nothing, as one for which receive() waits
+        self._in_receive = True  # its client counts as silent, as it does while receive() waits
         try:
             if seconds:
                 await self._runtime.wait_for(self._runtime.create_waiter(), seconds)

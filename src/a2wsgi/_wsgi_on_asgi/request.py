@@ -176,7 +176,7 @@ class Request(Timed):
             self._ahead = False
         if self._interruption.fired:  # receive() has caught the cancellation, and returned all the same
             self._interruption.is_ours()
-        # An app that gets half an upload is run all the same: it is the one to know what that means.
+        # The app runs even with half an upload: only it knows what that means to it.
         if self.ending is not None and not (self.ending is Ending.CLIENT_LEFT and self._receiver.received):
             self._receiver.discard()
             await self._answer_ending()

@@ -27,6 +27,7 @@ from a2wsgi._threads.runtime import wake
 from a2wsgi._threads.stream import Stream
 
 if TYPE_CHECKING:
+    import contextlib
     from collections.abc import Callable
 
     from a2wsgi._threads.runtime import Runtime
@@ -40,8 +41,8 @@ MESSAGE_BYTES = 65_536
 
 def _after_end() -> AppProtocolError:
     return AppProtocolError(
-        "The WSGI app called write() when its response was complete. The client has all of it, and would take more for "
-        "the next response. Call write() before the iterable ends, and not in its close() or later in another thread."
+        "The WSGI app called write() after its response was complete. The client would read more data as the next "
+        "response. Call write() before the iterable ends, not in its close() or later in another thread."
     )
 
 
@@ -108,10 +109,12 @@ class ToLoop(Stream):
         """
         size = sum(map(len, chunks)) if chunks else 0
         # Nothing is called under the lock. So if another thread raises an exception here, all of this was done or none.
+        # Nor does anything need memory from the first change on.
         with self._lock:
             if chunks is not None and self._abort_error is None:
+                size += self._size
                 self._chunks += chunks
-                self._size += size
+                self._size = size
             self._finished = True
             self.done = done
             gate, self._gate = self._gate, None
@@ -128,6 +131,10 @@ class ToLoop(Stream):
             waiter, self._waiter = self._waiter, None
         if waiter is not None:
             self._runtime.doorbell.ring(self._runtime.resume, waiter)
+
+    def alone(self) -> contextlib.AbstractContextManager[object]:
+        """Let nothing else happen here within it. Any thread; not to be waited in."""
+        return self._lock
 
     def _has_room(self) -> bool:
         """Whether a chunk may be queued. The lock is held."""
@@ -155,7 +162,6 @@ class ToLoop(Stream):
                 if self._chunks or self._finished or self._nudged or self._abort_error is not None:
                     self._nudged = False
                     if self._size <= MESSAGE_BYTES:
-                        # Fast path: _take_all() without a call (tests/test_call_counts.py).
                         chunks, self._chunks = self._chunks, []
                         self._size = 0
                     else:
@@ -295,7 +301,8 @@ class ToThread(Stream):
                 if self._abort_error is not None:
                     raise self._abort_error()
                 if self._chunks or self._finished:
-                    chunks = self._take_all()
+                    chunks, self._chunks = self._chunks, []
+                    self._size = 0
                     waiter, self._waiter = self._waiter, None
                     self._released_writer = waiter is not None
                     break

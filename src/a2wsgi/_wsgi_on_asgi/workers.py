@@ -7,8 +7,7 @@ Strategy
     **One worker is called up at a time.** Whoever submits a job calls up a worker only if none is on its way already. A
     worker that arrives, takes a job and sees more of them calls up the next worker before it runs its own job. So fifty
     quick requests that come in at once are run by one or two workers in a row: the interpreter's lock changes hands
-    once and not fifty times. Fifty requests that block have fifty workers a few milliseconds later, since a worker that
-    blocks lets go of that lock, and the next one, which has been called, starts at once.
+    once and not fifty times. Fifty that block have fifty workers a few milliseconds later: each lets go of that lock.
 
 Guarantees
     - A job runs exactly once, or was withdrawn, or was refused by `submit`; never two of these.
@@ -69,13 +68,14 @@ class Workers:
     Args:
         limit: How many there may be.
         max_queue: How many jobs may wait for a worker when all are busy; None is unbounded.
+        name: What the names of the threads begin with.
 
     Threading: any thread may call anything.
     """
 
     def __init__(self, limit: int, max_queue: int | None = None, name: str = "a2wsgi-worker") -> None:
         self.limit = limit
-        self.name = name  # what the names of the threads begin with
+        self.name = name
         self.max_queue = max_queue
         self.idle_seconds = IDLE_SECONDS
         self.reset()
@@ -337,7 +337,7 @@ class Workers:
                 job.lost()
             worker.holds.clear()
         if dead:
-            logger.error("A worker thread died of an exception from outside; another takes its place if need be")
+            logger.error("A worker thread was killed by an exception from another thread; a new one starts if needed")
 
 
 def _open_gates(workers: Iterable[_Worker]) -> None:

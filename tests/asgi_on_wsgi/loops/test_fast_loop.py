@@ -135,6 +135,16 @@ def test_python_that_wakes_its_loop_otherwise_gets_its_own_loop(monkeypatch: pyt
         assert b"FastLoop" not in [call(bridge).body for _ in range(3)]
 
 
+def test_windows_has_its_own_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There only asyncio's own choice has subprocesses."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    loops = [new_event_loop(), asyncio.new_event_loop()]
+    for loop in loops:
+        loop.close()
+    assert [type(loop) for loop in loops] == [type(loops[1])] * 2
+    assert not isinstance(loops[0], FastLoop)
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs signals")
 def test_web_assembly_has_a_loop_that_nobody_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pyodide has no thread and no socket pair, which asyncio's loop is woken by; timers and tasks need none."""

@@ -126,7 +126,7 @@ def test_loop_that_fails_is_replaced(monkeypatch: pytest.MonkeyPatch, caplog: py
     assert [call(other).body, call(bridge_of(hello)).body] == [b"hello"] * 2
     assert other._lifetime.host is not host
     host.join(BOUND_SECONDS)
-    assert "The event loop has failed" in caplog.records[0].getMessage()
+    assert "The event loop failed" in caplog.records[0].getMessage()
 
 
 def test_requests_on_a_loop_that_ends_get_an_error_each() -> None:
@@ -365,7 +365,7 @@ def test_thread_of_the_executor_that_blocks_holds_up_no_loop(
     bridge = bridge_of(app, **options)
     assert call(bridge).body == b"hello"
     close_within_its_time(bridge)
-    assert "A thread of asyncio.to_thread() goes on, though its event loop has ended" in caplog.messages
+    assert "A thread of asyncio.to_thread() is still running, though its event loop has ended" in caplog.messages
 
 
 def test_stop_may_take_as_long_as_the_end_of_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,3 +418,27 @@ def test_thread_of_the_loop_keeps_nothing_of_the_first_request(monkeypatch: pyte
     host.loop.call_soon_threadsafe(host.before_wait, look)
     seen[0].wait()
     assert seen[1] == ["unset"]
+
+
+@OWN_LOOPS
+def test_generator_that_cancels_all_tasks_as_it_is_closed_ends_no_clean_up(options: dict[str, Any]) -> None:
+    """One of those tasks waits for it. What comes after it, such as the app's threads, ends all the same."""
+    left, threads = [], []
+
+    async def numbers() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+        finally:
+            for task in asyncio.all_tasks():
+                task.cancel()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        left.append(numbers())
+        await left[0].__anext__()
+        threads.append(await asyncio.to_thread(threading.current_thread))
+        await hello(scope, receive, send)
+
+    bridge = bridge_of(app, **options)
+    assert call(bridge).body == b"hello"
+    close_within_its_time(bridge)
+    assert not threads[0].is_alive()

@@ -18,7 +18,7 @@ from a2wsgi import ASGIMiddleware, BridgeError
 from a2wsgi._asgi_on_wsgi.loops import inline_loop
 from a2wsgi._asgi_on_wsgi.loops.fast_loop import FastLoop
 from a2wsgi._asgi_on_wsgi.loops.inline_loop import InlineLoop
-from support.lockstep import BOUND_SECONDS
+from support.lockstep import BOUND_SECONDS, Signal
 from support.threads import in_thread
 from support.wsgi_driver import Exchange, call, environ_of
 
@@ -391,3 +391,31 @@ def test_error_of_a_loop_that_runs_in_a_thread_of_its_own_is_raised() -> None:
     assert threads == ["a2wsgi-inline"]
     assert caught.value.__context__ is None
     host.release(cast("Any", None))
+
+
+def test_loop_of_a_stuck_thread_is_closed_when_it_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could wait so long. Its request fails, and what the app has begun is cancelled and cleaned up."""
+    monkeypatch.setattr(inline_loop, "CANCEL_SECONDS", 0.01)
+    stuck, free, notes = Signal("the app blocks"), Signal("it goes on"), list[str]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        stuck.set()
+        free.wait()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            notes.append("cleaned up")
+
+    bridge = ASGIMiddleware(app, inline=True, lifespan=False, shutdown_timeout=0.01)
+    calling = in_thread(call, bridge, fails=BridgeError)
+    stuck.wait()
+    host = bridge._lifetime.host
+    assert host is not None
+    with pytest.raises(BridgeError, match="holds up"):
+        bridge.close()
+    assert not host.loop.is_closed()
+    free.set()
+    assert isinstance(calling.result().raised, BridgeError)
+    assert host.loop.is_closed()
+    assert notes == ["cleaned up"]
+    assert bridge._lifetime.requests == set()

@@ -14,9 +14,10 @@ import pytest
 pytest.importorskip("websockets")
 
 from a2wsgi._asgi_on_wsgi.loops.host import GivenLoop
-from a2wsgi._asgi_on_wsgi.websocket.endpoint import STOP_SECONDS, Endpoint, Phase
+from a2wsgi._asgi_on_wsgi.websocket.endpoint import STOP_SECONDS, Endpoint
 from a2wsgi._asgi_on_wsgi.websocket.inbox import INBOX_BYTES, Ended
 from a2wsgi._asgi_on_wsgi.websocket.keepalive import TURN_SECONDS
+from a2wsgi._asgi_on_wsgi.websocket.phase import Phase
 from a2wsgi._protocol.frames import Close, Event, Frames, Message, Role
 from support.lockstep import BOUND_SECONDS
 

@@ -118,6 +118,18 @@ def test_scope_is_a_websockets() -> None:
         }
 
 
+@pytest.mark.parametrize("code", [1006, 3404, 99_999, None])
+def test_close_before_the_acceptance_is_a_403_whatever_its_code(code: Any) -> None:
+    """ASGI WebSocket 2.5, "Close": the code is not sent, so that it need not be one that a Close frame may carry."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert await receive() == {"type": "websocket.connect"}
+        await send({"type": "websocket.close", "code": code, "reason": "no"})
+
+    with bridge_of(app) as bridge, Client() as client:
+        assert client.called(bridge).status == "403 Forbidden"
+
+
 def test_accept_has_the_subprotocol_and_headers_of_the_app() -> None:
     """ASGI, "Accept"."""
 
@@ -187,7 +199,7 @@ def test_app_that_answers_nothing_is_at_fault() -> None:
         await receive()
 
     with bridge_of(app) as bridge, Client() as client:
-        assert "without an answer" in str(client.called(bridge, AppProtocolError).raised)
+        assert "without answering" in str(client.called(bridge, AppProtocolError).raised)
 
 
 def test_client_that_leaves_before_the_answer() -> None:

@@ -1096,6 +1096,7 @@ def test_receive_that_raises_reaches_the_server_again() -> None:
     client, raised = talk(native(echo_of_itself), None, Broken(), fails=RuntimeError)
     assert raised is error
     assert client.sent[0] == ACCEPT
+    error.with_traceback(None)  # Python 3.13 without a GIL never frees the class, which has it
 
 
 def test_message_without_a_type_is_the_servers_fault() -> None:
@@ -1682,6 +1683,26 @@ def test_refused_client_that_reads_nothing_takes_no_place() -> None:
         await gather(call, refusing)
 
     run(main())
+
+
+def test_each_loop_counts_what_it_refuses_by_itself() -> None:
+    """No count is lost where two loops refuse a handshake at a time, since none is shared."""
+
+    class Open:
+        """A WebSocket that takes the only place."""
+
+        def is_live(self) -> bool:
+            return True
+
+    bridge = native(echo, max_websockets=1)
+    bridge._websockets.admitted.add(Open())  # type: ignore[arg-type]  # as much of one as is asked for
+    loops = []
+    for count in (1, 2):
+        client, _ = talk(bridge)
+        assert client.sent[0]["status"] == 503
+        loops += bridge._shared.loops.known()
+        assert bridge.statistics().shed == count
+    assert [loop.refused for loop in loops] == [1, 2]  # the second has taken over what the first had counted
 
 
 @needs_fork

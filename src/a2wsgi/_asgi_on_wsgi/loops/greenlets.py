@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 class GreenletLoop(asyncio.SelectorEventLoop):
     """A loop with gevent's selector, which lets the thread's other greenlets run; and to them it does not run.
 
-    They may be an app's synchronous code, which gevent has put there in host of a thread. What asyncio keeps for a
+    They may be an app's synchronous code, which gevent runs in place of a thread. What asyncio keeps for a
     thread is kept for this greenlet: the running loop and task, and who is told of asynchronous generators. Otherwise
     asyncio.run() in another greenlet would refuse to start, or close the app's generators at its end.
     """

@@ -27,6 +27,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from a2wsgi._asgi_on_wsgi import faults
+from a2wsgi._asgi_on_wsgi.server_socket import uwsgi_has_threads
 from a2wsgi._log import logger
 from a2wsgi._threads.runtime import Runtime, wake
 
@@ -161,7 +162,7 @@ class LoopHost(Runtime):
 
     @staticmethod
     async def late_of(tasks: Iterable[asyncio.Task[None]], seconds: float) -> Iterable[asyncio.Task[None]]:
-        """Wait until all ``tasks``, of which there is one at least, have ended, at most ``seconds``. Which have not."""
+        """Wait at most ``seconds`` for ``tasks``, of which there is one at least; return those that have not ended."""
         return (await asyncio.wait(tasks, timeout=seconds))[1]
 
     async def end_tasks(self, tasks: Iterable[asyncio.Task[None]], seconds: float) -> None:
@@ -205,15 +206,13 @@ class GivenLoop(LoopHost):
 def warn_of_uwsgi_without_threads() -> None:
     """Warn, once a process, of a uWSGI that runs no thread but its own between requests."""
     global _uwsgi_is_checked  # noqa: PLW0603 - once a process
-    uwsgi = sys.modules.get("uwsgi")
-    if uwsgi is None or _uwsgi_is_checked:
+    if _uwsgi_is_checked or "uwsgi" not in sys.modules:
         return
     _uwsgi_is_checked = True
-    options = {key.decode() if isinstance(key, bytes) else key for key in getattr(uwsgi, "opt", ())}
-    if not options & {"enable-threads", "threads"}:
+    if not uwsgi_has_threads():
         logger.warning(
-            "uWSGI runs without threads: between requests the event loop stands still, and with it background tasks. "
-            "Start uWSGI with --enable-threads, or build the bridge with inline=True."
+            "uWSGI runs without threads, so the event loop and its background tasks stand still between requests. "
+            "Start uWSGI with --enable-threads, or create the bridge with inline=True."
         )
 
 
@@ -221,28 +220,36 @@ def warn_of_uwsgi_without_threads() -> None:
 
 
 def close_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel what is left on a loop that does not run, and close it, as ``asyncio.run`` does. Raises no Exception."""
+    """Cancel what is left on a loop that does not run, and close it, as ``asyncio.run`` does. Raises nothing."""
     if loop.is_closed():
         return  # somebody else has done it
-    try:
-        _cancel_tasks(loop)
-        loop.run_until_complete(_end_generators(loop))
-        # It needs a thread, and Python 3.12.0 to 3.12.2 start none while the process ends.
-        with contextlib.suppress(RuntimeError):
-            loop.run_until_complete(_end_executor(loop))
-        # Other threads may have had it create tasks meanwhile, as asgiref does, and wait for them. 1. It takes no more.
-        # 2. Those that it took begin. 3. They are cancelled.
-        with contextlib.suppress(AttributeError):  # uvloop's
-            loop.call_soon_threadsafe = _refuse  # type: ignore[method-assign]
-        loop.run_until_complete(asyncio.sleep(0))
-        _cancel_tasks(loop)
-    except (Exception, SystemExit, KeyboardInterrupt):  # noqa: BLE001 - of the app's tasks, as they are cancelled
-        logger.exception("What an app had left on the event loop did not end cleanly")
-    finally:
+    for step in (_cancel_tasks, _end_generators, _end_executor, _end_calls):
         try:
-            loop.close()
-        except Exception:  # noqa: BLE001 - of a selector that an app has broken; there is nothing left to do
-            logger.debug("The event loop could not be closed", exc_info=True)
+            step(loop)
+        except BaseException as error:  # noqa: BLE001 - of an app, which may also cancel the task that waits here
+            logger.exception("Something that an app left on the event loop did not end cleanly")
+            if isinstance(error, Exception):
+                break  # the loop is broken
+    try:
+        loop.close()
+    except Exception:  # noqa: BLE001 - of a selector that an app has broken; there is nothing left to do
+        logger.debug("The event loop could not be closed", exc_info=True)
+
+
+def _end_calls(loop: asyncio.AbstractEventLoop) -> None:
+    """End what other threads have had the loop begin meanwhile, and may wait for, as asgiref does."""
+    # 1. It takes no more. 2. What it took begins. 3. That is cancelled.
+    with contextlib.suppress(AttributeError):  # uvloop's
+        loop.call_soon_threadsafe = _refuse  # type: ignore[method-assign]
+    _run(loop, asyncio.sleep(0))
+    _cancel_tasks(loop)
+
+
+def _run(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, object]) -> None:
+    try:
+        loop.run_until_complete(coroutine)
+    finally:
+        coroutine.close()  # a broken loop has not begun it
 
 
 def _refuse(*_: object, **__: object) -> NoReturn:
@@ -250,12 +257,18 @@ def _refuse(*_: object, **__: object) -> NoReturn:
     raise RuntimeError("Event loop is closed")
 
 
-async def _end_generators(loop: asyncio.AbstractEventLoop) -> None:
+def _end_generators(loop: asyncio.AbstractEventLoop) -> None:
     """Close asynchronous generators. One may wait for ever as it is closed; what is late is cancelled with the rest."""
-    await asyncio.wait({loop.create_task(loop.shutdown_asyncgens())}, timeout=CANCEL_SECONDS)
+    _run(loop, asyncio.wait({loop.create_task(loop.shutdown_asyncgens())}, timeout=CANCEL_SECONDS))
 
 
-async def _end_executor(loop: asyncio.AbstractEventLoop) -> None:
+def _end_executor(loop: asyncio.AbstractEventLoop) -> None:
+    # It needs a thread, and Python 3.12.0 to 3.12.2 start none while the process ends.
+    with contextlib.suppress(RuntimeError):
+        _run(loop, _shut_executor_down(loop))
+
+
+async def _shut_executor_down(loop: asyncio.AbstractEventLoop) -> None:
     """Call ``shutdown_default_executor()``, with a bound. Its own ``timeout`` is new in Python 3.12."""
     executor = getattr(loop, "_default_executor", None)
     if executor is None:
@@ -273,7 +286,7 @@ async def _end_executor(loop: asyncio.AbstractEventLoop) -> None:
     if (await asyncio.wait((ended,), timeout=CANCEL_SECONDS))[0]:
         thread.join()
     else:
-        logger.warning("A thread of asyncio.to_thread() goes on, though its event loop has ended")
+        logger.warning("A thread of asyncio.to_thread() is still running, though its event loop has ended")
 
 
 def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
@@ -281,11 +294,7 @@ def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
     for task in tasks:
         task.cancel()
     if tasks:
-        waiting = asyncio.wait(tasks, timeout=CANCEL_SECONDS)
-        try:
-            loop.run_until_complete(waiting)
-        finally:
-            waiting.close()  # a broken loop has not begun it
+        _run(loop, asyncio.wait(tasks, timeout=CANCEL_SECONDS))
 
 
 # -- Forks: called by exit_and_fork -----------------------------------------------------------------------------------

@@ -75,8 +75,9 @@ class InlineLoop(LoopHost):
         self._first_thread = threading.get_ident()
         #: Threads other than the first have come. Only grows true; any server thread.
         self.has_many_threads = False
-        # Guarded by _running:
+        #: Only grows true; read by any thread. Under _running, unless an app that blocks has that.
         self._closed = False
+        # Guarded by _running:
         #: The gate that the thread which runs the loop waits at.
         self.awaited_gate: _InlineGate | None = None
         self._look_timer: Timer | None = None
@@ -105,6 +106,8 @@ class InlineLoop(LoopHost):
             self._run_apart(lambda: results.append(self.loop.run_until_complete(make())))
             return results[0]
         finally:
+            if self._closed:
+                self._close_late()
             self._running.release()
 
     def let_finish(self, stream: ToServer, seconds: float) -> None:
@@ -121,7 +124,7 @@ class InlineLoop(LoopHost):
 
     def release(self, user: LoopUser) -> None:  # noqa: ARG002 - it has no other
         if not self._running.acquire(timeout=CANCEL_SECONDS):
-            self._closed = True  # whoever runs it finds this at the next look, if the app lets it look at all
+            self._closed = True  # whoever runs it finds this at the next look, and closes it; if the app ever lets it
             return
         try:
             if not self._closed:
@@ -129,6 +132,11 @@ class InlineLoop(LoopHost):
                 self._run_apart(lambda: close_loop(self.loop))
         finally:
             self._running.release()
+
+    def _close_late(self) -> None:
+        """Close the loop if nobody runs it: `release` has waited for its thread in vain. The lock is held."""
+        if not self.loop.is_running():
+            self._run_apart(lambda: close_loop(self.loop))
 
     def _create_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a request's task: the app takes its first step now, and most apps end in it. The lock is held.
@@ -149,7 +157,8 @@ class InlineLoop(LoopHost):
 
     def run_until_open(self, gate: _InlineGate, seconds: float) -> None:
         """Run the loop until ``gate`` is open, for ``seconds``, or until it is time to look around."""
-        if self._closed:
+        closed = self._closed
+        if closed:
             return  # whoever waits asks for the trouble next
         loop = self.loop
         timer = None
@@ -173,6 +182,8 @@ class InlineLoop(LoopHost):
             self.awaited_gate = outer_gate
             if timer is not None:
                 timer.cancel()
+            if self._closed:
+                self._close_late()
 
     def _look(self) -> None:
         self._look_timer = None

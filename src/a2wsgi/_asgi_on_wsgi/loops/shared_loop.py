@@ -22,11 +22,10 @@ import contextvars
 import importlib
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from a2wsgi._asgi_on_wsgi import faults
 from a2wsgi._log import logger
-from a2wsgi._threads.runtime import Doorbell
 
 from .fast_loop import FastLoop, new_event_loop
 from .greenlets import gevent_start_thread
@@ -34,9 +33,10 @@ from .host import LOOK_SECONDS, LoopHost, close_loop
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
 
     from typing_extensions import Self
+
+    from a2wsgi._threads.runtime import Doorbell
 
     from .host import LoopUser
 
@@ -70,7 +70,9 @@ class SharedLoop(LoopHost):
     def __init__(self) -> None:
         # The loop, and what `LoopHost` needs of it, are made in the thread: under gevent a loop belongs to its maker.
         self._users: set[LoopUser] = set()  # guarded by the module's _lock
-        self.stopping = False  # guarded by the module's _lock
+        # Only grows true: under the module's _lock, or by the thread that could not make its loop. Any thread may look:
+        # who must not miss it does so under the lock.
+        self.stopping = False
         self._ready = threading.Event()
         self._ended = threading.Event()
         self._failure: BaseException | None = None  # written by the loop thread before _ready is set
@@ -197,7 +199,7 @@ class AsyncioLoop(SharedLoop):
             LoopHost.__init__(self, loop)
             if isinstance(loop, FastLoop):
                 self.before_wait = loop.before_wait
-                self.doorbell = _FastDoorbell(loop)
+                self.doorbell = cast("Doorbell", loop)  # it can be rung itself, and that is all that is asked of it
         except BaseException as error:  # noqa: BLE001 - raised by wait_ready()
             self._could_not_start(error)
             self._ended.set()
@@ -220,28 +222,19 @@ class AsyncioLoop(SharedLoop):
                 loop.run_forever()
             except (SystemExit, KeyboardInterrupt):
                 # asyncio lets these two out of a task, to end the process. Here they end a request at most.
-                logger.exception("A task of the app raised what ends a process; the loop goes on")
+                logger.exception(
+                    "A task of the app raised an exception that would end the process; the event loop goes on"
+                )
             except BaseException as error:  # noqa: BLE001 - its traceback is logged; requests get another error for it
                 # An app has closed the selector's descriptor, say, or another thread has raised an exception in this
                 # one. A broken loop would fail again at once, so it is not run again.
                 self._broken = type(error).__name__
-                logger.exception("The event loop has failed. Its requests fail, the next starts another loop")
+                logger.exception(
+                    "The event loop failed, and its requests with it. The next request starts another loop"
+                )
                 return
             else:
                 return
-
-
-class _FastDoorbell(Doorbell):
-    """The doorbell of a `FastLoop`, which has one of its own."""
-
-    __slots__ = ("_loop",)
-
-    def __init__(self, loop: FastLoop) -> None:
-        super().__init__(loop)
-        self._loop = loop
-
-    def ring(self, function: Callable[[Any], object], argument: Any) -> bool:  # noqa: ANN401 - as Doorbell's
-        return self._loop.ring(function, argument)
 
 
 # -- Forks: called by exit_and_fork -----------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import math
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -20,6 +19,7 @@ import trio
 
 from a2wsgi._asgi_on_wsgi import faults
 from a2wsgi._log import logger
+from a2wsgi._threads.runtime_trio import TrioRuntime
 from a2wsgi._threads.transport_trio import TrioTransport
 
 from .greenlets import threads_are_greenlets
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Coroutine, Iterable
 
-    from a2wsgi._threads.handles import Task, Transport, Waiter
-    from a2wsgi._threads.runtime_trio import TrioWaiter
+    from a2wsgi._threads.handles import Task, Transport
     from a2wsgi._types import ASGIApp, Message, Receive, Scope, Send
 
     _Group = BaseExceptionGroup[BaseException]
@@ -69,7 +68,7 @@ class SharedTrio(SharedLoop):
         except BaseException as error:  # noqa: BLE001 - raised by wait_ready(), or logged; requests get another for it
             if self._ready.is_set():
                 self._broken = type(error.__cause__ or error).__name__
-                logger.exception("trio's loop has failed. Its requests fail, the next starts another loop")
+                logger.exception("The trio run failed, and its requests with it. The next request starts another run")
             else:
                 self._could_not_start(error)
         finally:
@@ -114,12 +113,9 @@ class SharedTrio(SharedLoop):
         with contextlib.suppress(RuntimeError):  # the run has ended
             self.loop.call_soon_threadsafe(task.cancel)
 
-    # -- What `Runtime` does by asyncio -------------------------------------------------------------------------------
+    # -- What `Runtime` does by asyncio, as far as this wing asks for it ----------------------------------------------
 
-    @staticmethod
-    async def wait_for(waiter: Waiter, seconds: float | None) -> None:
-        with trio.move_on_after(math.inf if seconds is None else seconds):
-            await cast("TrioWaiter", waiter).wait()
+    wait_for = staticmethod(TrioRuntime.wait_for)
 
     @staticmethod
     async def end_task(task: Task, seconds: float) -> None:
@@ -142,13 +138,6 @@ class SharedTrio(SharedLoop):
 
     async def connect(self, protocol: asyncio.Protocol, sock: socket.socket, high_water: int) -> Transport:
         return TrioTransport(self, protocol, sock, high_water)
-
-    @staticmethod
-    def shielded() -> contextlib.AbstractContextManager[object]:
-        return trio.CancelScope(shield=True)
-
-    async def in_thread(self, function: Callable[..., object], *args: object) -> None:
-        await trio.to_thread.run_sync(function, *args)
 
 
 def on_trio(app: ASGIApp) -> ASGIApp:

@@ -224,8 +224,8 @@ class TrioLoop:
             if not isinstance(error.__cause__, _GivenUp):
                 raise
             logger.error(
-                "What an app had left on trio's loop did not end when it was cancelled, and stays where it stands. Let "
-                "trio.Cancelled pass, and shield nothing from it without a timeout."
+                "A task that an app left in the trio run did not end when it was cancelled, and was abandoned. Let "
+                "trio.Cancelled pass, and do not shield anything from it without a timeout."
             )
         finally:
             self._closed = True

@@ -24,11 +24,11 @@ from a2wsgi._log import logger
 from .our_sockets import discard, half_closed, plain_socket, socket_pair
 from .server_stop import stop_of_server
 
-__all__ = ["SocketLike", "hold"]
+__all__ = ["hold"]
 
 #: How much a held thread carries at a time; as in asyncio's streams.
 _CARRIED_BYTES = 65_536
-#: The same where a socket cannot be told not to wait: what is writable takes as much without waiting.
+#: How much at a time where a socket cannot be told not to wait: what is writable takes as much without waiting.
 _UNTIMED_BYTES = 4_096
 #: How long a client may take to take the last bytes, in all. As long as for the Close handshake.
 _LAST_SECONDS = 10.0

@@ -44,11 +44,11 @@ if TYPE_CHECKING:
     from a2wsgi._protocol.frames import Event, Frames
     from a2wsgi._threads.handles import Waiter
 
-__all__ = ["CLOSE_SECONDS", "Endpoint", "Phase"]
+__all__ = ["CLOSE_SECONDS", "Endpoint"]
 
 #: How long the client may take for its part of the close handshake, and to take what it was sent; as in `websockets`.
 CLOSE_SECONDS: Final = 10.0
-#: The same when the process ends, which is not to wait for clients. Arbitrary.
+#: How long it may take when the process ends, which is not to wait for clients. Arbitrary.
 STOP_SECONDS: Final = 1.0
 
 #: How much is made frames of between two looks at the clock: two thousand fragments; and how many messages.
@@ -73,7 +73,7 @@ class Endpoint(asyncio.Protocol):
         ping_timeout: Seconds for its answer.
 
     Attributes:
-        phase: See there.
+        phase: How far the connection is.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Endpoint(asyncio.Protocol):
         self._given_up = False  # a sender has given up waiting for it since: the next ones wait before they add more
         self._greeting = b"", b""  # the head of the answer, and what came before it
         self._written = 0  # bytes in all
-        self._writers: list[Waiter] = []  # who waits until it is not
+        self._writers: list[Waiter] = []  # who waits until the transport is not full
         self._closers: list[Waiter] = []  # who waits until the connection is gone
         self._deadline: asyncio.TimerHandle | None = None  # past OPEN
         self._seconds = CLOSE_SECONDS  # that the client has, past OPEN
@@ -246,7 +246,7 @@ class Endpoint(asyncio.Protocol):
             self._enter(Phase.ENDING)
         return False
 
-    def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - how it was lost is of no account
+    def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - how it was lost makes no difference
         self.phase = Phase.CLOSED
         self._keepalive.stop()
         if self._deadline is not None:

@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 __all__ = ["answer_handshake", "is_handshake"]
 
 _NO_SOCKET = (
-    "The WSGI server does not let an app have the client's socket. Serve WebSockets with gunicorn, uWSGI, waitress, "
-    "gevent, cheroot or Werkzeug, or with an ASGI server."
+    "The WSGI server does not give an app access to the client's socket. Serve WebSockets with gunicorn, uWSGI, "
+    "waitress, gevent, cheroot or Werkzeug, or with an ASGI server."
 )
-_INLINE = "The bridge was built with inline=True: between requests nothing runs that could serve a WebSocket."
+_INLINE = "The bridge was created with inline=True, so nothing runs between requests that could serve a WebSocket."
 _ONE_THREAD = (
-    "The WSGI server ends TLS in its only thread, which would serve this WebSocket and no request. Give it several "
-    "(gunicorn --threads 4), or have a proxy such as nginx end TLS."
+    "The WSGI server terminates TLS in its only thread, which would serve this WebSocket and no other request. Give it "
+    "several threads (gunicorn --threads 4), or let a proxy such as nginx terminate TLS."
 )
-_NO_CODEC = 'The package websockets is not installed. Install the extra: pip install "a2wsgi[websocket]".'
+_NO_CODEC = 'The package websockets is not installed. Install it with: pip install "a2wsgi[websocket]".'
 
 
 def answer_handshake(
@@ -81,7 +81,7 @@ def _admit(shared: Shared, environ: Environ) -> tuple[Handshake | Refusal, Found
     return handshake, found
 
 
-#: What has been said of why no WebSocket can be served; once each, and there are few of them.
+#: What has been said of why no WebSocket can be served; once each (see `a2wsgi._threads`), and there are few of them.
 _said: set[str] = set()
 
 

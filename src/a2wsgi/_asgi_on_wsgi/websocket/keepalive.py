@@ -27,7 +27,7 @@ class Turn:
         self._until = 0.0  # unknown before the first look
 
     def begin(self) -> None:
-        """Begin another."""
+        """Begin a turn."""
         self._until = 0.0
 
     def is_over(self) -> bool:
@@ -107,7 +107,7 @@ class Keepalive:
         self._is_late = False
 
     def stop(self) -> None:
-        """Mind the silence no longer."""
+        """Send no more pings."""
         self._interval = None
         if self._timer is not None:
             self._timer.cancel()

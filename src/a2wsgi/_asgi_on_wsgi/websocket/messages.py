@@ -58,8 +58,8 @@ def data_of(message: Message) -> str | bytes:
     if (text is None) == (data is None):
         raise AppProtocolError(
             "The app sent websocket.send with "
-            f'{"neither" if text is None else "both"} text and bytes. ASGI WebSocket 2.5, "Send", wants one of them '
-            "that is not None. Send two messages, or one with either."
+            f'{"neither" if text is None else "both"} text and bytes. ASGI WebSocket 2.5, "Send", requires exactly '
+            "one that is not None. Send one of the two, or two messages."
         )
     if text is not None:
         if not isinstance(text, str):
@@ -92,8 +92,8 @@ def says_that_it_is_over(error: BaseException) -> bool:
 def no_answer() -> AppProtocolError:
     """The app returned, and has answered no handshake."""
     return AppProtocolError(
-        "The ASGI app returned without an answer to a WebSocket's handshake. ASGI WebSocket 2.5 wants websocket.accept "
-        "or websocket.close. Send either before it returns."
+        "The ASGI app returned without answering a WebSocket handshake. ASGI WebSocket 2.5 requires websocket.accept "
+        "or websocket.close. Send one of them before the app returns."
     )
 
 
@@ -101,15 +101,15 @@ def wrong_in_websocket(kind: object, stage: str) -> AppProtocolError:
     """The app sent a message that means nothing in a WebSocket, or not now."""
     return AppProtocolError(
         f"The ASGI app sent a message of the type {type_of_message(kind)} while its WebSocket was {stage}. ASGI "
-        "WebSocket 2.5 wants websocket.accept, websocket.close or websocket.http.response.start first, and after "
-        "websocket.accept websocket.send and websocket.close only. Send those, in this order."
+        "WebSocket 2.5 requires websocket.accept, websocket.close or websocket.http.response.start first. After "
+        "websocket.accept, it allows only websocket.send and websocket.close. Send these, in this order."
     )
 
 
 def wrong_type(key: str, kind: str, value: object) -> AppProtocolError:
     """A value in a message is of a type that it may not have."""
     return AppProtocolError(
-        f'The ASGI app sent {kind} with "{key}" of type {type(value).__name__}. ASGI WebSocket 2.5 wants '
+        f'The ASGI app sent {kind} with "{key}" of type {type(value).__name__}. ASGI WebSocket 2.5 requires '
         f"{'bytes' if key == 'bytes' else 'a str'}, or None. Convert it."
     )
 
@@ -117,6 +117,6 @@ def wrong_type(key: str, kind: str, value: object) -> AppProtocolError:
 def not_utf8() -> AppProtocolError:
     """A text has no UTF-8."""
     return AppProtocolError(
-        "The ASGI app sent websocket.send with a text that has a lone surrogate, for which UTF-8 has no encoding (RFC "
-        "6455 §5.6 wants UTF-8). Nothing was sent. Send such data as bytes."
+        "The ASGI app sent websocket.send with a text that contains a lone surrogate. RFC 6455 §5.6 requires UTF-8, "
+        "which cannot encode it. Nothing was sent. Send such data as bytes."
     )

@@ -35,7 +35,6 @@ class Drain:
     """
 
     task = None
-    complete = True
     opened = False  # it was a WebSocket
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, requests: set[Any]) -> None:

@@ -17,7 +17,6 @@ What the app has done is told by `Stage`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import copy
 from typing import TYPE_CHECKING, Any, cast
@@ -32,8 +31,8 @@ from a2wsgi._protocol.iterables import NoBody
 from a2wsgi._protocol.upgrade import head_101
 from a2wsgi._threads.runtime import wake_all
 
-from .endpoint import Endpoint, Phase
-from .inbox import Ended
+from .endpoint import Endpoint
+from .inbox import Ended, wait_in
 from .messages import (
     DENIALS,
     KNOWN,
@@ -47,7 +46,7 @@ from .messages import (
     wrong_type,
 )
 from .our_sockets import Drain, discard
-from .phase import Stage
+from .phase import Phase, Stage
 from .takeover import HandOver
 
 if TYPE_CHECKING:
@@ -76,12 +75,12 @@ class WebSocketSession:
     def __init__(  # noqa: PLR0917 - all of them different, and one caller
         self, shared: Shared, host: LoopHost, environ: Environ, scope: Scope, handshake: Handshake, found: Found
     ) -> None:
-        # The bridge's, which keeps the bridge's place on the loop, for as long as the app may run.
+        # The bridge's own, which keeps the bridge on its loop for as long as the app may run.
         self._shared = shared
         self._host = host
         self._handshake = handshake
         self._hand_over = HandOver(environ, found)
-        # Those of this one request: who responds to it is not to wait for the app, once the app has accepted.
+        # Copies for this one request: once the app has accepted, its server thread must not wait for it.
         self._settings = copy.copy(shared.settings)
         self._own = copy.copy(shared)
         self._own.app, self._own.settings = self._run, self._settings
@@ -218,7 +217,7 @@ class WebSocketSession:
         while self._stage is Stage.CONNECTING or self._stage is Stage.ACCEPTING:
             if self._stage is Stage.CONNECTING and self._watcher is None:
                 self._watcher = self._host.loop.create_task(self._watch())
-            await self._stage_change()
+            await wait_in(self._receivers, self._host.loop)
         message = Ended(LOST, "") if self._endpoint is None else await self._endpoint.take()
         if isinstance(message, Ended):
             await self._tell()
@@ -232,16 +231,6 @@ class WebSocketSession:
         while (await self._http_receive())["type"] != "http.disconnect":
             pass
         self._enter(Stage.OVER)
-
-    async def _stage_change(self) -> None:
-        waiter = self._host.create_waiter()
-        self._receivers.append(waiter)
-        try:
-            await waiter
-        except BaseException:
-            with contextlib.suppress(ValueError):  # it was woken at the same moment
-                self._receivers.remove(waiter)
-            raise
 
     def _enter(self, stage: Stage) -> None:
         self._stage = stage
@@ -273,7 +262,7 @@ class WebSocketSession:
         elif self._stage is Stage.CONNECTING and kind == "websocket.accept":
             await self._accept(message)
         elif self._stage is Stage.CONNECTING and kind == "websocket.close":
-            code_from_asgi_app(message.get("code"))
+            # Whatever its code: none is sent. ASGI WebSocket 2.5, "Close": the server answers with a 403.
             await self._deny({"type": "websocket.http.response.start", "status": 403})
             await self._deny({"type": "websocket.http.response.body"})
         elif self._stage in {Stage.CONNECTING, Stage.DENYING} and kind in DENIALS:
@@ -389,8 +378,3 @@ class WebSocketSession:
         if self._endpoint is not None and self._stage is not Stage.OVER:
             self._endpoint.stop()
             self._begin_grace()
-
-    @property
-    def complete(self) -> bool:
-        """Whether the app has ended. Any thread."""
-        return self._stage is Stage.OVER

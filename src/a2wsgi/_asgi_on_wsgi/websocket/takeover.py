@@ -31,12 +31,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import importlib
 import os
 import socket
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
+from a2wsgi._asgi_on_wsgi.server_socket import uwsgi_has_threads, uwsgi_module, uwsgi_options
 from a2wsgi._errors import BridgeError, ClientDisconnected
 from a2wsgi._log import logger
 
@@ -44,7 +44,7 @@ from .carrier import hold
 from .our_sockets import discard, half_closed, open_sockets, plain_socket, socket_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from a2wsgi._types import Environ, Message
 
@@ -67,16 +67,16 @@ _UWSGI_WRAPPED = {"https-socket", "ssl-socket", "suwsgi-socket", "fastcgi-socket
 def why_impossible(environ: Environ) -> str | None:
     """Say why no WebSocket can be served here, apart from the socket; None if nothing is known to stand against it."""
     if sys.platform == "win32":
-        return "On Windows a socket cannot be taken over from a WSGI server."
+        return "On Windows, a socket cannot be taken over from a WSGI server."
     if "uwsgi.version" in environ:
-        options = _uwsgi_options()
-        if not options & {"enable-threads", "threads"}:
+        if not uwsgi_has_threads():
             return "uWSGI runs without threads. Start it with --enable-threads."
+        options = uwsgi_options()
         if environ.get("UWSGI_ROUTER") == "http" and "http-websockets" not in options:
-            return "uWSGI's HTTP router passes no WebSocket on. Start uWSGI with --http-websockets."
+            return "uWSGI's HTTP router does not pass on WebSockets. Start uWSGI with --http-websockets."
         if wrapped := sorted(options & _UWSGI_WRAPPED):
             return (
-                f"uWSGI's worker speaks TLS or FastCGI at its --{wrapped[0]}. Use --http-socket, --socket, or --http "
+                f"uWSGI's worker speaks TLS or FastCGI on its --{wrapped[0]}. Use --http-socket, --socket, or --http "
                 "or --https with --http-websockets."
             )
     return None
@@ -97,7 +97,7 @@ def find_socket(environ: Environ) -> Found | None:
 def _of_uwsgi(environ: Environ) -> Found | None:
     if "uwsgi.version" not in environ:
         return None
-    descriptor = cast("int", _uwsgi().connection_fd())
+    descriptor = cast("int", uwsgi_module().connection_fd())
     return Found(descriptor) if descriptor >= 0 else None
 
 
@@ -136,15 +136,6 @@ def _found(sock: Any, early: Callable[[Environ, Any], bytes] | None = None) -> F
     if all(callable(getattr(sock, name, None)) for name in ("fileno", "recv", "send")):
         return Found(None, sock, early=early, has_tls=kind in _TLS)
     return None
-
-
-def _uwsgi() -> Any:  # noqa: ANN401 - a module without types
-    return importlib.import_module("uwsgi")  # exists only in uWSGI's own process
-
-
-def _uwsgi_options() -> set[str]:
-    options: Iterable[str | bytes] = getattr(_uwsgi(), "opt", ())
-    return {name.decode() if isinstance(name, bytes) else name for name in options}
 
 
 # -- What the server has read past the handshake ----------------------------------------------------------------------
@@ -311,15 +302,13 @@ class HandOver:
         taken: The socket, from when it was taken. Server thread.
         ours: Holds it, until the loop or, if the loop does not come, the server thread takes it out, in one step:
             whoever does has to close it.
-        broke_off: No body does.
-        stalled: The same.
-        timeout: Of a body.
+        broke_off: False, as a handshake has no body that could end early.
+        stalled: False, for the same reason.
         client_socket: The client's.
     """
 
     broke_off = False
     stalled = False
-    timeout = None
 
     def __init__(self, environ: Environ, found: Found) -> None:
         self._environ = environ
@@ -347,8 +336,8 @@ class HandOver:
             if error.errno == errno.EBADF:
                 raise ClientDisconnected("the client left before the WebSocket was open") from error
             raise BridgeError(
-                f"The client's socket could not be taken over for a WebSocket: {error}. The client is answered by the "
-                "server. If descriptors run out, raise their limit (ulimit -n), or set max_websockets."
+                f"The client's socket could not be taken over for a WebSocket: {error}. The server answers the "
+                "client. If the process runs out of descriptors, raise their limit (ulimit -n), or set max_websockets."
             ) from error
         self.ours.append(self.taken)
         return [{"type": "http.request", "body": b"", "more_body": False}]

@@ -2,9 +2,9 @@
 
 Guarantees
     - The app, its iterable and its ``close()`` run in one copy of the handshake's context.
-    - When the head of a response is fixed, and when the app is through, its side of the link ends. So the loop reads
+    - When the head of a response is fixed, and when the app has ended, its side of the link ends. So the loop reads
       whatever the app wrote before, then the end, and only then looks at the response or the failure.
-    - Whoever of the app still waits for the socket is woken when it is through. A bridge further in has put another
+    - Whoever of the app still waits for the socket is woken when it has ended. A bridge further in has put another
       socket in its place by then, and lives on with the link.
     - A child that the app forks, and that returns from the app, leaves its parent's WebSocket as it is.
 """
@@ -54,7 +54,7 @@ class AppRun:
         app_socket: The app's end of the link. It is closed here.
 
     Attributes:
-        output: The response's body, for the loop; and whether the worker is through.
+        output: The response's body, for the loop; and whether the worker is done.
         context: That of the handshake, for the app.
         head: What ``start_response()`` said last. This and the following are the worker thread's until it has ended
             the app's side of the link, and the loop thread's from then on.
@@ -84,7 +84,7 @@ class AppRun:
         self.used_socket = False
         self.raised = False
         self._ran = False  # run() has come to its end
-        self._last: list[Callable[[], object]] = []  # what to do when the thread is through; any thread's
+        self._last: list[Callable[[], object]] = []  # what to do when the thread is done; any thread's
 
     def run(self) -> None:
         """Run the app, in one copy of the handshake's context from its call to its close()."""
@@ -97,10 +97,10 @@ class AppRun:
         self._ran = True
 
     def take_failure(self, pair: Pair | None) -> tuple[BaseException | None, contextvars.Context]:
-        """What the app failed with, and the context that it was raised in. Any thread, once the worker is through.
+        """What the app failed with, and the context that it was raised in. Any thread, once the worker is done.
 
         Args:
-            pair: What a bridge further in has told, whose app runs on when the worker is through.
+            pair: What a bridge further in has told, whose app runs on when the worker is done.
         """
         failure, self.failure = self.failure, None
         if pair is not None and pair.late_context is not None:
@@ -110,12 +110,12 @@ class AppRun:
         return failure, self.context
 
     def done(self) -> None:
-        """Tell the loop thread that this thread is through with it."""
+        """Tell the loop thread that this thread is done with it."""
         self.output.finish(done=True)
         self._do_last()
 
     def leave(self, last: Callable[[], object]) -> None:
-        """Have ``last`` called once the worker is through, as nobody waits for it any more. Loop thread.
+        """Have ``last`` called once the worker is done, as nobody waits for it any more. Loop thread.
 
         Args:
             last: What is left to do. Any thread.

@@ -40,15 +40,15 @@ _FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
 
 
 class WebSocket:
-    """A client's WebSocket, as ``environ["a2wsgi.websocket"]`` of its handshake.
+    """A client's WebSocket. The environ of its handshake has it as ``environ["a2wsgi.websocket"]``.
 
-    Call `accept`, or just begin to send or receive. To refuse instead, return a response as for any request, or call
-    `close`. When the app returns, the WebSocket is closed: with 1011 if it raises, else with 1000.
+    Call `accept`, or just begin to send or receive. To refuse the client instead, return a response as for any request,
+    or call `close`. When the app returns, the WebSocket is closed with 1000; if the app raises, with 1011.
 
-    Threading: `send` and `close` may be called by several threads at a time, `receive` by one. The thread that runs the
-    app must not return before the others are through.
+    Threading: several threads may call `send` and `close` at the same time, but only one `receive`. The app must not
+    return before the other threads are done with the WebSocket.
 
-    Cancellation: when the client leaves or the server stops, whoever waits in a call gets `WebSocketClosed`.
+    Cancellation: when the client leaves or the server stops, every waiting call raises `WebSocketClosed`.
 
     Spec: RFC 6455.
     """
@@ -70,40 +70,40 @@ class WebSocket:
 
     @property
     def subprotocols(self) -> tuple[str, ...]:
-        """What the client offers, the best first."""
+        """The subprotocols that the client offers, in its order of preference."""
         return self._subprotocols
 
     @property
     def closed(self) -> bool:
-        """Whether it is known to be closed. A client that left is noticed by the next call that sends or receives."""
+        """Whether the WebSocket is known to be closed. If the client left, the next `send` or `receive` notices it."""
         return self._end is not None
 
     @property
     def close_code(self) -> int | None:
-        """The code with which it was closed: the client's, or that of `close`; None while it is open.
+        """The close code: the client's, or the one passed to `close`. None while the WebSocket is open.
 
-        1005 stands for a Close without a code, and 1006 for a connection that was lost.
+        1005 means that there was no code, and 1006 that the connection was lost.
         """
         return None if self._end is None else self._end[0]
 
     @property
     def close_reason(self) -> str | None:
-        """The reason that came with the code, often ``""``; None while it is open."""
+        """The reason that came with the close code, often ``""``. None while the WebSocket is open."""
         return None if self._end is None else self._end[1]
 
     # -- What it does
 
     def accept(self, subprotocol: str | None = None, headers: Iterable[tuple[str, str]] = ()) -> None:
-        """Open the WebSocket. Once; a second call does nothing.
+        """Accept the handshake. A second call does nothing.
 
         Args:
-            subprotocol: One of `subprotocols`, or none.
-            headers: More headers for the answer to the handshake, as for ``start_response``.
+            subprotocol: One of `subprotocols`, or None.
+            headers: Additional headers for the response to the handshake, as for ``start_response``.
 
         Raises:
             WebSocketClosed: The client has left.
-            AppProtocolError: The client does not offer the subprotocol, a header is not the app's to set, or they are
-                too long.
+            AppProtocolError: The client does not offer the subprotocol, only the server may set a header, or the
+                headers are too long.
             InvalidHeader: A header cannot be sent as it is.
         """
         if self._accepted:
@@ -123,12 +123,12 @@ class WebSocket:
                 self._answer(head.data)
 
     def send(self, message: str | bytes) -> None:
-        """Send a message: a text as ``str``, a binary one as ``bytes``. Waits while the client does not read.
+        """Send a text message (``str``) or a binary one (``bytes``). Waits while the client does not read.
 
         Raises:
-            WebSocketClosed: It is closed. The message may not have been sent.
-            TypeError: It is neither.
-            UnicodeEncodeError: The text has a lone surrogate.
+            WebSocketClosed: The WebSocket is closed. The message may not have been sent.
+            TypeError: The message is neither ``str`` nor bytes-like.
+            UnicodeEncodeError: The text contains a lone surrogate.
         """
         if not isinstance(message, str):
             message = bytes(memoryview(message))
@@ -147,14 +147,14 @@ class WebSocket:
             raise self._ended(error) from None
 
     def receive(self, timeout: float | None = None) -> str | bytes:
-        """Return the next message: a text as ``str``, a binary one as ``bytes``. Waits for it.
+        """Wait for the next message and return it: a text message as ``str``, a binary one as ``bytes``.
 
         Args:
-            timeout: How many seconds; None for ever.
+            timeout: Seconds to wait. None waits forever.
 
         Raises:
-            TimeoutError: No message has come. Nothing is lost; call again.
-            WebSocketClosed: It is closed, and there is none left.
+            TimeoutError: No message came in time. Nothing is lost; you may call again.
+            WebSocketClosed: The WebSocket is closed, and no message is left.
         """
         if not self._accepted:
             self.accept()
@@ -165,7 +165,7 @@ class WebSocket:
             raise self._ended(error) from None
 
     def __iter__(self) -> Iterator[str | bytes]:
-        """Receive messages until it is closed, whoever closes it and why."""
+        """Receive messages until the WebSocket is closed, by whichever side."""
         while True:
             try:
                 message = self.receive()
@@ -174,17 +174,17 @@ class WebSocket:
             yield message
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
-        """Close it; before it was accepted: refuse it with 403. Does nothing if it is closed.
+        """Close the WebSocket, or refuse it with 403 if it was not accepted yet. A second call does nothing.
 
         Does not wait. A `send` that waits in another thread raises `WebSocketClosed`.
 
         Args:
-            code: 1000, or another that may be sent (RFC 6455 §7.4); 4000 to 4999 are free for apps.
-            reason: For the client; cut at 123 bytes of UTF-8.
+            code: The close code: 1000, or another one that may be sent (RFC 6455 §7.4). Apps may use 4000 to 4999.
+            reason: A text for the client, cut at 123 bytes of UTF-8.
 
         Raises:
-            ValueError: The code may not be sent.
-            TypeError: It is no ``int``.
+            ValueError: This code may not be sent.
+            TypeError: The code is not an ``int``.
         """
         with self._lock:
             if self._end is not None:

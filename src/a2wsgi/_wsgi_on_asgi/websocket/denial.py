@@ -136,10 +136,7 @@ class Deniable(Abortable):
 
 
 async def _gather(output: ToLoop) -> tuple[list[bytes], bool]:
-    """As much of the app's response as makes one message, and whether that was the end.
-
-    granian takes one message for the whole body of a refusal, and no second.
-    """
+    """As much of the app's response as makes one message, and whether that was the end."""
     gathered: list[bytes] = []
     ended = False
     while not ended and sum(map(len, gathered)) < MESSAGE_BYTES:
@@ -154,6 +151,6 @@ def _refused() -> ClientDisconnected:
 
 def _no_answer() -> AppProtocolError:
     return AppProtocolError(
-        "The WSGI app said 101 and wrote nothing on its socket, so that the handshake has no answer (RFC 6455 §4.2.2). "
-        "Let a WebSocket library answer on the socket, or return another status."
+        "The WSGI app returned the status 101 but wrote nothing to its socket, so the handshake has no response (RFC "
+        "6455 §4.2.2). Let a WebSocket library write to the socket, or return another status."
     )

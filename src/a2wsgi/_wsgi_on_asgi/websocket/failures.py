@@ -45,14 +45,14 @@ class FailingSocket(Deniable):
             await self.close(ending.client, ending.reason)
 
     def _raise_failure(self, run: AppRun) -> None:
-        """Raise what the server is to know of, now that the worker thread is through. Loop thread."""
+        """Raise what the server is to know of, now that the worker thread is done. Loop thread."""
         error, self._receive_error = self._receive_error, None
         if error is not None:
             try:
                 raise error  # then the app's failure, if there is one, is logged
             finally:
                 del error  # it holds this frame, by its traceback
-        failure, context = run.take_failure(self._disconnected._pair)  # noqa: SLF001 - as said above
+        failure, context = run.take_failure(self._disconnected._pair)  # noqa: SLF001 - the request's own
         try:
             if failure is None or self._is_regular(run, failure):
                 return
@@ -64,27 +64,27 @@ class FailingSocket(Deniable):
             del failure  # it holds this frame, by its traceback
 
     def _log_failure(self, run: AppRun) -> None:
-        """Log what the app raised, if it has: the server gets another error. Any thread, once the worker is through."""
-        failure, _ = run.take_failure(self._disconnected._pair)  # noqa: SLF001 - as said above
+        """Log what the app raised, if it has: the server gets another error. Any thread, once the worker is done."""
+        failure, _ = run.take_failure(self._disconnected._pair)  # noqa: SLF001 - the request's own
         if failure is not None and not self._is_regular(run, failure):
             logger.error("The WSGI app failed after its WebSocket was over", exc_info=failure)
 
     def _is_regular(self, run: AppRun, failure: BaseException) -> bool:
-        """Whether the app raised this since its WebSocket was over. Any thread, once the worker is through."""
+        """Whether the app raised this since its WebSocket was over. Any thread, once the worker is done."""
         if run.raised:
             return False
         if is_of_an_ending(failure):
             return True
         # Whoever else ends it ends the socket, too, be it before the app has used it.
         if (run.used_socket or self.ending not in _BY_THE_APP) and is_of_used_socket(failure, ended=True):
-            logger.debug("The app has ended its WebSocket by raising %s", type(failure).__name__)
+            logger.debug("The app ended its WebSocket by raising %s", type(failure).__name__)
             return True
         return False
 
     def _worker_left(self, run: AppRun) -> None:
         """Do what is left to do for an app that has outlived the server's call. Any thread."""
         self._log_failure(run)
-        self._disconnected._finish()  # noqa: SLF001 - as said above
+        self._disconnected._finish()  # noqa: SLF001 - the request's own
 
 
 def closed() -> ClientDisconnected:

@@ -28,8 +28,8 @@ def type_of(message: Message) -> object:
         return message["type"]
     except (TypeError, LookupError):
         raise ServerProtocolError(
-            "The server's receive() gave a message without a type for a WebSocket. ASGI WebSocket 2.5 wants one. Mend "
-            "the server, or the middleware that wraps receive()."
+            "The server's receive() returned a message without a type in a WebSocket's scope. ASGI WebSocket 2.5 "
+            "requires one. Fix the server, or the middleware that wraps receive()."
         ) from None
 
 
@@ -44,8 +44,8 @@ def data_of(message: Message) -> str | bytes:
         data = message.get("bytes")
     if data is None:
         raise ServerProtocolError(
-            "The server's receive() gave a websocket.receive with neither text nor bytes. ASGI WebSocket 2.5, "
-            '"Receive", wants one of them. Mend the server, or the middleware that wraps receive().'
+            "The server's receive() returned a websocket.receive with neither text nor bytes. ASGI WebSocket 2.5, "
+            '"Receive", requires one of them. Fix the server, or the middleware that wraps receive().'
         )
     return data
 
@@ -53,6 +53,6 @@ def data_of(message: Message) -> str | bytes:
 def too_early() -> ServerProtocolError:
     """A message has come before the handshake was accepted."""
     return ServerProtocolError(
-        "The server sent websocket.receive before the handshake was accepted. ASGI WebSocket 2.5, "
-        '"Accept", wants it to wait. Fix the server, or the middleware that wraps receive().'
+        "The server sent websocket.receive before the app accepted the handshake. ASGI WebSocket 2.5, "
+        '"Accept", requires it to wait. Fix the server, or the middleware that wraps receive().'
     )

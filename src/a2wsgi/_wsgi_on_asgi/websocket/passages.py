@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from a2wsgi._protocol.frames import Frames
     from a2wsgi._threads.runtime import Runtime
-    from a2wsgi._wsgi_on_asgi.disconnected import AbortError
+    from a2wsgi._wsgi_on_asgi.disconnected import AbortReason
 
     from .link import Link
 
@@ -116,7 +116,7 @@ class ByObject:
         self.in_use = False
         self.is_closed = False
         self.ended: tuple[int, str] = (LOST, "")
-        self._abort_error: AbortError | None = None  # of `end`, from before the app may see it
+        self._abort_error: AbortReason | None = None  # of `end`, from before the app may see it
         self.drain = self._to_app.wait_room
 
     # -- The loop thread
@@ -136,10 +136,10 @@ class ByObject:
         self._to_app.flush()
 
     def finish_app(self) -> None:
-        """The app's side has ended: it is through."""
+        """The app's side has ended: it sends no more."""
         self._from_app.finish()
 
-    def end(self, error: AbortError) -> None:
+    def end(self, error: AbortReason) -> None:
         """Tell the app that it has ended, once it has received what is there. Whoever waits in `drain` goes on."""
         self._abort_error = error
         self._to_app.finish()
@@ -248,6 +248,6 @@ class _ToApp(ToThread):
             if self._gate is not gate:  # whoever was to open it, or to pass it on, was ended by another thread
                 return
             if time.monotonic() >= deadline:
-                raise TimeoutError("No message has come in time")
+                raise TimeoutError("No message came in time")
             refuse_within_finalizer("receive()")
         gate.release()  # another thread that waits here passes, too, and each looks again whether there is a message

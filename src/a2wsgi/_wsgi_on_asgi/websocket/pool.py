@@ -46,13 +46,12 @@ class WebSockets:
         #: Any loop thread's, without a lock: see `a2wsgi._threads`. Walk a copy.
         self.open: set[Session] = set()
         #: Those that count towards the limit: from when their handshake is let in until they are over, or refused for
-        #: want of room. Likewise.
+        #: want of room. Used as `open` is.
         self.admitted: set[Session] = set()
-        self.refused = 0  # for want of room; written on a loop thread
-        self._told_of_extra = False
+        self._told_of_extra = False  # any loop thread's: at worst it is told twice
 
     def why_not(self) -> str | None:
-        """Say why a WebSocket cannot come in, whoever it is of; None if it can."""
+        """Say why no WebSocket at all can come in; None if one can."""
         if self.limit == 0:
             return "max_websockets is 0, as it is by default with workers=1"
         from a2wsgi._protocol.codec import available  # noqa: PLC0415 - see above
@@ -61,8 +60,8 @@ class WebSockets:
             if not self._told_of_extra:
                 self._told_of_extra = True
                 logger.warning(
-                    "WebSockets are refused: the package websockets is not installed, which parses their frames. "
-                    'Install the extra: pip install "a2wsgi[websocket]"'
+                    "WebSockets are refused: the package websockets, which parses their frames, is not installed. "
+                    'Install it with: pip install "a2wsgi[websocket]"'
                 )
             return "the extra a2wsgi[websocket] is not installed"
         return None

@@ -10,7 +10,7 @@
 4. *Loop thread.* Two tasks carry messages: this one from the app to the server, another one from the server to the
    app, as `passages` says. Each waits for its reader before it takes more.
 5. *Endings.* The first `Ending` decides. It closes the link in both directions, so that an app which is blocked in
-   any call on it goes on. ``__call__`` returns when the worker is through and nothing is left of the link. If the app
+   any call on it goes on. ``__call__`` returns when the worker is done and nothing is left of the link. If the app
    has given its socket away (a bridge further in does), the worker is free before that.
 
 A response that comes after the socket was used is thrown away. Libraries return one since WSGI wants one: an empty 200,
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from a2wsgi._types import Environ, Receive, Scope, Send
     from a2wsgi._types import Message as ASGIMessage
     from a2wsgi._wsgi_on_asgi.bridge import WSGIBridge
-    from a2wsgi._wsgi_on_asgi.disconnected import AbortError
+    from a2wsgi._wsgi_on_asgi.disconnected import AbortReason
     from a2wsgi._wsgi_on_asgi.loops import BridgeLoop
 
     from .passages import Passage
@@ -225,7 +225,7 @@ class Session(FailingSocket):
         self._parser = HeadParser(environ["HTTP_SEC_WEBSOCKET_KEY"], {*subprotocols, *offered_to(environ)})
 
     async def _refuse_overload(self) -> None:
-        self._websockets.refused += 1
+        self._loop.refused += 1
         self._websockets.admitted.discard(self)  # the client may take its time to read that
         logger.info("503 to a WebSocket: max_websockets=%s are open", self._websockets.limit)
         await self.refuse(503)
@@ -268,8 +268,8 @@ class Session(FailingSocket):
                 return answer
         if parser.begun and self.ending is None:
             raise AppProtocolError(
-                "The app closed its socket in the middle of the head that answers the handshake (RFC 9112 §4). Answer "
-                "with the response of a WebSocket library."
+                "The app closed its socket in the middle of the response to the handshake (RFC 9112 §4). Send a "
+                "complete response, as WebSocket libraries do."
             )
         return None
 
@@ -370,7 +370,7 @@ class Session(FailingSocket):
             return True
         return self._frames is not None and (ending is Ending.FAILED or self._by_object.is_closed)
 
-    def _end_waits(self, ending: Ending, error: AbortError) -> None:
+    def _end_waits(self, ending: Ending, error: AbortReason) -> None:
         if ending is Ending.SHUT_DOWN and self._frames is not None:
             self._last_frame = self._frames.close(close_codes.SERVICE_RESTART)
             self._by_object.ended = (close_codes.SERVICE_RESTART, "")
