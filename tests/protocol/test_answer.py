@@ -29,7 +29,7 @@ def pieces_of(data: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
 
 def parse(*pieces: bytes) -> tuple[Accepted | Denied | None, bytes]:
     """Return the answer in what an app wrote, and what came after it."""
-    parser = HeadParser(KEY)
+    parser = HeadParser(KEY, ["chat", "superchat"])
     answer = None
     rest = b""
     for piece in pieces:
@@ -97,6 +97,8 @@ def test_a_101_needs_no_reason_and_no_subprotocol() -> None:
             "or Connection: Upgrade",
         ),
         (OPENING + ACCEPT + b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n", "agrees on an extension"),
+        (OPENING + ACCEPT + b"\r\nSec-WebSocket-Protocol: Chat\r\n\r\n", "does not offer the subprotocol 'Chat'"),
+        (OPENING + ACCEPT + b"\r\nSec-WebSocket-Protocol:\r\n\r\n", "does not offer the subprotocol ''"),
         (OPENING + ACCEPT + b"\r\nSec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b\r\n\r\n", "more than once"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from a2wsgi._protocol.close_codes import (
     code_from_wsgi_app,
     cut_reason,
     may_travel,
+    refuse_code,
 )
 
 
@@ -45,6 +47,17 @@ def test_code_for_wsgi_app_makes_an_int_of_an_enum() -> None:
     """On uvicorn with wsproto the code is an ``IntEnum``, which an app's log should not show."""
     code = IntEnum("Code", {"GOING_AWAY": 1001}).GOING_AWAY  # type: ignore[attr-defined]  # made on the spot
     assert type(code_for_wsgi_app(code)) is int
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(1005.0, TypeError), ("1000", TypeError), (999, ValueError), (True, ValueError)]
+)
+def test_refuse_code_raises_for_what_no_close_may_carry(code: Any, kind: type[Exception]) -> None:
+    """A float that is equal to a code could not be written."""
+    refuse_code(1000)
+    refuse_code(1005)
+    with pytest.raises(kind):
+        refuse_code(code)
 
 
 def test_code_from_wsgi_app_is_1000_without_a_code() -> None:

@@ -2,8 +2,9 @@
 
 *Facts*
 
-- A 101 opens the WebSocket. It has ``Upgrade: websocket``, ``Connection: Upgrade`` and the answer to the key, and no
-  extension, since none was offered (RFC 6455 §4.1, §4.2.2). Any other final status refuses it.
+- A 101 opens the WebSocket. It has ``Upgrade: websocket``, ``Connection: Upgrade`` and the answer to the key, no
+  subprotocol but one that was offered, and no extension, since none was (RFC 6455 §4.1, §4.2.2). Any other final status
+  refuses it.
 - The body of a refusal ends where ``Content-Length`` says, or is chunked, or ends with the stream. A length and chunks
   at once are an attack or a mistake (RFC 9112 §6.1, §6.3). A 204 or 304 has no body.
 - A line ends with CR LF, nothing stands between a name and its colon, and no header continues on a second line
@@ -28,7 +29,7 @@ from .names import HOP_BY_HOP_BYTES
 from .upgrade import accept_token
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 MAX_HEAD_BYTES = 65536  # as uvicorn and h11
 _MAX_LINE_BYTES = 4096  # of a chunk's size or a trailer; arbitrary
@@ -74,13 +75,15 @@ class HeadParser:
 
     Args:
         key: The ``HTTP_SEC_WEBSOCKET_KEY`` of its environ.
+        subprotocols: What the client offers.
 
     Attributes:
         rest: What came after the head, once that is complete.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, subprotocols: Collection[str] = ()) -> None:
         self._key = key
+        self._subprotocols = subprotocols
         self._head = bytearray()
         self.rest = b""
 
@@ -122,12 +125,15 @@ class HeadParser:
         subprotocols = _values(headers, b"sec-websocket-protocol")
         if len(subprotocols) > 1:
             raise _fault("it has Sec-WebSocket-Protocol more than once", "RFC 6455 §11.3.4")
+        subprotocol = subprotocols[0].decode("latin-1") if subprotocols else None
+        if subprotocol is not None and subprotocol not in self._subprotocols:
+            raise _fault(f"the client does not offer the subprotocol {subprotocol[:80]!r}", "RFC 6455 §4.2.2")
         others = [
             (name, value)
             for name, value in _end_to_end(headers)
             if not name.startswith(b"sec-websocket-") and name != b"content-length"
         ]
-        return Accepted(subprotocols[0].decode("latin-1") if subprotocols else None, others)
+        return Accepted(subprotocol, others)
 
 
 def _denied(status: int, headers: _Headers) -> Denied:

@@ -246,3 +246,8 @@ def environ_of_handshake(environ: Environ, subprotocols: Sequence[str]) -> None:
         environ["HTTP_SEC_WEBSOCKET_PROTOCOL"] = ", ".join(subprotocols)
     # wsproto, on which simple-websocket is built, would compress what goes over the link.
     environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
+
+
+def offered_to(environ: Environ) -> list[str]:
+    """Return the subprotocols that a library finds in the environ of a handshake."""
+    return _members(environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", ""))

@@ -151,7 +151,8 @@ def fit_for_a_loop(failure: BaseException) -> BaseException:
     return error
 
 
-_OF_AN_ENDED_SOCKET = {BrokenPipeError, ConnectionAbortedError, ConnectionResetError}  # the second one on Windows
+_OF_A_USED_SOCKET = (ConnectionError, StopIteration)
+_OF_AN_ENDED_SOCKET = (BrokenPipeError, ConnectionAbortedError, ConnectionResetError)  # the second one on Windows
 
 
 def is_of_used_socket(error: BaseException, *, ended: bool) -> bool:
@@ -164,10 +165,10 @@ def is_of_used_socket(error: BaseException, *, ended: bool) -> bool:
         error: What the app raised.
         ended: The socket has ended before that, so that a write to it fails.
     """
-    kind = type(error)
-    if kind in {ConnectionError, StopIteration} or (ended and kind in _OF_AN_ENDED_SOCKET):
+    kind = type(error)  # an app's class, which need be neither hashable nor of a module
+    if any(kind is known for known in (*_OF_A_USED_SOCKET, *(_OF_AN_ENDED_SOCKET if ended else ()))):
         return True
-    return (kind.__module__.partition(".")[0], kind.__name__) in {
+    return (str(kind.__module__).partition(".")[0], kind.__name__) in {
         ("simple_websocket", "ConnectionClosed"),
         ("geventwebsocket", "WebSocketError"),
     }

@@ -66,6 +66,7 @@ class BridgeLoop:
         stalled: How many requests were aborted here because their client had stopped.
         timed_out: How many requests exceeded ``app_timeout`` here.
         refused: How many WebSockets were refused here for want of room.
+        draining: `drain` waits: the server shuts down. Written on the loop thread only.
     """
 
     __slots__ = (
@@ -73,6 +74,7 @@ class BridgeLoop:
         "_pid",
         "_ticking",
         "disconnected",
+        "draining",
         "in_flight",
         "left",
         "refused",
@@ -88,6 +90,7 @@ class BridgeLoop:
         self.disconnected = 0
         self.stalled = 0
         self.timed_out = 0
+        self.draining = False
         self.refused = 0
         self._pid = os.getpid()
         self._ticking = False
@@ -115,7 +118,11 @@ class BridgeLoop:
         if self.in_flight:
             if self._drained is None or self._drained.done():
                 self._drained = self.runtime.create_waiter()
-            await self.runtime.wait_for(self._drained, seconds)
+            self.draining = True
+            try:
+                await self.runtime.wait_for(self._drained, seconds)
+            finally:
+                self.draining = False  # a bridge may serve again
 
     def _tick(self) -> None:
         if not self.in_flight and not self.left:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
 
-from a2wsgi import WebSocket, WebSocketClosed, WSGIMiddleware
+from a2wsgi import WebSocket, WebSocketClosed, WSGIMiddleware, run_in_loop
 from a2wsgi._protocol import frames
 from a2wsgi._wsgi_on_asgi.websocket import link as _link
-from a2wsgi._wsgi_on_asgi.websocket.passages import MOST_MESSAGES, ByObject
+from a2wsgi._wsgi_on_asgi.websocket import passages as _passages
+from a2wsgi._wsgi_on_asgi.websocket.passages import MOST_MESSAGES, ByObject, _ToApp
 from support.asgi_driver import Message, run, until
-from support.lockstep import Signal
+from support.lockstep import BOUND_SECONDS, Signal
 from support.runtimes import for_ever, gather, rest, start, verbs
 from support.threads import in_thread
 from support.websocket_driver import WebSocketClient, talk
@@ -196,6 +198,118 @@ def test_receive_may_be_tried_again_after_its_time() -> None:
     client, _ = talk(native(app), play)
     assert seen == ["here"]
     assert client.sent == [ACCEPT, {"type": "websocket.send", "text": "timed out"}, CLOSE]
+
+
+def test_coroutine_on_the_loops_thread_waits_for_no_thread_that_receives() -> None:
+    """It gets its time, or an error: the loop would wait for a message that only it can bring."""
+
+    async def poll(ws: WebSocket) -> None:
+        with pytest.raises(TimeoutError):
+            ws.receive(timeout=0)
+        with pytest.raises(RuntimeError, match="thread that runs the server's event loop"):
+            ws.receive()
+
+    def app(ws: WebSocket, _: Any) -> None:
+        ws.accept()
+        receiver = in_thread(lambda: list(ws))
+        run_in_loop(until(lambda: ws._passage._to_app.is_awaited))
+        run_in_loop(poll(ws))
+        ws.close()
+        assert receiver.result() == []
+
+    client, _ = talk(native(app))
+    assert client.sent == [ACCEPT, CLOSE]
+
+
+def test_coroutine_on_the_loops_thread_waits_for_no_thread_that_sends() -> None:
+    """It gets an error: the loop would wait for room that only it can make."""
+    tried = Signal("the coroutine has tried")
+
+    async def on_send(number: int, message: Message) -> None:
+        if number == 2:
+            await tried.wait_in_task()
+
+    async def say(ws: WebSocket) -> None:
+        try:
+            with pytest.raises(RuntimeError, match="thread that runs the server's event loop"):
+                ws.send("a word")
+        finally:
+            tried.set()
+
+    def send(ws: WebSocket) -> None:
+        with pytest.raises(WebSocketClosed):
+            send_for_ever(ws)
+
+    def app(ws: WebSocket, _: Any) -> None:
+        ws.accept()
+        sender = in_thread(send, ws)
+        run_in_loop(until(lambda: ws._passage._from_app._gate is not None))
+        run_in_loop(say(ws))
+        ws.close()
+        sender.result()
+
+    client, _ = talk(native(app), client=WebSocketClient(on_send))
+    assert "a word" not in client.data
+    assert client.sent[-1] == CLOSE
+
+
+def test_threads_that_receive_at_once_get_a_message_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first to be woken wakes the next, and does not keep it from what else has come."""
+    monkeypatch.setattr(_passages, "LOOK_SECONDS", 10 * BOUND_SECONDS)
+    waiting: list[object] = []
+
+    def wait(stream: _ToApp, gate: threading.Lock, deadline: float | None) -> None:
+        waiting.append(gate)
+        wait_until(stream, gate, deadline)
+
+    wait_until = _ToApp._wait_until
+    monkeypatch.setattr(_ToApp, "_wait_until", wait)
+
+    async def main() -> None:
+        passage = ByObject(verbs(), 1_000)
+        receivers = [in_thread(passage.receive, time.monotonic() + BOUND_SECONDS) for _ in range(2)]
+        await until(lambda: len(waiting) == 2)
+        passage._to_app.put("one")
+        passage._to_app.put("two")
+        passage._to_app.flush()
+        assert {await receiver.result_in_task() for receiver in receivers} == {"one", "two"}
+
+    run(main())
+
+
+def test_receive_looks_again_whether_it_was_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may have ended the one that had taken its gate out, and was to open it."""
+    monkeypatch.setattr(_passages, "LOOK_SECONDS", 0.001)
+
+    async def main() -> None:
+        stream = _ToApp(verbs(), 1_000)
+        receiver = in_thread(stream.take_one, time.monotonic() + BOUND_SECONDS)
+        await until(lambda: stream.is_awaited)
+        stream.put("here")
+        stream._gate = None
+        assert await receiver.result_in_task() == "here"
+
+    run(main())
+
+
+def test_finalizer_that_receives_within_our_own_code_gets_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread may hold the lock of a stream, which the loop needs to bring a message."""
+    monkeypatch.setattr(_passages, "LOOK_SECONDS", 0.001)
+
+    async def main() -> None:
+        busy, empty = ByObject(verbs(), 1_000), ByObject(verbs(), 1_000)
+
+        class Chunks(list[Any]):
+            def append(self, chunk: Any) -> None:
+                with pytest.raises(RuntimeError, match="was called by a finalizer"):
+                    empty.receive(time.monotonic() + BOUND_SECONDS)
+                super().append(chunk)
+
+        busy._from_app._chunks = Chunks()
+        await in_thread(busy.send, "goes on").result_in_task()
+        assert busy._from_app._chunks == ["goes on"]
+
+    run(main())
 
 
 def test_close_wakes_a_thread_that_receives() -> None:

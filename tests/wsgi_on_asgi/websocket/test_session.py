@@ -14,7 +14,15 @@ from typing import Any
 
 import pytest
 
-from a2wsgi import AppProtocolError, ClientDisconnected, WebSocket, WebSocketClosed, WSGIMiddleware, run_in_loop
+from a2wsgi import (
+    AppProtocolError,
+    ClientDisconnected,
+    InvalidHeader,
+    WebSocket,
+    WebSocketClosed,
+    WSGIMiddleware,
+    run_in_loop,
+)
 from a2wsgi._protocol import frames
 from a2wsgi._protocol.upgrade import Handshake, accept_token, head_101
 from a2wsgi._threads import call as _call
@@ -186,6 +194,62 @@ def test_subprotocol_that_was_not_offered_is_an_error() -> None:
     assert client.sent == []
 
 
+@pytest.mark.parametrize("by", ["scope", "header", "both"])
+def test_subprotocol_that_a_library_chooses_was_offered(by: str) -> None:
+    """By the server's list or by the client's header, as some servers give one of them."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        assert environ.pop("HTTP_SEC_WEBSOCKET_PROTOCOL") == "a, b"  # the environ is the app's to change
+        handshake = Handshake(accept_token(environ["HTTP_SEC_WEBSOCKET_KEY"]), ("a", "b", "c"), "")
+        environ["werkzeug.socket"].sendall(head_101(handshake, subprotocol=environ["HTTP_X_TAKE"]).data)
+        return []
+
+    def scope(take: bytes) -> dict[str, Any]:
+        header = [(b"sec-websocket-protocol", b"a, b")] if by != "scope" else []
+        return websocket_scope(subprotocols=["a", "b"] if by != "header" else [], headers=[(b"x-take", take), *header])
+
+    bridge = WSGIMiddleware(app)
+    client, _ = talk(bridge, scope=scope(b"b"))
+    assert client.sent == [{**ACCEPT, "subprotocol": "b"}, close(1000)]
+    client, raised = talk(bridge, scope=scope(b"c"), fails=AppProtocolError)
+    assert "does not offer the subprotocol 'c'" in str(raised)
+    assert client.sent == []
+
+
+@pytest.mark.parametrize(
+    ("header", "kind", "says"),
+    [
+        (("X-Price", "5 \N{EURO SIGN}"), InvalidHeader, "'X-Price' is not latin-1"),
+        (("X \N{EURO SIGN}", "5"), InvalidHeader, "is not a token"),
+        (("X-Price", 5), AppProtocolError, "'X-Price' with a value of type int"),
+        (("X-Long", "x" * 1_000_000), AppProtocolError, "our limit"),
+    ],
+)
+def test_headers_that_cannot_be_sent_are_an_error(header: Any, kind: type[Exception], says: str) -> None:
+    """The app's own call raises, on the loop's thread too, and nothing was sent."""
+
+    async def accept(ws: WebSocket) -> None:
+        ws.accept(headers=[header])
+
+    client, raised = talk(native(lambda ws: run_in_loop(accept(ws))), fails=kind)
+    assert says in str(raised)
+    assert client.sent == []
+
+
+def test_headers_may_wait_for_another_call() -> None:
+    """An iterable of them is the app's code: no lock is held while it runs, and who accepts first decides."""
+
+    def app(ws: WebSocket) -> None:
+        def headers() -> Iterator[tuple[str, str]]:
+            in_thread(ws.send, "first").result()
+            yield "X-Late", "1"
+
+        ws.accept(headers=headers())
+
+    client, _ = talk(native(app))
+    assert client.sent == [ACCEPT, text("first"), close(1000)]
+
+
 def test_receive_gives_up_after_its_timeout_and_loses_nothing() -> None:
     """What comes later is there for the next call."""
     timed_out = Signal("timeout")
@@ -223,6 +287,23 @@ def test_messages_of_eight_threads_are_whole() -> None:
 
     client, _ = talk(native(app))
     assert sorted(client.data) == sorted(messages * 20)
+
+
+def test_text_of_a_subclass_is_its_own() -> None:
+    """None of its methods runs on the loop, under a lock; the server gets a plain string."""
+
+    class Text(str):
+        __slots__ = ()
+
+        def __len__(self) -> int:
+            raise AssertionError("called")
+
+        def __str__(self) -> str:
+            raise AssertionError("called")
+
+    client, _ = talk(native(lambda ws: ws.send(Text("caf\N{LATIN SMALL LETTER E WITH ACUTE}"))))
+    assert client.sent == [ACCEPT, text("caf\N{LATIN SMALL LETTER E WITH ACUTE}"), close(1000)]
+    assert type(client.data[0]) is str
 
 
 def test_empty_and_missing_members_of_a_message_are_told_apart() -> None:
@@ -445,6 +526,33 @@ def test_refusal_on_the_socket_is_passed_on() -> None:
     assert client.sent == denial(418, [(b"content-length", b"4"), (b"x-a", b"b")], b"tea!")
 
 
+def test_refusal_on_the_socket_in_tiny_chunks_does_not_hold_the_loop() -> None:
+    """They take long to read, and are here already: the loop goes round meanwhile."""
+    written = Signal("the app has written all")
+    seen: list[int] = []  # how often the loop had gone round as each message was sent
+    rounds = 0
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        sock = environ["werkzeug.socket"]
+        sock.sendall(b"HTTP/1.1 401 No\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 5_000 + b"0\r\n\r\n")
+        written.set()
+        return []
+
+    async def on_send(number: int, message: Message) -> None:
+        written.wait()
+        seen.append(rounds)
+
+    async def count(client: WebSocketClient) -> None:
+        nonlocal rounds
+        while len(seen) < 2:
+            await rest()
+            rounds += 1
+
+    client, _ = talk(WSGIMiddleware(app), count, WebSocketClient(on_send))
+    assert client.sent == denial(401, [], b"x" * 5_000)
+    assert seen[1] - seen[0] >= 30_000 // 4_096 - 1
+
+
 def test_close_before_the_acceptance_refuses() -> None:
     """As in ASGI, and in our own object's documentation."""
     client, _ = talk(native(lambda ws: ws.close()))
@@ -564,6 +672,19 @@ def test_code_of_the_app_reaches_the_server() -> None:
     assert client.sent == [ACCEPT, text("last"), close(4001, "bye")]
 
 
+def test_code_that_is_no_int_is_an_error_of_the_apps_call() -> None:
+    """It would fail on the loop otherwise, where the frame is made; the app may close by another."""
+
+    def app(ws: WebSocket) -> None:
+        ws.accept()
+        with pytest.raises(TypeError, match="of type float"):
+            ws.close(1000.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # that is the mistake
+        ws.close(4001)
+
+    client, _ = talk(native(app))
+    assert client.sent == [ACCEPT, close(4001)]
+
+
 def test_last_words_survive_a_message_that_crosses_them() -> None:
     """A write to an app that has closed its end loses the link, but not what the app wrote before that."""
     closed = Signal("closed")
@@ -609,6 +730,32 @@ def test_app_that_raises_closes_with_1011() -> None:
     assert client.sent == [ACCEPT, text("x"), close(1011)]
 
 
+class _OfNoModuleError(Exception):
+    __module__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]  # as some that are generated
+
+
+class _NotHashable(type):
+    __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
+class _OfNoHashError(Exception, metaclass=_NotHashable):
+    pass
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_error_of_an_odd_class_is_a_failure_like_any_other(number: int) -> None:
+    """What its class lacks is not asked for."""
+    error = (_OfNoModuleError, _OfNoHashError)[number]()  # pytest would hash the class
+
+    def app(ws: WebSocket) -> None:
+        ws.accept()
+        raise error
+
+    client, raised = talk(native(app), fails=Exception)
+    assert raised is error
+    assert client.sent == [ACCEPT, close(1011)]
+
+
 @pytest.mark.parametrize(("status", "code"), [("200 OK", 1000), ("404 Not Found", 1000), ("500 Oh", 1011)])
 def test_response_after_the_socket_was_used_is_thrown_away(status: str, code: int) -> None:
     """Frameworks make a page of an exception in a view; nothing of it is sent, and only its status counts."""
@@ -636,6 +783,40 @@ def test_exception_by_which_libraries_end_is_none(error: Exception, caplog: pyte
     client, _ = talk(native(app))
     assert client.sent == [ACCEPT, text("x"), close(1000)]
     assert our_log(caplog) == []
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("error", [ConnectionError(), StopIteration()])
+def test_exception_by_which_libraries_end_is_none_after_a_refusal(
+    error: Exception, raw: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The socket was used for that."""
+    caplog.set_level(logging.INFO, "a2wsgi")
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if raw:
+            environ["werkzeug.socket"].sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        else:
+            environ["a2wsgi.websocket"].close()
+        raise error
+
+    client, _ = talk(WSGIMiddleware(app))
+    assert client.sent == denial(403, [(b"content-length", b"0")], b"")
+    assert our_log(caplog) == []
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 403 For", b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nN"])
+def test_exception_by_which_libraries_end_is_a_failure_in_the_middle_of_an_answer(answer: bytes) -> None:
+    """What is cut off is no answer."""
+    error = ConnectionError()
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        environ["werkzeug.socket"].sendall(answer)
+        raise error
+
+    client, raised = talk(WSGIMiddleware(app), fails=ConnectionError)
+    assert raised is error
+    assert all(message.get("more_body", True) for message in client.sent)
 
 
 @pytest.mark.parametrize("kind", [ConnectionRefusedError, ConnectionResetError, BrokenPipeError])
@@ -687,6 +868,32 @@ def test_write_to_a_socket_that_has_ended_is_no_failure(caplog: pytest.LogCaptur
         client.leaves(1001)
 
     talk(WSGIMiddleware(app), play)
+    assert our_log(caplog) == []
+
+
+def test_answer_to_a_client_that_has_left_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor is what the socket raises when a library answers the handshake after that."""
+    caplog.set_level(logging.INFO, "a2wsgi")
+    entered = Signal("entered")
+    seen: list[BaseException] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        entered.set()
+        assert environ["a2wsgi.disconnected"].wait(BOUND_SECONDS)
+        try:
+            while True:
+                accepted(environ)
+        except OSError as error:
+            seen.append(error)
+            raise
+
+    async def play(client: WebSocketClient) -> None:
+        await entered.wait_in_task()
+        client.leaves(1006)
+
+    client, _ = talk(WSGIMiddleware(app), play)
+    assert client.sent == []
+    assert len(seen) == 1
     assert our_log(caplog) == []
 
 
@@ -1289,6 +1496,28 @@ def test_shutdown_refuses_a_handshake_that_is_not_answered() -> None:
     assert client.sent == OVERLOAD
 
 
+def test_shutdown_breaks_a_refusal_off_that_has_begun() -> None:
+    """There is one response to a handshake, and what is broken off must not look complete."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        start_response("401 Unauthorized", [])
+        yield bytes(100_000)
+        assert environ["a2wsgi.disconnected"].wait(BOUND_SECONDS)
+        yield b"too late"
+
+    bridge = WSGIMiddleware(app)
+
+    async def play(client: WebSocketClient) -> None:
+        await client.gets(2)
+        await shut_down(bridge)
+
+    client, _ = talk(bridge, play)
+    assert [(message["type"], message.get("more_body")) for message in client.sent] == [
+        (f"{DENIAL}.start", None),
+        (f"{DENIAL}.body", True),
+    ]
+
+
 @pytest.mark.parametrize("moment", ["receive", "open"])
 def test_shutdown_refuses_a_handshake_that_comes_in(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its app is not entered: the shutdown came before there was anything to end."""
@@ -1321,6 +1550,43 @@ def test_shutdown_refuses_a_handshake_that_comes_in(moment: str, monkeypatch: py
     assert client.sent == OVERLOAD
     assert entered == []
     assert bridge.statistics().websockets == 0
+
+
+def test_shutdown_that_waits_for_a_request_lets_no_websocket_in() -> None:
+    """It would wait for that, too, and end it only when its time is over. Afterwards the bridge serves again."""
+    from support import asgi_driver
+
+    begun, finish = Signal("the request has begun"), Signal("the request may end")
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if "a2wsgi.websocket" in environ:
+            echo(environ["a2wsgi.websocket"])
+            return []
+        begun.set()
+        finish.wait()
+        start_response("200 OK", [])
+        return []
+
+    async def leave(client: WebSocketClient) -> None:
+        client.says("again")
+        await client.gets(2)
+        client.leaves()
+
+    async def main() -> None:
+        request = start(asgi_driver.answer(bridge))
+        await begun.wait_in_task()
+        stopping = start(shut_down(bridge))
+        await until(lambda: bridge._shared.loops.here().draining)
+        await answer(bridge, clients[0])
+        finish.set()
+        await request
+        await stopping
+        await answer(bridge, clients[1], leave)
+
+    bridge, clients = WSGIMiddleware(app), [WebSocketClient(), WebSocketClient()]
+    run(main())
+    assert clients[0].sent == OVERLOAD
+    assert clients[1].data == ["again"]
 
 
 # -- Room -------------------------------------------------------------------------------------------------------------

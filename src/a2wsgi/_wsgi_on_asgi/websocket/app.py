@@ -61,6 +61,7 @@ class AppRun:
         took_over: It said 101: the app has given its socket away.
         committed: The head is fixed: it is the answer, unless the socket was used.
         failure: What the app raised.
+        used_socket: It has answered the handshake on its socket. The loop thread's, until the worker is through.
         raised: It did so before anything had ended its WebSocket: a failure, whatever kind of error it is. The loop
             thread's, and then that of the one thread that calls `take_failure`.
     """
@@ -80,6 +81,7 @@ class AppRun:
         self.took_over = False
         self.committed = False
         self.failure: BaseException | None = None
+        self.used_socket = False
         self.raised = False
         self._ran = False  # run() has come to its end
         self._last: list[Callable[[], object]] = []  # what to do when the thread is done; any thread's

@@ -8,6 +8,8 @@ Guarantees
     - Messages that several threads send are whole, and so is the order of those of each.
     - Whoever waits in `WebSocket.receive` or `WebSocket.send` is woken when the WebSocket ends, by `WebSocket.close` in
       another thread too.
+    - No lock is held while a thread waits for the client. Another call may be made on the loop's own thread meanwhile,
+      by a coroutine or by a finalizer, and the loop would wait for that lock for ever.
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from a2wsgi._errors import ClientDisconnected, WebSocketClosed
+from a2wsgi._errors import AppProtocolError, ClientDisconnected, WebSocketClosed
+from a2wsgi._protocol.answer import MAX_HEAD_BYTES
 from a2wsgi._protocol.close_codes import LOST, NORMAL, cut_reason, refuse_code
+from a2wsgi._protocol.headers import response_head_from_wsgi
 from a2wsgi._protocol.upgrade import Handshake, accept_token, head_101
 
 if TYPE_CHECKING:
@@ -55,8 +59,6 @@ class WebSocket:
         self._key: str = environ["HTTP_SEC_WEBSOCKET_KEY"]
         self._subprotocols = tuple(subprotocols)
         self._lock = threading.RLock()  # held while it is accepted or closed, and never to wait for the client
-        self._sending = threading.RLock()  # held while a message is sent; taken before _lock
-        self._receiving = threading.Lock()  # held while anything is awaited
         self._accepted = False  # written under _lock, once
         self._end: tuple[int, str] | None = None  # code and reason, once it is closed; written under _lock, once
 
@@ -100,17 +102,25 @@ class WebSocket:
 
         Raises:
             WebSocketClosed: The client has left.
-            AppProtocolError: The client does not offer the subprotocol, or only the server may set a header.
+            AppProtocolError: The client does not offer the subprotocol, only the server may set a header, or the
+                headers are too long.
             InvalidHeader: A header cannot be sent as it is.
         """
+        if self._accepted:
+            return
+        # Without the lock: an iterable of headers is the app's code, and may wait.
+        pairs = response_head_from_wsgi("200 OK", headers).headers  # any final status does: it is for their checks
+        handshake = Handshake(accept_token(self._key), self._subprotocols, "")
+        head = head_101(handshake, subprotocol=subprotocol, headers=pairs)
+        if len(head.data) > MAX_HEAD_BYTES:  # the link would have no room for it until the loop reads
+            raise AppProtocolError(
+                f"The app accepted its WebSocket with headers of {len(head.data)} bytes, and {MAX_HEAD_BYTES} is our "
+                "limit. Send fewer of them, or shorter ones."
+            )
         with self._lock:
-            if self._accepted:
-                return
-            self._raise_if_closed()
-            handshake = Handshake(accept_token(self._key), self._subprotocols, "")
-            pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-            head = head_101(handshake, subprotocol=subprotocol, headers=pairs)
-            self._answer(head.data)
+            if not self._accepted:
+                self._raise_if_closed()
+                self._answer(head.data)
 
     def send(self, message: str | bytes) -> None:
         """Send a text message (``str``) or a binary one (``bytes``). Waits while the client does not read.
@@ -122,17 +132,19 @@ class WebSocket:
         """
         if not isinstance(message, str):
             message = bytes(memoryview(message))
-        elif not message.isascii():
-            message.encode()
+        else:
+            if type(message) is not str:  # a subclass may have any __len__, which the loop would call
+                message = str.__str__(message)
+            if not message.isascii():
+                message.encode()
         if not self._accepted:
             self.accept()
-        with self._sending:
-            with self._lock:  # not further: close() is not to wait for the client
-                self._raise_if_closed()
-            try:
-                self._passage.send(message)
-            except ClientDisconnected as error:
-                raise self._ended(error) from None
+        with self._lock:  # not further: close() is not to wait for the client
+            self._raise_if_closed()
+        try:
+            self._passage.send(message)
+        except ClientDisconnected as error:
+            raise self._ended(error) from None
 
     def receive(self, timeout: float | None = None) -> str | bytes:
         """Wait for the next message and return it: a text message as ``str``, a binary one as ``bytes``.
@@ -148,8 +160,7 @@ class WebSocket:
             self.accept()
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            with self._receiving:
-                return self._passage.receive(deadline)
+            return self._passage.receive(deadline)
         except ClientDisconnected as error:
             raise self._ended(error) from None
 
@@ -173,6 +184,7 @@ class WebSocket:
 
         Raises:
             ValueError: This code may not be sent.
+            TypeError: The code is not an ``int``.
         """
         with self._lock:
             if self._end is not None:

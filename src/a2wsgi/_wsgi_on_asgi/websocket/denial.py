@@ -20,7 +20,7 @@ from a2wsgi._wsgi_on_asgi.refusals import refusal
 from a2wsgi._wsgi_on_asgi.streams import MESSAGE_BYTES
 
 if TYPE_CHECKING:
-    from a2wsgi._protocol.answer import Denied
+    from a2wsgi._protocol.answer import Body, Denied
     from a2wsgi._types import Scope, Send
     from a2wsgi._wsgi_on_asgi.bridge import Shared
     from a2wsgi._wsgi_on_asgi.streams import ToLoop
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["Deniable"]
 
 DENIAL = "websocket.http.response"
+
+#: After so much of what the app writes on its socket the loop goes round once: it may come in chunks of one byte, which
+#: take 2 ms to read then, and a whole read of the link nearly a second. Arbitrary.
+PIECE_BYTES = 4_096
 
 
 class Deniable(Abortable):
@@ -72,7 +76,8 @@ class Deniable(Abortable):
         while not ended and self.ending is None:
             chunks, ended = await _gather(run.output)
             if self.is_over():
-                await self.refuse_if_stopped()
+                if framing is None:
+                    await self.refuse_if_stopped()
                 return
             if run.failure is not None and (ended or framing is None):
                 break  # what has begun is broken off: it must not look complete
@@ -100,7 +105,8 @@ class Deniable(Abortable):
     async def refuse_by_socket(self, link: Link, answer: Denied, data: bytes) -> None:
         """Pass on a response that the app writes on its socket."""
         if await self.deny(answer.status, answer.headers):
-            body = bytearray(answer.body.feed(data))
+            body = bytearray()
+            await self._feed(answer.body, data, body)
             while self.ending is None and not answer.body.complete:
                 if len(body) >= MESSAGE_BYTES:
                     await self.deny_body(bytes(body), more=True)
@@ -109,10 +115,19 @@ class Deniable(Abortable):
                 if self.ending is None:
                     if not data:
                         answer.body.end_of_stream()
-                    body += answer.body.feed(data)
+                    await self._feed(answer.body, data, body)
             if self.ending is None:
                 await self.deny_body(bytes(body), more=False)
         self.abort(Ending.FINISHED, _refused)
+
+    async def _feed(self, parser: Body, data: bytes, body: bytearray) -> None:
+        """Add the part of ``data`` that belongs to the body, as long as the WebSocket has not ended."""
+        for start in range(0, len(data), PIECE_BYTES):
+            if start:
+                await self._loop.runtime.go_round()
+                if self.is_over():
+                    return
+            body += parser.feed(data[start : start + PIECE_BYTES])
 
     async def refuse_if_stopped(self) -> None:
         """Answer a client whose handshake the app had not answered when the server shut down."""

@@ -17,18 +17,18 @@ from a2wsgi._wsgi_on_asgi.faults import fit_for_a_loop, is_of_an_ending, is_of_u
 from .denial import Deniable
 
 if TYPE_CHECKING:
-    from a2wsgi._protocol.frames import Frames
-
     from .app import AppRun
     from .link import Link
 
 __all__ = ["FailingSocket", "closed"]
 
 
+_BY_THE_APP = {Ending.FINISHED, Ending.FAILED, Ending.APP_BROKE_FRAMES}
+
+
 class FailingSocket(Deniable):
     """A WebSocket, as far as it tells of failures. A `Session` sets the attributes, on the loop thread."""
 
-    _frames: Frames | None
     _receive_error: Exception | None
 
     async def _app_ended(self, run: AppRun, link: Link) -> None:
@@ -54,13 +54,10 @@ class FailingSocket(Deniable):
                 del error  # it holds this frame, by its traceback
         failure, context = run.take_failure(self._disconnected._pair)  # noqa: SLF001 - the request's own
         try:
-            if failure is None or (not run.raised and is_of_an_ending(failure)):
-                return
-            if not run.raised and self._frames is not None and is_of_used_socket(failure, ended=True):
-                logger.debug("The app ended its WebSocket by raising %s", type(failure).__name__)
+            if failure is None or self._is_regular(run, failure):
                 return
             carry_reporter_marks(failure, context)
-            if self.ending in {Ending.FINISHED, Ending.FAILED, Ending.APP_BROKE_FRAMES}:
+            if self.ending in _BY_THE_APP:
                 raise fit_for_a_loop(failure)
             logger.error("The WSGI app failed after its WebSocket was over", exc_info=failure)
         finally:
@@ -69,10 +66,20 @@ class FailingSocket(Deniable):
     def _log_failure(self, run: AppRun) -> None:
         """Log what the app raised, if it has: the server gets another error. Any thread, once the worker is done."""
         failure, _ = run.take_failure(self._disconnected._pair)  # noqa: SLF001 - the request's own
-        if failure is None or (not run.raised and is_of_an_ending(failure)):
-            return
-        if run.raised or self._frames is None or not is_of_used_socket(failure, ended=True):
+        if failure is not None and not self._is_regular(run, failure):
             logger.error("The WSGI app failed after its WebSocket was over", exc_info=failure)
+
+    def _is_regular(self, run: AppRun, failure: BaseException) -> bool:
+        """Whether the app raised this since its WebSocket was over. Any thread, once the worker is done."""
+        if run.raised:
+            return False
+        if is_of_an_ending(failure):
+            return True
+        # Whoever else ends it ends the socket, too, be it before the app has used it.
+        if (run.used_socket or self.ending not in _BY_THE_APP) and is_of_used_socket(failure, ended=True):
+            logger.debug("The app ended its WebSocket by raising %s", type(failure).__name__)
+            return True
+        return False
 
     def _worker_left(self, run: AppRun) -> None:
         """Do what is left to do for an app that has outlived the server's call. Any thread."""

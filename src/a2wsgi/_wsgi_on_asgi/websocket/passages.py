@@ -14,7 +14,7 @@ Guarantees
       closed, or the process ends.
 
 Assumes
-    Methods for the app are called by its threads: at a time one that sends, one that receives, and one that closes.
+    Methods for the app are called by its threads: any number that send or receive at a time, and one that closes.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from a2wsgi._errors import AppProtocolError, WebSocketClosed
 from a2wsgi._protocol.close_codes import LOST
 from a2wsgi._protocol.frames import Close, Message, Ping, Violation
+from a2wsgi._threads.finalizers import refuse_within_finalizer
 from a2wsgi._threads.stream import LOOK_SECONDS
 from a2wsgi._wsgi_on_asgi.streams import ToLoop, ToThread
 
@@ -196,7 +197,7 @@ class ByObject:
 
 
 class _ToApp(ToThread):
-    """Messages to the app, taken one by one and for a limited time."""
+    """Messages to the app, taken one by one and for a limited time, by any number of threads."""
 
     __slots__ = ()
 
@@ -244,5 +245,9 @@ class _ToApp(ToThread):
             if self._runtime.is_closed():
                 self.cut(lambda: WebSocketClosed(LOST, ""))
                 return
+            if self._gate is not gate:  # whoever was to open it, or to pass it on, was ended by another thread
+                return
             if time.monotonic() >= deadline:
                 raise TimeoutError("No message came in time")
+            refuse_within_finalizer("receive()")
+        gate.release()  # another thread that waits here passes, too, and each looks again whether there is a message

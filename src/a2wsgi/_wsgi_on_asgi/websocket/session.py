@@ -33,7 +33,7 @@ from a2wsgi._protocol.answer import Accepted, Denied, HeadParser
 from a2wsgi._protocol.environ import environ_from_scope
 from a2wsgi._protocol.frames import Close, Frames, Role, Violation
 from a2wsgi._protocol.framing import BadRequest
-from a2wsgi._protocol.upgrade import environ_of_handshake
+from a2wsgi._protocol.upgrade import environ_of_handshake, offered_to
 from a2wsgi._wrong_server import named_as
 from a2wsgi._wsgi_on_asgi.endings import Ending
 from a2wsgi._wsgi_on_asgi.workers import Overloaded
@@ -90,7 +90,7 @@ class Session(FailingSocket):
         self._last_frame = b""  # what the app reads last
         self._receiving: Task | None = None
         self._receive_error: Exception | None = None  # for the server
-        self._key = ""  # of the handshake
+        self._parser: HeadParser  # of what the app answers on its socket; once the app is to run
 
     def is_on(self, loop: BridgeLoop) -> bool:
         """Whether it was called on this loop."""
@@ -176,7 +176,6 @@ class Session(FailingSocket):
                 await self.refuse_if_stopped()
                 return None
             self._fill_in(environ, app_socket)
-            self._key = environ["HTTP_SEC_WEBSOCKET_KEY"]  # the environ is the app's to change
             run = AppRun(websockets.app, websockets.shared, runtime, environ, app_socket)
             websockets.workers.submit(run)
         except BaseException as error:
@@ -195,6 +194,9 @@ class Session(FailingSocket):
         why_not = websockets.why_not()
         if self.ending is not None:
             await self.refuse_if_stopped()
+        elif self._loop.draining:  # unlike a request, it would not end by itself
+            logger.info("503 to a WebSocket: the server shuts down")
+            await self.refuse(503)
         elif why_not is not None:
             logger.info("403 to a WebSocket at %r: %s", self._scope.get("path"), why_not)
             await self.close(1008, "")
@@ -219,6 +221,8 @@ class Session(FailingSocket):
         # Only this one of the keys that libraries look for: where they find another, they raise at the end, or expect
         # a server of their own.
         environ["werkzeug.socket"] = app_socket
+        # From here on the environ is the app's to change.
+        self._parser = HeadParser(environ["HTTP_SEC_WEBSOCKET_KEY"], {*subprotocols, *offered_to(environ)})
 
     async def _refuse_overload(self) -> None:
         self._loop.refused += 1
@@ -230,11 +234,11 @@ class Session(FailingSocket):
 
     async def _answer_out(self, run: AppRun) -> None:
         """Find out what the app answers, and pass it on."""
-        link = self._link
+        link, parser = self._link, self._parser
         assert link is not None
-        parser = HeadParser(self._key)
         try:
             answer = await self._answer_on_socket(link, parser)
+            run.used_socket = answer is not None
             if self.ending is not None:
                 await self.refuse_if_stopped()
             elif answer is None:
@@ -250,7 +254,7 @@ class Session(FailingSocket):
                 await self._from_app(run, link, self._passage)
         except AppProtocolError as error:
             run.failure = run.failure or error
-            self.abort(Ending.FAILED, functools.partial(ClientDisconnected, "the app broke the handshake"))
+            run.raised = self.abort(Ending.FAILED, functools.partial(ClientDisconnected, "the app broke the handshake"))
 
     async def _answer_on_socket(self, link: Link, parser: HeadParser) -> Accepted | Denied | None:
         """What the app writes on its socket first; None if the socket ends and was silent.
