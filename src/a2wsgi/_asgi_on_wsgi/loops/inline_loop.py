@@ -158,7 +158,8 @@ class InlineLoop(LoopHost):
     def run_until_open(self, gate: _InlineGate, seconds: float) -> None:
         """Run the loop until ``gate`` is open, for ``seconds``, or until it is time to look around."""
         closed = self._closed
-        if closed:
+        if closed:  # in the app's first step, perhaps, which needs no loop (see _create_task)
+            self._close_late()
             return  # whoever waits asks for the trouble next
         loop = self.loop
         timer = None
