@@ -725,6 +725,36 @@ def test_loop_that_ends_takes_its_sockets_with_it() -> None:
         assert client.event() is None
 
 
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of the loop, since it is closed like this
+@pytest.mark.parametrize("order", ["closed, next handshake", "closed, close()", "stopped, close(), closed"])
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_given_loop_that_is_closed_keeps_no_client_waiting(
+    order: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As soon as the bridge is next used: nobody runs the loop, so the bridge ends the connections in its place."""
+    if _backend[0] != "asyncio":
+        pytest.skip("A given loop is asyncio's.")
+    loop = pytest.importorskip(kind).new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    bridge = bridge_of(Told(), loop=loop, max_websockets=1)
+    with opened(bridge) as client, Client() as late:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        if "stopped" not in order:
+            loop.close()
+        if "close()" in order:
+            bridge.close()
+        else:
+            assert late.called(bridge, fails=BridgeError).raised is not None  # and no 503 for max_websockets
+        assert client.event() is None
+        assert bridge.statistics().websockets == 0
+        assert not our_sockets.open_sockets
+        loop.close()
+        gc.collect()
+    assert [record for record in caplog.records if record.name == "a2wsgi"] == []  # asyncio tells of the task
+
+
 # -- Silence ----------------------------------------------------------------------------------------------------------
 
 

@@ -372,14 +372,14 @@ class Endpoint(asyncio.Protocol):
         self._deadline = self._loop.call_later(self._seconds, self.abort, context=contextvars.Context())
 
     def abort(self) -> None:
-        """End the connection at once."""
+        """End the connection at once. Any thread, if the loop does not run any more."""
         if self.phase is Phase.OPEN:
             self.phase = Phase.ENDING  # until the transport is gone
         if self._transport is not None:
             with contextlib.suppress(RuntimeError):  # the loop was closed
                 self._transport.abort()
-        elif self.phase is not Phase.CLOSED:  # it never came to a transport
-            self.connection_lost(None)
+        if (self._transport is None or not self._loop.is_running()) and self.phase is not Phase.CLOSED:
+            self.connection_lost(None)  # it never came to a transport, or there is nobody who calls this
 
     async def wait_closed(self) -> None:
         """Wait until the connection is gone: some seconds at most once its phase is past ``OPEN``.

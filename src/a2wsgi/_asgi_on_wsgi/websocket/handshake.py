@@ -57,6 +57,8 @@ def answer_handshake(
     if isinstance(handshake, Refusal) or found is None:
         return _refuse(cast("Refusal", handshake), start_response)
     session = WebSocketSession(shared, host, environ, scope, handshake, found)
+    if host.loop.is_closed():
+        shared.lifetime.forget(host)  # now: what ran on it is not to count as open
     if not _enter(session, shared):
         return _refuse(refusal(503, "Too many WebSockets are open.", [("Retry-After", "1")]), start_response)
     return session.answer(start_response)

@@ -372,7 +372,7 @@ class WebSocketSession:
 
     def _begin_grace(self) -> None:
         """The app has a while to end by itself."""
-        if self._grace is None and self.task is not None and self._app_runs:
+        if self._grace is None and self.task is not None and self._app_runs and not self._host.loop.is_closed():
             seconds = self._shared.settings.grace_timeout
             self._grace = self._host.loop.call_later(seconds, self.task.cancel, context=contextvars.Context())
 
