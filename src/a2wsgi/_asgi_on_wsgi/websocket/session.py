@@ -176,12 +176,11 @@ class WebSocketSession:
 
     def _app_raised(self, endpoint: Endpoint, error: BaseException) -> None:
         by_client = endpoint.phase is not Phase.OPEN and not self._closed_by_app
+        outer = self._request.outer
         if endpoint.phase is not Phase.OPEN and says_that_it_is_over(error):
             logger.debug("The app ended after its WebSocket", exc_info=error)
-        elif (outer := self._request.outer) is not None and not by_client:
-            # It raises that to its server when it has read the Close, which comes after this.
-            outer.late_failure, outer.late_context = error, contextvars.copy_context()
-        else:
+        # A bridge further out raises that to its server when it has read the Close, which comes after this.
+        elif by_client or outer is None or not outer.offer(error, contextvars.copy_context()):
             when = ", and with it its WebSocket (1011)" if endpoint.phase is Phase.OPEN else " after its WebSocket"
             # In the app's context, as it is here: error reporters know by it which request it was.
             logger.error("The app failed%s", when, exc_info=error)
