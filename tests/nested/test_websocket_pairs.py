@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 from typing import Any
@@ -117,3 +118,25 @@ def test_what_is_taken_amid_the_offer_is_told_by_the_outer_bridge() -> None:
     offer = LookupError(), contextvars.copy_context()
     assert pair.offer(*offer)
     assert taken == [offer]
+
+
+def test_client_that_is_slow_is_not_pinged_within_a_pair() -> None:
+    """While the outer bridge waits for its server's send(), nobody reads the link: no pong can come."""
+    deadline = Signal("a ping would have been answered")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "websocket.connect"
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "slowly taken"})
+        asyncio.get_running_loop().call_later(0.4, deadline.set)  # interval, timeout and a while
+        assert await receive() == {"type": "websocket.receive", "text": "thanks"}
+
+    async def on_send(_: int, message: Message) -> None:
+        if message["type"] == "websocket.send":
+            await deadline.wait_in_task()
+            client.says("thanks")
+
+    client = WebSocketClient(on_send)
+    inner = ASGIMiddleware(app, lifespan=False, websocket_ping_interval=0.1, websocket_ping_timeout=0.1)
+    talk(WSGIMiddleware(inner), client=client)
+    assert client.sent[-1] == {"type": "websocket.close", "code": 1000, "reason": ""}

@@ -305,7 +305,8 @@ class WebSocketSession:
                 Frames(Role.SERVER, max_message_bytes=settings.websocket_max_message_bytes, deflate=deflate),
                 taken.socket,
                 write_buffer_bytes=settings.response_buffer_bytes,
-                ping_interval=settings.websocket_ping_interval,
+                # Under another bridge that is its server's: the link is silent while that sends to a slow client.
+                ping_interval=settings.websocket_ping_interval if self._request.outer is None else None,
                 ping_timeout=settings.websocket_ping_timeout,
             )
             await self._endpoint.open(head.data, taken.early)
