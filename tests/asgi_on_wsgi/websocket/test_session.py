@@ -190,6 +190,40 @@ def test_app_that_answers_nothing_is_at_fault() -> None:
         assert "without an answer" in str(client.called(bridge, AppProtocolError).raised)
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+def test_receive_waits_while_the_refusal_is_sent(leaves: bool) -> None:
+    """For the client to leave, or for the end of the refusal. Until then nothing is over."""
+    told: list[Message] = []
+    has_begun, goes_on = Signal("the refusal has begun"), Signal("the refusal goes on")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def listen() -> None:
+            told.append(await receive())
+
+        await receive()
+        await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen)
+            for _ in range(3):
+                await anyio.lowlevel.checkpoint()
+                await send({"type": "websocket.http.response.body", "body": b"x", "more_body": True})
+            assert told == []
+            has_begun.set()
+            if not leaves:
+                await goes_on.wait_in_task()
+                await send({"type": "websocket.http.response.body", "body": b"y"})
+
+    with bridge_of(app) as bridge, Client() as client:
+        exchange = Exchange(bridge, client.environ).begin()
+        assert exchange.status == "401 Unauthorized"
+        has_begun.wait()
+        goes_on.set()
+        assert leaves or b"".join(exchange.iterator) == b"xxxy"
+        exchange.close()
+        bridge.close()
+    assert told == [disconnect(1006)]
+
+
 def test_client_that_leaves_before_the_answer() -> None:
     """The app is told 1006, and an accept then fails. The server is told as of any request."""
     told: list[Message] = []

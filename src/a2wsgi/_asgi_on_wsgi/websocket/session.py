@@ -214,8 +214,8 @@ class WebSocketSession:
         if self._connect_due:
             self._connect_due = False
             return {"type": "websocket.connect"}
-        while self._stage is Stage.CONNECTING or self._stage is Stage.ACCEPTING:
-            if self._stage is Stage.CONNECTING and self._watcher is None:
+        while self._stage is not Stage.OPEN and self._stage is not Stage.OVER:
+            if self._stage is not Stage.ACCEPTING and self._watcher is None:
                 self._watcher = self._host.loop.create_task(self._watch())
             await self._stage_change()
         message = Ended(LOST, "") if self._endpoint is None else await self._endpoint.take()
@@ -227,7 +227,7 @@ class WebSocketSession:
         return {"type": "websocket.receive", "bytes": message}
 
     async def _watch(self) -> None:
-        """See a client that leaves before the app has answered. The request has one consumer: this, or `_accept`."""
+        """See a client leave before it has the app's answer. The request has one consumer: this, or `_accept`."""
         while (await self._http_receive())["type"] != "http.disconnect":
             pass
         self._enter(Stage.OVER)
@@ -364,8 +364,7 @@ class WebSocketSession:
 
     async def _tell(self) -> None:
         """Before the app is told that it is over. One that goes on all the same must not hold the loop."""
-        if self._stage is not Stage.DENYING:  # else a task of the app's has asked while another one sends the refusal
-            self._begin_grace()
+        self._begin_grace()
         self._told += 1
         if self._told % TOLD_TIMES == 0:
             await pause(self._host)
