@@ -921,13 +921,17 @@ def test_object_that_is_no_socket_sees_every_byte() -> None:
         assert len(proxy.seen) > 100_000
 
 
-def test_server_with_one_thread_keeps_it() -> None:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("says_so", [False, True])
+def test_server_with_one_thread_keeps_it(says_so: bool, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else it would answer no request for as long as the WebSocket is open, and gunicorn would kill its worker."""
-    with bridge_of(never) as bridge, Client(wsgi__multithread=False) as client:
+    monkeypatch.setattr(takeover, "has_one_thread", lambda: True)
+    with bridge_of(never) as bridge, Client(wsgi__multithread=not says_so, wsgi__url_scheme=scheme) as client:
         client.environ["werkzeug.socket"] = Proxy(client.server)
         response = client.called(bridge)
         assert response.status == "501 Not Implemented"
-        assert b"only thread" in response.body
+        assert b"only one thread" in response.body
+        assert (b"TLS" in response.body) is (scheme == "https")
 
 
 def test_greenlet_that_stays_is_not_the_only_one() -> None:

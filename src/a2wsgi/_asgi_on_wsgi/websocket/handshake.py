@@ -36,8 +36,8 @@ _NO_SOCKET = (
 )
 _INLINE = "The bridge was built with inline=True: between requests nothing runs that could serve a WebSocket."
 _ONE_THREAD = (
-    "The WSGI server ends TLS in its only thread, which would serve this WebSocket and no request. Give it several "
-    "(gunicorn --threads 4), or have a proxy such as nginx end TLS."
+    "The WSGI server has only one thread, which would carry this WebSocket's bytes and answer no request: {}. Give it "
+    "several threads (gunicorn --threads 4){}."
 )
 _NO_CODEC = 'The package websockets is not installed. Install the extra: pip install "a2wsgi[websocket]".'
 
@@ -79,7 +79,9 @@ def _admit(shared: Shared, environ: Environ) -> tuple[Handshake | Refusal, Found
     if found is None:
         return _impossible(why or _NO_SOCKET), None
     if found.takes_only_thread(environ):
-        return _impossible(_ONE_THREAD), None
+        is_tls = environ.get("wsgi.url_scheme") == "https"
+        why = "it ends TLS" if is_tls else "it shows an object that is no socket of a known kind"
+        return _impossible(_ONE_THREAD.format(why, ", or have a proxy such as nginx end TLS" if is_tls else "")), None
     return handshake, found
 
 
