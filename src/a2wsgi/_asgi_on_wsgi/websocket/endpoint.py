@@ -109,7 +109,7 @@ class Endpoint(asyncio.Protocol):
         self._paused = False  # reading
         self._full = False  # the transport
         self._given_up = False  # a sender has given up waiting for it since: the next ones wait before they add more
-        self._greeting = b"", b""  # the head of the answer, and what came before it
+        self._greeting = b"", b""  # the head of the answer and what is said right after it; what came before it
         self._written = 0  # bytes in all
         self._writers: list[Waiter] = []  # who waits until it is not
         self._closers: list[Waiter] = []  # who waits until the connection is gone
@@ -337,7 +337,10 @@ class Endpoint(asyncio.Protocol):
         """
         if self.phase is Phase.OPEN:
             self._inbox.end(Ended(code, reason))
-            self._write(self._frames.close(code, reason))
+            close = self._frames.close(code, reason)
+            if self._transport is None:  # `open` waits for it
+                self._greeting = self._greeting[0] + close, self._greeting[1]
+            self._write(close)
             self._enter(Phase.CLOSING)
             self._go_on()  # what the app did not take is thrown away from now on
 
