@@ -56,21 +56,20 @@ class Pair:
     """What an ASGI app's bridge tells the bridge around it, for one request.
 
     Attributes:
-        late_failure: What the app raised after its response was complete, or on an open WebSocket. Written by the
-            thread that runs the inner bridge's ``close()``, and read on the outer loop thread once that thread is done;
-            or written by the inner loop thread before it closes the WebSocket, and read when that has ended.
-        late_context: What a WebSocket's was raised in.
+        late_failure: What the app raised after its response was complete. Written by the thread that runs the inner
+            bridge's ``close()``, and read on the outer loop thread once that thread is done.
         messages: Messages of ASGI extensions that the outer server takes, to be sent before the next part of the
             response. Appended on the inner loop thread, taken on the outer one.
         trailers: Messages to be sent after the body; None if the app has announced no trailers.
         under_asgi_server: The outer bridge is the outermost: its server speaks ASGI.
     """
 
-    __slots__ = ("late_context", "late_failure", "messages", "trailers", "under_asgi_server")
+    __slots__ = ("_has_looked", "_offered", "late_failure", "messages", "trailers", "under_asgi_server")
 
     def __init__(self, *, under_asgi_server: bool) -> None:
         self.late_failure: BaseException | None = None
-        self.late_context: contextvars.Context | None = None
+        self._offered: list[tuple[BaseException, contextvars.Context]] = []  # one at most
+        self._has_looked = False  # the outer bridge, for what was offered
         self.messages: list[Message] = []
         self.trailers: list[Message] | None = None
         self.under_asgi_server = under_asgi_server
@@ -84,6 +83,28 @@ class Pair:
         if late is not None:  # else the inner bridge's thread may write it right now, and that must not be lost
             self.late_failure = None
         return late if failure is None else failure
+
+    def offer(self, error: BaseException, context: contextvars.Context) -> bool:
+        """Leave it to the outer bridge to tell what the app of a WebSocket raised. Inner loop thread; once.
+
+        Args:
+            error: What it raised.
+            context: What in.
+
+        Returns:
+            Whether that tells of it. It may be through with the WebSocket, and then the caller has to.
+        """
+        # 1. It is there. 2. The outer bridge is asked whether it has looked. If it looks between the two, it takes it.
+        self._offered.append((error, context))
+        return not self._has_looked or self.take_offer() is None
+
+    def take_offer(self) -> tuple[BaseException, contextvars.Context] | None:
+        """What was offered, and not taken; nobody looks for it after this. Any thread of the outer bridge."""
+        self._has_looked = True
+        try:
+            return self._offered.pop()
+        except IndexError:
+            return None
 
 
 def join(environ: Environ, on_abort: Callable[[BaseException], object]) -> Pair | None:

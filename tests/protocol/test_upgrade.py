@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -199,6 +200,21 @@ def test_head_101_has_what_was_agreed_on_and_the_headers_of_the_app() -> None:
         b"Set-Cookie: a=1\r\nset-cookie: b=\xe4\r\n\r\n",
         ("connection", "transfer-encoding"),
     )
+
+
+class Subprotocol(str, Enum):
+    """What an app may choose from."""
+
+    B = "b"
+
+    def __format__(self, _: str) -> str:
+        """As Python 3.11 and later have it."""
+        return f"{type(self).__name__}.{self.name}"
+
+
+def test_head_101_has_a_subprotocol_as_it_was_offered() -> None:
+    """Whatever a subclass of str makes of itself."""
+    assert b"\r\nSec-WebSocket-Protocol: b\r\n" in head_101(HANDSHAKE, subprotocol=Subprotocol.B).data
 
 
 @pytest.mark.parametrize("bad", [b"\r", b"\n", b"\0", b"x\r\nSet-Cookie: a=1"])

@@ -6,7 +6,7 @@ All of it runs on the loop thread, unless it says otherwise. What the end of the
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from a2wsgi._errors import AppTimeout, ClientDisconnected
 from a2wsgi._log import logger
@@ -17,11 +17,24 @@ from .overdue import describe
 from .sender import Sender
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Coroutine
 
     from .outcome import Failure
 
-__all__ = ["Interruptible"]
+__all__ = ["Interruptible", "Running"]
+
+
+class Running(Protocol):
+    """A request, as the lifetime of its bridge sees it."""
+
+    task: asyncio.Task[None] | None
+
+    def abort(self, error: BaseException) -> None:
+        """End the request: its server thread gets ``error``, its app ``http.disconnect``.
+
+        Threading: the loop's thread, or any one if the loop does not run any more.
+        """
 
 
 class Interruptible(Sender):
@@ -114,6 +127,9 @@ class Interruptible(Sender):
             logger.debug(
                 "The app failed before its client left, so the server did not get the error", exc_info=failure.error
             )
+        elif failure is not None and self._host.loop.is_closed() and type(failure.error.__cause__) is GeneratorExit:
+            # asyncio tells of it.
+            logger.debug("The app was destroyed when its loop was closed", exc_info=failure.error)
         elif failure is not None:
             # In the app's context, by which an error reporter knows what it has reported.
             failure.context.run(logger.error, "The app failed after its response was complete", exc_info=failure.error)

@@ -31,7 +31,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import threading
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from a2wsgi._log import logger
 
@@ -47,21 +47,13 @@ if TYPE_CHECKING:
 
     from a2wsgi._types import ASGIApp
 
+    from .endings import Running
     from .loops.shared_loop import SharedLoop
 
-__all__ = ["Lifetime", "Running"]
+__all__ = ["Lifetime"]
 
 #: The tasks that end dropped bridges. asyncio itself keeps no strong reference to a task.
 _ending_tasks: set[asyncio.Task[None]] = set()
-
-
-class Running(Protocol):
-    """A request, as the lifetime of its bridge sees it."""
-
-    task: asyncio.Task[None] | None
-
-    def abort(self, error: BaseException) -> None:
-        """End the request: its server thread gets ``error``, its app ``http.disconnect``. Loop thread."""
 
 
 class Lifetime:
@@ -294,6 +286,8 @@ class Lifetime:
         finally:
             try:
                 if host is not None:
+                    if host.trouble() is not None:
+                        self._lose(self.requests.copy())
                     host.release(self)
                     host.join(self._shutdown_timeout)
             finally:
@@ -305,7 +299,15 @@ class Lifetime:
             if self.host is not host:
                 return
             self.host = self._lifespan = None
+            requests = self.requests.copy()  # as in loop_ended()
         host.release(self)
+        self._lose(requests)
+
+    def _lose(self, requests: set[Running]) -> None:
+        """Abort what ran on a loop that does not run any more. Any thread, in the place of the loop's."""
+        for request in requests:
+            request.abort(loop_stopped())
+            self.requests.discard(request)  # it will not take itself out any more
 
     def loop_ended(self, host: LoopHost, error: Callable[[], BaseException]) -> None:
         """Abort what runs on a loop that has ended. The next request starts anew. Loop thread."""

@@ -200,7 +200,9 @@ def head_101(
     sent, _, dropped = response_headers_from_asgi(headers)
     lines = ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Accept: {handshake.accept}"]
     if subprotocol is not None:
-        lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
+        # As it was offered: that of an app may be a member of an Enum, of which an f-string makes something else.
+        offered = handshake.subprotocols[handshake.subprotocols.index(subprotocol)]
+        lines.append(f"Sec-WebSocket-Protocol: {offered}")
     if extensions:
         lines.append(f"Sec-WebSocket-Extensions: {extensions}")
     for name, value in sent:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from a2wsgi._asgi_on_wsgi.websocket import carrier, our_sockets
+from interop.certificates import write
 from support.lockstep import BOUND_SECONDS, Signal
 from support.wsgi_driver import InThread
 
@@ -107,3 +110,29 @@ def test_client_gets_all_that_was_sent_before_our_side_has_left(held: Held, how:
     assert held.rest() == 100_000
     held.client.shutdown(socket.SHUT_WR)
     held.thread.result()
+
+
+def test_end_is_said_in_tls(tmp_path: Path) -> None:
+    """RFC 8446 §6.1: without a close_notify the client could not tell the end from an attacker's."""
+    pytest.importorskip("cryptography")
+    made = write(tmp_path)
+    serving, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    serving.load_cert_chain(made.server, made.server_key)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    with contextlib.ExitStack() as stack:
+        plain, server = (stack.enter_context(sock) for sock in socket.socketpair())
+        ours, theirs = (stack.enter_context(sock) for sock in our_sockets.socket_pair())
+        for sock in (plain, server):
+            sock.settimeout(BOUND_SECONDS)
+        shaking = InThread(lambda: serving.wrap_socket(server, server_side=True))
+        client = stack.enter_context(trusting.wrap_socket(plain, suppress_ragged_eofs=False))
+        held = stack.enter_context(shaking.result())
+        thread = InThread(lambda: carrier.hold(held, theirs, lambda: None, has_tls=True))
+        ours.sendall(b"last")
+        ours.close()
+        assert client.recv(10) == b"last"
+        assert client.recv(10) == b""
+        client.close()
+        drain = thread.result()
+        assert drain is not None
+        drain.close()

@@ -108,6 +108,26 @@ def test_early_bytes_come_before_those_that_are_read_next() -> None:
     assert asyncio.run(main()) == [str(number) for number in range(2_100)]
 
 
+def test_close_follows_the_head_if_the_bridge_is_closed_before_that_is_written() -> None:
+    """1. The socket is connected to the loop. 2. The bridge is closed. 3. The transport is there."""
+
+    async def main() -> bytes:
+        one, other = socket.socketpair()
+        endpoint, transport = endpoint_on(one), Transport()
+        with other:
+            opening = asyncio.ensure_future(endpoint.open(b"head", b""))
+            await asyncio.sleep(0)
+            assert endpoint._transport is None
+            endpoint.stop()
+            endpoint.connection_made(transport)
+            opening.cancel()
+            await asyncio.wait({opening})
+            endpoint.connection_lost(None)
+        return transport.written
+
+    assert asyncio.run(main()) == b"head" + b"\x88\x02\x03\xf4"
+
+
 def test_app_that_takes_all_that_comes_does_not_keep_the_loop() -> None:
     """One step of the app takes what fits into the inbox; the rest of what was read is worked on in between."""
 

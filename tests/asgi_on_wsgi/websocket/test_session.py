@@ -202,6 +202,40 @@ def test_app_that_answers_nothing_is_at_fault() -> None:
         assert "without answering" in str(client.called(bridge, AppProtocolError).raised)
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+def test_receive_waits_while_the_refusal_is_sent(leaves: bool) -> None:
+    """For the client to leave, or for the end of the refusal. Until then nothing is over."""
+    told: list[Message] = []
+    has_begun, goes_on = Signal("the refusal has begun"), Signal("the refusal goes on")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def listen() -> None:
+            told.append(await receive())
+
+        await receive()
+        await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen)
+            for _ in range(3):
+                await anyio.lowlevel.checkpoint()
+                await send({"type": "websocket.http.response.body", "body": b"x", "more_body": True})
+            assert told == []
+            has_begun.set()
+            if not leaves:
+                await goes_on.wait_in_task()
+                await send({"type": "websocket.http.response.body", "body": b"y"})
+
+    with bridge_of(app) as bridge, Client() as client:
+        exchange = Exchange(bridge, client.environ).begin()
+        assert exchange.status == "401 Unauthorized"
+        has_begun.wait()
+        goes_on.set()
+        assert leaves or b"".join(exchange.iterator) == b"xxxy"
+        exchange.close()
+        bridge.close()
+    assert told == [disconnect(1006)]
+
+
 def test_client_that_leaves_before_the_answer() -> None:
     """The app is told 1006, and an accept then fails. The server is told as of any request."""
     told: list[Message] = []
@@ -737,6 +771,36 @@ def test_loop_that_ends_takes_its_sockets_with_it() -> None:
         assert client.event() is None
 
 
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of the loop, since it is closed like this
+@pytest.mark.parametrize("order", ["closed, next handshake", "closed, close()", "stopped, close(), closed"])
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_given_loop_that_is_closed_keeps_no_client_waiting(
+    order: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As soon as the bridge is next used: nobody runs the loop, so the bridge ends the connections in its place."""
+    if _backend[0] != "asyncio":
+        pytest.skip("A given loop is asyncio's.")
+    loop = pytest.importorskip(kind).new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    bridge = bridge_of(Told(), loop=loop, max_websockets=1)
+    with opened(bridge) as client, Client() as late:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        if "stopped" not in order:
+            loop.close()
+        if "close()" in order:
+            bridge.close()
+        else:
+            assert late.called(bridge, fails=BridgeError).raised is not None  # and no 503 for max_websockets
+        assert client.event() is None
+        assert bridge.statistics().websockets == 0
+        assert not our_sockets.open_sockets
+        loop.close()
+        gc.collect()
+    assert [record for record in caplog.records if record.name == "a2wsgi"] == []  # asyncio tells of the task
+
+
 # -- Silence ----------------------------------------------------------------------------------------------------------
 
 
@@ -869,13 +933,17 @@ def test_object_that_is_no_socket_sees_every_byte() -> None:
         assert len(proxy.seen) > 100_000
 
 
-def test_server_with_one_thread_keeps_it() -> None:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("says_so", [False, True])
+def test_server_with_one_thread_keeps_it(says_so: bool, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else it would answer no request for as long as the WebSocket is open, and gunicorn would kill its worker."""
-    with bridge_of(never) as bridge, Client(wsgi__multithread=False) as client:
+    monkeypatch.setattr(takeover, "has_one_thread", lambda: True)
+    with bridge_of(never) as bridge, Client(wsgi__multithread=not says_so, wsgi__url_scheme=scheme) as client:
         client.environ["werkzeug.socket"] = Proxy(client.server)
         response = client.called(bridge)
         assert response.status == "501 Not Implemented"
-        assert b"only thread" in response.body
+        assert b"only one thread" in response.body
+        assert (b"TLS" in response.body) is (scheme == "https")
 
 
 def test_greenlet_that_stays_is_not_the_only_one() -> None:

@@ -7,7 +7,7 @@
 `session`      one WebSocket, from top to bottom; it rides a `request.Request`
 `takeover`     the client's socket, taken over from the server
 `carrier`      a server thread that is held for it, where the server does TLS
-`server_stop`  whether the server has begun to stop, for such a thread
+`server_stop`  whether the server has begun to stop, for such a thread, and whether it has another one
 `endpoint`     the connection on the loop: frames, backpressure, the close handshake
 `phase`        how far that is
 `inbox`        messages that wait for the app

@@ -63,7 +63,7 @@ def hold(
         has_tls: Whether the object does TLS, over a descriptor of its own.
     """
     try:
-        _Carrier(client, pair).run(on_stop)
+        _Carrier(client, pair, has_tls=has_tls).run(on_stop)
     except Exception:  # noqa: BLE001 - a server's object: whatever it raises, the connection is over
         logger.debug("A WebSocket's connection ended in an error", exc_info=True)
     finally:
@@ -101,8 +101,9 @@ def _shut(client: SocketLike, how: int = socket.SHUT_RDWR) -> None:
 class _Carrier:
     """Carries bytes both ways between a client and a pair, neither of which may keep it from the other."""
 
-    def __init__(self, client: SocketLike, pair: socket.socket) -> None:
+    def __init__(self, client: SocketLike, pair: socket.socket, *, has_tls: bool) -> None:
         self._client = client
+        self._has_tls = has_tls
         self._pair = pair
         self._to_client = b""
         self._to_pair = b""
@@ -128,6 +129,8 @@ class _Carrier:
         deadline = time.monotonic() + _LAST_SECONDS
         while not (self._client_ended or self._client_has_all()) and (seconds := deadline - time.monotonic()) > 0:
             self._step(seconds)
+        if not self._to_client:
+            self._end_tls(deadline)
         if self._client_ended or not self._client_has_all():
             return
         _shut(self._client, socket.SHUT_WR)
@@ -135,6 +138,16 @@ class _Carrier:
         while (seconds := deadline - time.monotonic()) > 0 and not self._client_ended:
             self._to_pair = b""  # nobody reads it
             self._step(seconds)
+
+    def _end_tls(self, deadline: float) -> None:
+        """Say in TLS that nothing more comes, and do not wait for the client to say so (RFC 8446 §6.1)."""
+        with suppress(OSError, ValueError):  # the client has left, or has ended TLS
+            while self._has_tls:
+                self._wants_write = False
+                self._tried(cast("Any", self._client).unwrap)
+                if not self._wants_write or (seconds := deadline - time.monotonic()) <= 0:
+                    return
+                self._select([], [self._client], seconds)
 
     def _we_left(self) -> bool:
         """Whether our side is gone: where the client takes nothing, the pair's end lies behind what is not read yet.

@@ -109,7 +109,7 @@ class Endpoint(asyncio.Protocol):
         self._paused = False  # reading
         self._full = False  # the transport
         self._given_up = False  # a sender has given up waiting for it since: the next ones wait before they add more
-        self._greeting = b"", b""  # the head of the answer, and what came before it
+        self._greeting = b"", b""  # the head of the answer and what is said right after it; what came before it
         self._written = 0  # bytes in all
         self._writers: list[Waiter] = []  # who waits until the transport is not full
         self._closers: list[Waiter] = []  # who waits until the connection is gone
@@ -337,7 +337,10 @@ class Endpoint(asyncio.Protocol):
         """
         if self.phase is Phase.OPEN:
             self._inbox.end(Ended(code, reason))
-            self._write(self._frames.close(code, reason))
+            close = self._frames.close(code, reason)
+            if self._transport is None:  # `open` waits for it
+                self._greeting = self._greeting[0] + close, self._greeting[1]
+            self._write(close)
             self._enter(Phase.CLOSING)
             self._go_on()  # what the app did not take is thrown away from now on
 
@@ -372,14 +375,14 @@ class Endpoint(asyncio.Protocol):
         self._deadline = self._loop.call_later(self._seconds, self.abort, context=contextvars.Context())
 
     def abort(self) -> None:
-        """End the connection at once."""
+        """End the connection at once. Any thread, if the loop does not run any more."""
         if self.phase is Phase.OPEN:
             self.phase = Phase.ENDING  # until the transport is gone
         if self._transport is not None:
             with contextlib.suppress(RuntimeError):  # the loop was closed
                 self._transport.abort()
-        elif self.phase is not Phase.CLOSED:  # it never came to a transport
-            self.connection_lost(None)
+        if (self._transport is None or not self._loop.is_running()) and self.phase is not Phase.CLOSED:
+            self.connection_lost(None)  # it never came to a transport, or there is nobody who calls this
 
     async def wait_closed(self) -> None:
         """Wait until the connection is gone: some seconds at most once its phase is past ``OPEN``.

@@ -36,8 +36,8 @@ _NO_SOCKET = (
 )
 _INLINE = "The bridge was created with inline=True, so nothing runs between requests that could serve a WebSocket."
 _ONE_THREAD = (
-    "The WSGI server terminates TLS in its only thread, which would serve this WebSocket and no other request. Give it "
-    "several threads (gunicorn --threads 4), or let a proxy such as nginx terminate TLS."
+    "The WSGI server has only one thread, which would carry this WebSocket's bytes and answer no other request: {}. "
+    "Give it several threads (gunicorn --threads 4){}."
 )
 _NO_CODEC = 'The package websockets is not installed. Install it with: pip install "a2wsgi[websocket]".'
 
@@ -57,6 +57,8 @@ def answer_handshake(
     if isinstance(handshake, Refusal) or found is None:
         return _refuse(cast("Refusal", handshake), start_response)
     session = WebSocketSession(shared, host, environ, scope, handshake, found)
+    if host.loop.is_closed():
+        shared.lifetime.forget(host)  # now: what ran on it is not to count as open
     if not _enter(session, shared):
         return _refuse(refusal(503, "Too many WebSockets are open.", [("Retry-After", "1")]), start_response)
     return session.answer(start_response)
@@ -77,7 +79,9 @@ def _admit(shared: Shared, environ: Environ) -> tuple[Handshake | Refusal, Found
     if found is None:
         return _impossible(why or _NO_SOCKET), None
     if found.takes_only_thread(environ):
-        return _impossible(_ONE_THREAD), None
+        is_tls = environ.get("wsgi.url_scheme") == "https"
+        why = "it terminates TLS" if is_tls else "it shows an object that is no socket of a known kind"
+        return _impossible(_ONE_THREAD.format(why, ", or let a proxy such as nginx terminate TLS" if is_tls else "")), None
     return handshake, found
 
 

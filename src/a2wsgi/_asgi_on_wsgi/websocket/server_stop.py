@@ -1,4 +1,4 @@
-"""Whether the server has begun to stop, for a thread of the server's that is held for a WebSocket.
+"""Whether the server has begun to stop, for a thread of the server's that is held for a WebSocket; or has no other one.
 
 A server that stops waits for its threads first, and for each of them as long as it gives any request. Then gunicorn's
 master kills the worker, and cheroot shuts the connections. The hooks at the end of the process come too late for a
@@ -19,7 +19,7 @@ from a2wsgi._log import logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["stop_of_server"]
+__all__ = ["has_one_thread", "stop_of_server"]
 
 
 def stop_of_server() -> Callable[[], bool] | None:
@@ -34,23 +34,45 @@ def stop_of_server() -> Callable[[], bool] | None:
     return None
 
 
-def _of_gunicorn() -> Callable[[], bool] | None:
-    """A worker of any class: ``alive`` is False from SIGTERM or ``max_requests`` on.
+def has_one_thread() -> bool:
+    """Whether no other thread of the calling thread's server answers requests, though its environ says so."""
+    try:
+        return _has_one_thread()
+    except Exception:  # noqa: BLE001 - as above
+        logger.debug("Looking for the server's threads failed", exc_info=True)
+        return False
 
-    It is found by its handler of SIGTERM. An app that has set one of its own hides it.
-    """
-    base: Any = sys.modules.get("gunicorn.workers.base")
-    worker: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    if base is None or not isinstance(worker, base.Worker):
-        return None
-    return lambda: not getattr(worker, "alive", True)
+
+def _has_one_thread() -> bool:
+    """Both gunicorn's gthread worker and cheroot say ``wsgi.multithread`` with a pool of one thread, too."""
+    worker, server = _worker_of_gunicorn(), _server_of_cheroot()
+    if worker is not None:
+        gthread: Any = sys.modules.get("gunicorn.workers.gthread")
+        return gthread is not None and isinstance(worker, gthread.ThreadWorker) and worker.cfg.threads == 1
+    return server is not None and max(server.requests.min, len(server.requests._threads)) == 1  # noqa: SLF001 - no other way
+
+
+def _of_gunicorn() -> Callable[[], bool] | None:
+    """``alive`` is False from SIGTERM or ``max_requests`` on."""
+    worker = _worker_of_gunicorn()
+    return None if worker is None else lambda: not getattr(worker, "alive", True)
 
 
 def _of_cheroot() -> Callable[[], bool] | None:
-    """A server whose thread this is: ``ready`` is False as soon as it is told to stop."""
+    """``ready`` is False as soon as it is told to stop."""
+    server = _server_of_cheroot()
+    return None if server is None else lambda: not getattr(server, "ready", True)
+
+
+def _worker_of_gunicorn() -> Any:  # noqa: ANN401 - of a package without types
+    """A worker of any class. It is found by its handler of SIGTERM. An app that has set one of its own hides it."""
+    base: Any = sys.modules.get("gunicorn.workers.base")
+    worker: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return worker if base is not None and isinstance(worker, base.Worker) else None
+
+
+def _server_of_cheroot() -> Any:  # noqa: ANN401 - as above
+    """The server whose thread this is."""
     pool: Any = sys.modules.get("cheroot.workers.threadpool")
     thread: Any = threading.current_thread()
-    if pool is None or not isinstance(thread, pool.WorkerThread):
-        return None
-    server = thread.server
-    return lambda: not getattr(server, "ready", True)
+    return thread.server if pool is not None and isinstance(thread, pool.WorkerThread) else None

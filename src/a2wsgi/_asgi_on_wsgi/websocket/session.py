@@ -175,12 +175,11 @@ class WebSocketSession:
 
     def _app_raised(self, endpoint: Endpoint, error: BaseException) -> None:
         by_client = endpoint.phase is not Phase.OPEN and not self._closed_by_app
+        outer = self._request.outer
         if endpoint.phase is not Phase.OPEN and says_that_it_is_over(error):
             logger.debug("The app ended after its WebSocket", exc_info=error)
-        elif (outer := self._request.outer) is not None and not by_client:
-            # It raises that to its server when it has read the Close, which comes after this.
-            outer.late_failure, outer.late_context = error, contextvars.copy_context()
-        else:
+        # A bridge further out raises that to its server when it has read the Close, which comes after this.
+        elif by_client or outer is None or not outer.offer(error, contextvars.copy_context()):
             when = ", and with it its WebSocket (1011)" if endpoint.phase is Phase.OPEN else " after its WebSocket"
             # In the app's context, as it is here: error reporters know by it which request it was.
             logger.error("The app failed%s", when, exc_info=error)
@@ -214,8 +213,8 @@ class WebSocketSession:
         if self._connect_due:
             self._connect_due = False
             return {"type": "websocket.connect"}
-        while self._stage is Stage.CONNECTING or self._stage is Stage.ACCEPTING:
-            if self._stage is Stage.CONNECTING and self._watcher is None:
+        while self._stage is not Stage.OPEN and self._stage is not Stage.OVER:
+            if self._stage is not Stage.ACCEPTING and self._watcher is None:
                 self._watcher = self._host.loop.create_task(self._watch())
             await wait_in(self._receivers, self._host.loop)
         message = Ended(LOST, "") if self._endpoint is None else await self._endpoint.take()
@@ -227,7 +226,7 @@ class WebSocketSession:
         return {"type": "websocket.receive", "bytes": message}
 
     async def _watch(self) -> None:
-        """See a client that leaves before the app has answered. The request has one consumer: this, or `_accept`."""
+        """See a client leave before it has the app's answer. The request has one consumer: this, or `_accept`."""
         while (await self._http_receive())["type"] != "http.disconnect":
             pass
         self._enter(Stage.OVER)
@@ -295,7 +294,8 @@ class WebSocketSession:
                 Frames(Role.SERVER, max_message_bytes=settings.websocket_max_message_bytes, deflate=deflate),
                 taken.socket,
                 write_buffer_bytes=settings.response_buffer_bytes,
-                ping_interval=settings.websocket_ping_interval,
+                # Under another bridge that is its server's: the link is silent while that sends to a slow client.
+                ping_interval=settings.websocket_ping_interval if self._request.outer is None else None,
                 ping_timeout=settings.websocket_ping_timeout,
             )
             await self._endpoint.open(head.data, taken.early)
@@ -353,15 +353,14 @@ class WebSocketSession:
 
     async def _tell(self) -> None:
         """Before the app is told that it is over. One that goes on all the same must not hold the loop."""
-        if self._stage is not Stage.DENYING:  # else a task of the app's has asked while another one sends the refusal
-            self._begin_grace()
+        self._begin_grace()
         self._told += 1
         if self._told % TOLD_TIMES == 0:
             await pause(self._host)
 
     def _begin_grace(self) -> None:
         """The app has a while to end by itself."""
-        if self._grace is None and self.task is not None and self._app_runs:
+        if self._grace is None and self.task is not None and self._app_runs and not self._host.loop.is_closed():
             seconds = self._shared.settings.grace_timeout
             self._grace = self._host.loop.call_later(seconds, self.task.cancel, context=contextvars.Context())
 

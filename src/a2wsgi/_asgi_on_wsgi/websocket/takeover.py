@@ -42,6 +42,7 @@ from a2wsgi._log import logger
 
 from .carrier import hold
 from .our_sockets import discard, half_closed, open_sockets, plain_socket, socket_pair
+from .server_stop import has_one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -208,8 +209,10 @@ class Found:
 
     def takes_only_thread(self, environ: Environ) -> bool:
         """Whether the server's thread has to stay, and the server has no other one that answers requests meanwhile."""
-        if not self.is_held or environ.get("wsgi.multithread", True):
+        if not self.is_held:
             return False
+        if environ.get("wsgi.multithread", True):
+            return has_one_thread()
         return not type(self.sock).__module__.startswith("gevent.")  # pywsgi says so, but a greenlet is what stays
 
     def take(self, environ: Environ) -> Taken:

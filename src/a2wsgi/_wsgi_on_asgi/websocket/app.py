@@ -103,10 +103,10 @@ class AppRun:
             pair: What a bridge further in has told, whose app runs on when the worker is done.
         """
         failure, self.failure = self.failure, None
-        if pair is not None and pair.late_context is not None:
-            late = pair.take_failure(failure)
-            self.raised = self.raised or late is not None  # the bridge further in keeps what is an ending's to itself
-            return late, pair.late_context
+        late = None if pair is None else pair.take_offer()
+        if late is not None:
+            self.raised = True  # the bridge further in keeps what is an ending's to itself
+            return late[0] if failure is None else failure, late[1]
         return failure, self.context
 
     def done(self) -> None:
