@@ -81,7 +81,9 @@ def _admit(shared: Shared, environ: Environ) -> tuple[Handshake | Refusal, Found
     if found.takes_only_thread(environ):
         is_tls = environ.get("wsgi.url_scheme") == "https"
         why = "it terminates TLS" if is_tls else "it shows an object that is no socket of a known kind"
-        return _impossible(_ONE_THREAD.format(why, ", or let a proxy such as nginx terminate TLS" if is_tls else "")), None
+        return _impossible(
+            _ONE_THREAD.format(why, ", or let a proxy such as nginx terminate TLS" if is_tls else "")
+        ), None
     return handshake, found
 
 
