@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from a2wsgi import ASGIMiddleware, ClientDisconnected, WSGIMiddleware
+from a2wsgi import ASGIMiddleware, BridgeClosed, ClientDisconnected, WSGIMiddleware
 from support.asgi_driver import answer, run
 from support.bridges import Bridged, bridges_to_wsgi
 from support.lockstep import Signal
@@ -144,6 +144,98 @@ def test_app_that_ignores_its_cancellation_is_told(inline: bool) -> None:
         assert call(bridge).status == LATE[0]
         app.over.wait()
     assert app.ends == [asyncio.CancelledError, "http.disconnect", ClientDisconnected]
+
+
+class OuterRequest:
+    """Stands for the request of a bridge around another one, in the environ under ``a2wsgi.disconnected``."""
+
+    def _join(self, pair: object, on_abort: Any) -> None:
+        self._inner = on_abort.__self__
+
+    def abort(self) -> None:
+        """Abort the inner request, in its loop thread and at once."""
+        self._inner._abort_with_grace(ClientDisconnected("the client of the outer bridge left"))
+
+
+class Left(Late):
+    """An app whose client is lost in its first step, which comes before any timer, even one that is due by then.
+
+    Args:
+        lose: Loses it.
+    """
+
+    def __init__(self, lose: Callable[[], object]) -> None:
+        super().__init__()
+        self.lose = lose
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.lose()
+        await super().__call__(scope, receive, send)
+
+
+@pytest.mark.parametrize("inline", [False, True], ids=["thread", "inline"])
+@pytest.mark.parametrize("how", ["leaves", "is cut off by its bridge"])
+def test_app_whose_client_is_gone_is_late_as_well(how: str, inline: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """It waits for something else, and does not hear of that: it is cancelled at its time, and not after its grace."""
+    outer = OuterRequest()
+    app = Left(outer.abort)
+    options: dict[str, Any] = {"grace_timeout": 20, "shutdown_timeout": 0, "inline": inline, "lifespan": False}
+    with ASGIMiddleware(app, app_timeout=0.01, **options) as bridge:
+        if how != "leaves":
+            app.lose = bridge._shared.lifetime._abort_all
+        environ = environ_of("GET", "/late") | {"a2wsgi.disconnected": outer}
+        call(bridge, environ, fails=ClientDisconnected if how == "leaves" else BridgeClosed)
+        app.over.wait()
+        until(lambda: bool(of_timeouts(caplog)), "the log, which comes last")
+        assert bridge.statistics().timed_out == 1
+    assert app.ends == [asyncio.CancelledError]
+    (record,) = of_timeouts(caplog)
+    assert record.startswith("A request is over, but its app has not come back: GET '/late' has not begun its response")
+
+
+def test_app_that_was_told_of_its_client_has_its_grace(caplog: pytest.LogCaptureFixture) -> None:
+    """It cleans up, and begins no response: to cancel it at the time for that would cut this short."""
+
+    class Tidy(Left):
+        async def wait_for_ever(self) -> None:
+            await asyncio.sleep(0.05)  # more than the timeout
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            self.lose()
+            self.ends.append((await receive())["type"])
+            await self.wait_for_ever()
+            self.ends.append("tidy")
+            self.over.set()
+
+    outer = OuterRequest()
+    app = Tidy(outer.abort)
+    with ASGIMiddleware(app, app_timeout=0.01, lifespan=False) as bridge:
+        call(bridge, environ_of() | {"a2wsgi.disconnected": outer}, fails=ClientDisconnected)
+        app.over.wait()
+        assert bridge.statistics().timed_out == 0
+    assert app.ends == ["http.disconnect", "tidy"]
+    assert of_timeouts(caplog) == []
+
+
+@pytest.mark.parametrize(("app_timeout", "grace_timeout"), [(0.02, 0), (0, 0.02)])
+def test_app_whose_client_is_gone_is_cancelled_once(app_timeout: float, grace_timeout: float) -> None:
+    """Of its two times the first one counts: the second may end while it cleans up."""
+
+    class CleaningUp(Left):
+        async def wait_for_ever(self) -> None:
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                await asyncio.sleep(0.05)  # more than the second time
+                self.ends.append("tidy")
+
+    outer = OuterRequest()
+    app = CleaningUp(outer.abort)
+    with ASGIMiddleware(app, app_timeout=app_timeout, grace_timeout=grace_timeout, lifespan=False) as bridge:
+        call(bridge, environ_of() | {"a2wsgi.disconnected": outer}, fails=ClientDisconnected)
+        app.over.wait()
+    assert app.ends == ["tidy", asyncio.CancelledError]
 
 
 def test_head_of_the_request_has_no_body() -> None:

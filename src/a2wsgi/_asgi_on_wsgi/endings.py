@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Coroutine
 
+    from a2wsgi._threads.handles import Timer
+
     from .outcome import Failure
 
 __all__ = ["Interruptible", "Running"]
@@ -35,6 +37,19 @@ class Running(Protocol):
 
         Threading: the loop's thread, or any one if the loop does not run any more.
         """
+
+
+class _BothTimers:
+    """The timers of ``app_timeout`` and of ``grace_timeout``, which are cancelled as one."""
+
+    __slots__ = ("_timers",)
+
+    def __init__(self, *timers: Timer) -> None:
+        self._timers = timers
+
+    def cancel(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
 
 
 class Interruptible(Sender):
@@ -67,18 +82,38 @@ class Interruptible(Sender):
             self._lose_client(error)
 
     def _time_out(self, running: Coroutine[Any, Any, None], seconds: float) -> None:
-        """The app has not begun its response in time: cancel it, and have its client answered 504."""
-        if self._said is not WAITING or self._app is not RUNNING or self._taker is not READING:
+        """The app has not begun its response in time: cancel it, and have its client answered 504.
+
+        The time holds for a request whose client has left, too, or whose bridge is closed: an app that hangs does not
+        hear of that. One that was told may be cleaning up, and has the time that it was given for this.
+        """
+        has_client = self._taker is READING
+        if self._said is not WAITING or self._app is not RUNNING or (not has_client and self._inbox.has_told):
             return
         self._shared.lifetime.count("timed_out")  # before the server thread is woken, which may ask
-        self._end_taking(AppTimeout(seconds))
-        self._cancel()
+        if has_client:
+            self._end_taking(AppTimeout(seconds))
+        self._give_app_up()
         # Last, as it looks at objects of the app's. The app still is where it waited: it goes on in a later step.
-        logger.error("504 to a request: %s", describe(self._scope, running, seconds))
+        what = "504 to a request" if has_client else "A request is over, but its app has not come back"
+        logger.error("%s: %s", what, describe(self._scope, running, seconds))
 
     def _lose_client_with_grace(self, error: BaseException) -> None:
         self._lose_client(error)
-        self._set_timer(self._shared.settings.grace_timeout, self._cancel)
+        of_app, self._timer = self._timer, None
+        grace = self._set_timer(self._shared.settings.grace_timeout, self._give_app_up)
+        if of_app is None:
+            return
+        if self._said is WAITING:  # whichever comes first
+            self._timer = _BothTimers(of_app, grace)
+        else:
+            of_app.cancel()
+
+    def _give_app_up(self) -> None:
+        """Cancel the app, and let no timer do so again: it may be cleaning up by then."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._cancel()
 
     def _lose_client(self, error: BaseException) -> None:
         if isinstance(error, ClientDisconnected) and not self._inbox.broke_off:  # else it was counted then

@@ -125,6 +125,11 @@ class Inbox:
         """Whether the next `receive` tells the app that the body ended early, as each one after it does."""
         return bool(self._arrived) and self._arrived[0]["type"] == "http.disconnect"
 
+    @property
+    def has_told(self) -> bool:
+        """Whether the app was told that its client is gone, by ``receive()`` or by a ``send()`` that fails."""
+        return self._told > 0
+
     def wake(self) -> None:
         """Have those who wait in `receive` look again."""
         receivers, self.receivers = self.receivers, []

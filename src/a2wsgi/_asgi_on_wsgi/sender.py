@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from a2wsgi._threads.handles import Timer
     from a2wsgi._types import Environ, Message, Scope
 
     from .bridge import Shared
@@ -92,7 +93,7 @@ class Sender:
     _file: SentFile | None
     #: How much the app has sent of a body that the client must not get.
     _hidden_bytes: int
-    _timer: asyncio.TimerHandle | None
+    _timer: Timer | None
 
     def _join(self, environ: Environ, on_abort: Callable[[BaseException], object]) -> None:
         """Find out who takes what WSGI has no word for. Server thread, before it rings the loop."""
@@ -305,12 +306,13 @@ class Sender:
             self._complete(b"")
             self._set_timer(self._shared.settings.grace_timeout, self._cancel)
 
-    def _set_timer(self, seconds: float, function: Callable[[], object]) -> None:
-        """Call ``function`` unless the app ends before. One at a time."""
+    def _set_timer(self, seconds: float, function: Callable[[], object]) -> Timer:
+        """Call ``function`` unless the app ends before. One at a time. Returns the timer."""
         if self._timer is not None:
             self._timer.cancel()
         # In an empty context: a timer that is cancelled would keep the request's until its time.
-        self._timer = self._host.loop.call_later(seconds, function, context=contextvars.Context())
+        self._timer = timer = self._host.loop.call_later(seconds, function, context=contextvars.Context())
+        return timer
 
     def _cancel(self) -> None:
         if self.task is not None:
