@@ -124,10 +124,7 @@ class Lifetime:
         return "closed" if self._closed else "not started" if self.host is None else "started"
 
     def loop_for_one_x(self, app: ASGIApp, *, lifespan: bool) -> asyncio.AbstractEventLoop:
-        """The loop, for programs written for a2wsgi 1.x. Starts it if need be. Any thread but the loop's.
-
-        If the app is not started up yet, its lifespan is driven only with ``lifespan``.
-        """
+        """The loop, for a2wsgi 1.x. If it must be started, the lifespan runs only with ``lifespan``. Not on the loop."""
         if self._loop is not None:
             return self._loop
         if self.host is None:
@@ -305,9 +302,9 @@ class Lifetime:
 
     def _lose(self, requests: set[Running]) -> None:
         """Abort what ran on a loop that does not run any more. Any thread, in the place of the loop's."""
+        self.requests -= requests  # they will not take themselves out any more
         for request in requests:
             request.abort(loop_stopped())
-            self.requests.discard(request)  # it will not take itself out any more
 
     def loop_ended(self, host: LoopHost, error: Callable[[], BaseException]) -> None:
         """Abort what runs on a loop that has ended. The next request starts anew. Loop thread."""
