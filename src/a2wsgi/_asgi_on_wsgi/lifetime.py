@@ -124,7 +124,7 @@ class Lifetime:
         return "closed" if self._closed else "not started" if self.host is None else "started"
 
     def loop_for_one_x(self, app: ASGIApp, *, lifespan: bool) -> asyncio.AbstractEventLoop:
-        """The loop, for a2wsgi 1.x. If it must be started, the lifespan runs only with ``lifespan``. Not on the loop."""
+        """The loop, for programs of a2wsgi 1.x. A startup runs the lifespan only if told. Any thread but the loop's."""
         if self._loop is not None:
             return self._loop
         if self.host is None:
