@@ -318,7 +318,8 @@ class HTTP2Client(Client):
             ends = isinstance(event, h2.events.ConnectionTerminated)
             if ends or (isinstance(event, _stream_events()) and getattr(event, "stream_id", None) == self._stream):
                 self._events.append(event)
-        self._flush()
+        with contextlib.suppress(ConnectionError):  # the server has answered, and closed the connection
+            self._flush()
 
     def _flush(self) -> None:
         self._socket.sendall(self._http2.data_to_send())

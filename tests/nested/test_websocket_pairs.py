@@ -88,6 +88,7 @@ def test_failure_of_an_app_that_has_closed_before_is_logged_through_a_pair(
     client, _ = talk(WSGIMiddleware(inner))
     assert client.sent[-1]["code"] == 1000
     with caplog.at_level(logging.WARNING, "a2wsgi"):
+        caplog.clear()
         returned.set()
         inner.close()
     logged = [(r.getMessage(), r.exc_info and r.exc_info[1]) for r in caplog.records if r.name == "a2wsgi"]
@@ -139,4 +140,5 @@ def test_client_that_is_slow_is_not_pinged_within_a_pair() -> None:
     client = WebSocketClient(on_send)
     inner = ASGIMiddleware(app, lifespan=False, websocket_ping_interval=0.1, websocket_ping_timeout=0.1)
     talk(WSGIMiddleware(inner), client=client)
+    inner.close()
     assert client.sent[-1] == {"type": "websocket.close", "code": 1000, "reason": ""}

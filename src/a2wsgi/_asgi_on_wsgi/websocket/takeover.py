@@ -155,7 +155,9 @@ def _early_of_gunicorn(environ: Environ, sock: Any) -> bytes:  # noqa: ANN401, A
 def _early_of_input(environ: Environ, sock: Any) -> bytes:  # noqa: ANN401 - a server's
     """Empty the buffer of what the server reads requests from, without reading on."""
     stream: Any = environ["wsgi.input"]
-    buffered = stream if hasattr(stream, "peek") else stream.rfile
+    buffered = stream if hasattr(stream, "peek") else getattr(stream, "rfile", None)
+    if buffered is None:  # another bridge's, which has none of what comes later
+        return b""
     before = sock.gettimeout()
     sock.settimeout(0)  # where the buffer is empty, peek() looks into the socket, and would wait there
     try:
