@@ -127,7 +127,7 @@ def test_receive_that_swallows_its_cancellation_is_the_last(monkeypatch: pytest.
         task = incoming._task
         assert task is not None
         await closed(incoming, wait=True)
-        assert server.swallowed.is_set()
+        await server.swallowed.wait_in_task()
         assert not task.done()
         server.tell(message)
         await rounds()
