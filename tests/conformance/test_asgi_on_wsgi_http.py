@@ -227,7 +227,7 @@ def test_head_of_an_endless_response_ends(bridged: Bridged) -> None:
             while True:
                 await send(body(b"x", more_body=True))
                 await anyio.sleep(0.001)  # an endless app of this kind makes pauses
-        except OSError as error:
+        except BaseException as error:  # of send(), or its cancellation where the machine is busy
             ended.append(error)
             raise
 

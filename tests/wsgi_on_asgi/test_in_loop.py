@@ -914,7 +914,7 @@ def test_coroutine_may_clean_up_and_even_return() -> None:
     """What it makes of its cancellation counts, as with ``asyncio.wait_for``."""
     endless = Endless(stubborn=1)
     endless.let.set()
-    assert in_request(WSGIMiddleware, lambda: run_in_loop(endless.wait(), timeout=0.01)) == "ended all the same"
+    assert in_request(WSGIMiddleware, lambda: run_in_loop(endless.wait(), timeout=0.2)) == "ended all the same"
 
     async def fail() -> None:
         try:

@@ -15,7 +15,7 @@ from a2wsgi._wsgi_on_asgi.websocket import passages as _passages
 from a2wsgi._wsgi_on_asgi.websocket.passages import MOST_MESSAGES, ByObject, _ToApp
 from support.asgi_driver import Message, run, until
 from support.lockstep import BOUND_SECONDS, Signal
-from support.runtimes import for_ever, gather, rest, start, verbs
+from support.runtimes import for_ever, gather, pause, rest, start, verbs
 from support.threads import in_thread
 from support.websocket_driver import WebSocketClient, talk
 
@@ -148,8 +148,7 @@ def test_app_waits_for_a_slow_server(size: int) -> None:
         await until(lambda: client.sends == 2)
         before = -1
         while before != (before := len(sent)):
-            for _ in range(20):
-                await rest()
+            await pause(0.1)  # the app's thread may have to wait for a core
         client.leaves(1001)
 
     talk(native(app), play, WebSocketClient(on_send))
@@ -243,12 +242,13 @@ def test_coroutine_on_the_loops_thread_waits_for_no_thread_that_sends() -> None:
     def app(ws: WebSocket, _: Any) -> None:
         ws.accept()
         sender = in_thread(send, ws)
-        run_in_loop(until(lambda: ws._passage._from_app._gate is not None))
+        run_in_loop(until(lambda: client.sends == 2 and ws._passage._from_app._gate is not None))
         run_in_loop(say(ws))
         ws.close()
         sender.result()
 
-    client, _ = talk(native(app), client=WebSocketClient(on_send))
+    client = WebSocketClient(on_send)
+    talk(native(app), client=client)
     assert "a word" not in client.data
     assert client.sent[-1] == CLOSE
 
