@@ -371,6 +371,7 @@ def test_child_of_a_fork_that_returns_from_the_app_leaves_its_parents_socket_alo
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         ws = environ["a2wsgi.websocket"]
         ws.accept()
+        said = ws.receive()  # by then the loop has noted which run it is
         (session,) = bridge._websockets.open
         app_run = session._run
         assert app_run is not None
@@ -382,7 +383,7 @@ def test_child_of_a_fork_that_returns_from_the_app_leaves_its_parents_socket_alo
             return b"returned"
 
         assert in_child(returns) == b"returned"
-        ws.send(ws.receive())
+        ws.send(said)
         return []
 
     bridge = WSGIMiddleware(app)
