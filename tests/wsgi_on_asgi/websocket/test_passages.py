@@ -15,7 +15,7 @@ from a2wsgi._wsgi_on_asgi.websocket import passages as _passages
 from a2wsgi._wsgi_on_asgi.websocket.passages import MOST_MESSAGES, ByObject, _ToApp
 from support.asgi_driver import Message, run, until
 from support.lockstep import BOUND_SECONDS, Signal
-from support.runtimes import for_ever, gather, pause, rest, start, verbs
+from support.runtimes import for_ever, gather, rest, start, verbs
 from support.threads import in_thread
 from support.websocket_driver import WebSocketClient, talk
 
@@ -131,12 +131,14 @@ def test_app_waits_for_a_slow_server(size: int) -> None:
     """With what a stream holds, or so many messages; and goes on when the client is gone."""
     sent: list[int] = []
     failed: list[int] = []
+    sockets: list[WebSocket] = []
 
     async def on_send(number: int, message: Message) -> None:
         if number == 2:
             await for_ever()
 
     def app(ws: WebSocket, _: Any) -> None:
+        sockets.append(ws)
         try:
             while True:
                 ws.send(bytes(size))
@@ -145,10 +147,7 @@ def test_app_waits_for_a_slow_server(size: int) -> None:
             failed.append(error.code)
 
     async def play(client: WebSocketClient) -> None:
-        await until(lambda: client.sends == 2)
-        before = -1
-        while before != (before := len(sent)):
-            await pause(0.1)  # the app's thread may have to wait for a core
+        await until(lambda: client.sends == 2 and sockets[0]._passage._from_app._gate is not None)
         client.leaves(1001)
 
     talk(native(app), play, WebSocketClient(on_send))
