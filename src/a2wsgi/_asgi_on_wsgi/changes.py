@@ -1,4 +1,14 @@
-"""A startup or a stop of a bridge that is under way, and the threads that wait for it."""
+"""A startup or a stop of a bridge that is under way, and the threads that wait for it.
+
+Guarantees
+    - Each wait has a bound. No thread waits for itself: neither the one that runs the loop, nor a signal handler in the
+      one that is at it.
+    - Whoever waits for a startup that fails gets an error of its own.
+
+Assumes
+    Whoever begins one ends it by setting ``over``, whatever is raised. `Lifetime` sees to that, and holds no lock while
+    anything here waits.
+"""
 
 from __future__ import annotations
 

@@ -48,6 +48,7 @@ class _BothTimers:
         self._timers = timers
 
     def cancel(self) -> None:
+        """Cancel both."""
         for timer in self._timers:
             timer.cancel()
 

@@ -103,7 +103,7 @@ class Lifetime:
     def reset(self) -> None:
         """Start from nothing: in the constructor, and in a forked child."""
         self._lock = threading.Lock()  # never held while anything is waited for
-        self._change: Change | None = None  # what is under way; written under _lock, so one without sees a moment ago
+        self._change: Change | None = None  # what is under way; written under _lock: a look without it may be late
         self._lifespan: Lifespan | None = None  # the loop thread's
         self.host: LoopHost | None = None
         self.state: dict[str, Any] = {}
@@ -124,7 +124,7 @@ class Lifetime:
         return "closed" if self._closed else "not started" if self.host is None else "started"
 
     def loop_for_one_x(self, app: ASGIApp, *, lifespan: bool) -> asyncio.AbstractEventLoop:
-        """The loop, for programs of a2wsgi 1.x. A startup runs the lifespan only if told. Any thread but the loop's."""
+        """The loop, for a2wsgi 1.x; if this starts it, with a lifespan only if asked. Any thread but the loop's."""
         if self._loop is not None:
             return self._loop
         if self.host is None:
