@@ -332,7 +332,7 @@ def test_failed_shutdown_is_raised_by_close(how: str, options: dict[str, Any]) -
 @THREAD_INLINE_TRIO
 def test_app_that_does_not_answer_its_shutdown_is_told_of_it_once(options: dict[str, Any]) -> None:
     """It asks for the next message. The loop is everybody's, and goes on until the app is cancelled."""
-    told = []
+    told: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
