@@ -286,6 +286,13 @@ def test_stream_that_has_nothing_yet_is_at_its_end() -> None:
     assert rest_of(body) == [request(b"")]
 
 
+@pytest.mark.parametrize("length", [3, READ_BYTES + 1], ids=["read before", "read on"])
+def test_stream_that_gives_more_than_it_was_asked_for_is_cut(length: int) -> None:
+    """RFC 9112 §6.3: the body ends where its Content-Length says. What follows may be the next request."""
+    environ = environ_of("POST", CONTENT_LENGTH=str(length), wsgi__input=OddStream(b"x" * length + b"GET / HTTP/1.1"))
+    assert rest_of(RequestBody(environ)) == [request(b"x" * length)]
+
+
 @pytest.mark.parametrize("part", ["text", 3])
 def test_stream_that_gives_no_bytes_is_the_servers_fault(part: Any) -> None:
     """The error names the type."""

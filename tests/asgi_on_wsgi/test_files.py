@@ -134,9 +134,10 @@ def test_wrapped_file_can_be_looked_through_as_waitress_does(bridge: Bridge, pat
 
 @alone(ONE_BRIDGE)
 def test_wrapper_that_fails_is_done_without(bridge: Bridge, path: Path) -> None:
-    """It may be anybody's."""
+    """It may be anybody's, and have read a part of the file."""
 
     def wrapper(file: Any, size: int) -> Any:
+        file.read(10)
         raise TypeError("odd")
 
     assert call(bridge(app_of(path)), environ_with(wrapper)).body == DATA

@@ -329,6 +329,43 @@ def test_failed_shutdown_is_raised_by_close(how: str, options: dict[str, Any]) -
         one.close()
 
 
+@THREAD_INLINE_TRIO
+def test_app_that_does_not_answer_its_shutdown_is_told_of_it_once(options: dict[str, Any]) -> None:
+    """It asks for the next message. The loop is everybody's, and goes on until the app is cancelled."""
+    told: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        while len(told) < 1000:  # in place of "while True"
+            told.append(await receive())
+
+    one = ASGIMiddleware(app, **options, shutdown_timeout=0.05)
+    one.start()
+    with pytest.raises(LifespanFailed, match=r"shutdown_timeout=0\.05"):
+        one.close()
+    assert told == [SHUTDOWN]
+
+
+@THREAD_INLINE_TRIO
+def test_app_that_stops_waiting_for_its_shutdown_leaves_nothing_behind(options: dict[str, Any]) -> None:
+    """An app may do something else now and then, for as long as the process runs."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        for _ in range(5):
+            with anyio.move_on_after(0):
+                await receive()
+        await send({"type": "lifespan.startup.complete"})
+        assert await receive() == SHUTDOWN
+        await send({"type": "lifespan.shutdown.complete"})
+
+    with ASGIMiddleware(app, **options) as one:
+        lifespan = one._lifetime._lifespan
+        assert lifespan is not None
+        assert len(lifespan._receivers) <= 1
+
+
 def test_dropped_bridge_shuts_its_app_down() -> None:
     """DESIGN 5.1: a bridge that is dropped leaves nothing behind, and its app is told."""
     down = Signal("down")

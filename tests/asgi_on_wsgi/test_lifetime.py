@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import signal
 import sys
 import threading
 import types
@@ -57,9 +58,19 @@ def test_finalizer_takes_no_lock() -> None:
     lifetime, host = dropped._lifetime, dropped._lifetime.host
     assert host is not None
 
-    bell = getattr(host.doorbell, "_lock", contextlib.nullcontext())  # our own loop's has no lock
-    with _shared_loop._lock, lifetime._lock, bell:
-        del dropped
+    held, go = Signal("the locks are held"), Signal("go")
+
+    def hold() -> None:  # in another thread: a thread may take each of them twice
+        bell = getattr(host.doorbell, "_lock", contextlib.nullcontext())  # our own loop's has no lock
+        with _shared_loop._lock, lifetime._lock, bell:
+            held.set()
+            go.wait()
+
+    holding = in_thread(hold)
+    held.wait()
+    in_thread(dropped.__dict__.clear).result()  # all that holds what is finalized
+    go.set()
+    holding.result()
     assert call(keeper).body == b"a2wsgi-loop"
     del keeper
 
@@ -578,3 +589,61 @@ def test_stop_that_comes_within_a_stop_waits_for_nothing() -> None:
     bridge.start()
     InThread(bridge.close).result()
     assert closed == ["by the app, too"]
+
+
+@pytest.mark.parametrize("options", [{}, {"inline": True}], ids=["thread", "inline"])
+def test_signal_handler_closes_the_bridge_that_its_thread_starts(options: dict[str, Any]) -> None:
+    """The startup goes on once the handler has returned, so the handler must not wait for it. Then it is undone."""
+    main, closed, notes = threading.get_ident(), Signal("the handler has closed the bridge"), list[str]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        notes.append((await receive())["type"])
+        signal.pthread_kill(main, signal.SIGUSR1)
+        await closed.wait_in_task()
+        await send({"type": "lifespan.startup.complete"})
+        notes.append((await receive())["type"])
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def handle(*_: object) -> None:
+        bridge.close()
+        closed.set()
+
+    bridge = bridge_of(app, lifespan=True, **options)
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        call(bridge, fails=BridgeClosed)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert notes == ["lifespan.startup", "lifespan.shutdown"]
+    assert not bridge.statistics().started
+
+
+def test_bridge_is_closed_in_a_thread_that_holds_its_locks() -> None:
+    """By a signal handler that comes at that moment, or by a finalizer."""
+    bridge, keeper = bridge_of(hello), bridge_of(hello)
+    bridge.start()
+    keeper.start()  # or the end of the loop would be waited for, which needs one of them
+
+    def close() -> None:
+        with _shared_loop._lock, bridge._lifetime._lock:
+            bridge.close()
+
+    in_thread(close).result()
+    call(bridge, fails=BridgeClosed)
+    keeper.close()
+
+
+@pytest.mark.parametrize("options", [{}, {"inline": True}], ids=["thread", "inline"])
+def test_bridge_that_cannot_be_closed_on_its_own_loop_stays_open(options: dict[str, Any]) -> None:
+    """It says so by an error; it is not closed by half, to refuse requests at some later time."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with pytest.raises(BridgeError, match="on the thread of its own event loop"):
+            bridge.close()
+        await hello(scope, receive, send)
+
+    bridge = bridge_of(app, **options)
+    assert call(bridge).body == b"hello"
+    bridge.stop()
+    assert call(bridge).body == b"hello"
+    bridge.close()

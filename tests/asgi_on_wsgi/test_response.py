@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from support.asgi_bridges import HEAD_WAITS, HELLO, START, Bridge, OddError, alone, body, hello, threaded
+from a2wsgi import AppProtocolError, BridgeError
+from a2wsgi._asgi_on_wsgi.loops.host import LoopHost
+from support.asgi_bridges import (
+    HEAD_WAITS,
+    HELLO,
+    START,
+    THREAD_INLINE_TRIO,
+    Bridge,
+    OddError,
+    alone,
+    body,
+    hello,
+    threaded,
+)
 from support.lockstep import Signal
-from support.wsgi_driver import Exchange, call, environ_of
+from support.wsgi_driver import Exchange, InThread, call, environ_of
 
 
 def test_response_in_one_go_is_a_list_of_one_chunk_with_its_length(bridge: Bridge) -> None:
@@ -160,3 +174,82 @@ def test_our_own_answer_to_head_has_no_body(bridge: Bridge) -> None:
     """RFC 9110 §9.3.2 holds for the 400 that a bridge gives in the app's place, as well."""
     response = call(bridge(hello), environ_of("HEAD", CONTENT_LENGTH="many"))
     assert (response.status, response.body) == ("400 Bad Request", b"")
+
+
+class OtherResponse:
+    """An app whose first response is left to the second request, which does something to it on the loop's thread.
+
+    Args:
+        complete: The first response is complete, and its app goes on in the background.
+        do: What the second one does.
+    """
+
+    def __init__(self, do: Callable[[Exchange], object], *, complete: bool) -> None:
+        self._do = do
+        self._complete = complete
+        self.exchange: Exchange | None = None
+        self.go = Signal("go")
+        self.over = Signal("the first app is over")
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self.exchange is not None:
+            self._do(self.exchange)
+            await hello(scope, receive, send)
+            return
+        await send(START)
+        await send(body(b"first", more=not self._complete))
+        try:
+            await self.go.wait_in_task()
+        finally:
+            self.over.set()
+
+
+def in_handler(function: Callable[[], Any]) -> Any:
+    """What ``function`` returns in a thread that handles an error: an inline loop then runs in yet another one."""
+
+    def handle() -> Any:
+        try:
+            raise OddError  # noqa: TRY301 - it is to be handled
+        except OddError:
+            return function()
+
+    return InThread(handle).result()
+
+
+@THREAD_INLINE_TRIO
+@pytest.mark.parametrize("complete", [False, True], ids=["streaming", "complete"])
+def test_response_that_is_closed_on_its_own_loop_waits_for_nothing(complete: bool, options: dict[str, Any]) -> None:
+    """By the garbage collector, say, as it ends a middleware's generator. The loop would wait for itself for ever."""
+    app = OtherResponse(Exchange.close, complete=complete)
+    bridge = threaded(**options)(app)
+    exchange = Exchange(bridge).begin()
+    assert exchange.next() == b"first"
+    app.exchange = exchange
+    assert in_handler(lambda: call(bridge)).body == b"hello"
+    assert not app.over.is_set() or not complete
+    app.go.set()
+    bridge.close()
+    app.over.wait()
+
+
+@THREAD_INLINE_TRIO
+def test_response_that_is_read_on_its_own_loop_is_an_error(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An app reads the response of another one on the loop that both run on, which would wait for itself for ever."""
+    monkeypatch.setattr(LoopHost, "look_seconds", 0.01)
+
+    def read(exchange: Exchange) -> None:
+        with pytest.raises(BridgeError, match="on the thread of its own event loop"):
+            exchange.next()
+
+    app = OtherResponse(read, complete=False)
+    bridge = threaded(**options)(app)
+    exchange = Exchange(bridge).begin()
+    assert exchange.next() == b"first"
+    app.exchange = exchange
+    assert in_handler(lambda: call(bridge)).body == b"hello"
+    app.go.set()
+    with pytest.raises(AppProtocolError):
+        exchange.next()
+    exchange.close()

@@ -127,6 +127,7 @@ class RequestBody:
                     self._length,
                 )
                 return self._break_off()
+            data = data[: self._remaining]  # of a stream that gives more than it was asked for: the rest is no body
             self._remaining -= len(data)
             more = self._remaining > 0
         if not more:

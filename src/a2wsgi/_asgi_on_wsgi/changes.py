@@ -46,19 +46,34 @@ class Change:
         self.error: Exception | None = None
         self.is_given_up = False
 
+    def is_here(self) -> bool:
+        """Whether the calling thread is at it: a signal handler of it asks, or the app with ``inline=True``."""
+        return self.thread == threading.get_ident()
+
+    def refuse_own_thread(self) -> None:
+        """Raise if the calling thread runs the loop on which the app is started up, and is not the one that waits.
+
+        Raises:
+            BridgeError: It does. It may be the app itself.
+        """
+        if self.is_startup and self.host is not None and not self.is_here():
+            self.host.refuse_own_thread()
+
     def wait(self, seconds: float) -> bool:
-        """Wait until it is over, at most ``seconds``. False if it is not.
+        """Wait until it is over, at most ``seconds``. False if it is not, at once if the calling thread is at it.
 
         Raises:
             BridgeError: The calling thread runs the loop on which it goes on.
         """
+        if self.is_here():
+            return self.over.is_set()
         if self.host is not None:
             self.host.refuse_own_thread()
         return self.over.wait(seconds)
 
     def let_end(self, seconds: float) -> None:
         """Wait for a stop, at most ``seconds``, unless the calling thread must not. A startup is not waited for."""
-        if not self.is_startup and self.thread != threading.get_ident():
+        if not self.is_startup:
             with contextlib.suppress(BridgeError):  # it runs the loop
                 self.wait(seconds)
 

@@ -21,6 +21,7 @@ Assumes
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import contextvars
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,7 @@ class Lifespan:
         self._shutdown_due = False
         self._receivers: list[Waiter] = []  # who waits for that
         self._received = False  # the app has received lifespan.startup
+        self._told = False  # it has received lifespan.shutdown
         self._raised: BaseException | None = None  # what the app raised
         # In an empty context: the app's background tasks are not to see the variables of the first request.
         self._task = contextvars.Context().run(host.loop.create_task, self._run())
@@ -198,10 +200,17 @@ class Lifespan:
         while not self._shutdown_due:
             waiter = self._host.create_waiter()
             self._receivers.append(waiter)
-            await waiter
-        if self._stopped.given:
-            # ASGI Lifespan 2.0 has no third message, so this waits until the task is cancelled.
+            try:
+                await waiter
+            except BaseException:  # cancelled, as by an app that does something else now and then
+                with contextlib.suppress(ValueError):  # it was woken at the same moment
+                    self._receivers.remove(waiter)
+                raise
+        if self._told or self._stopped.given:
+            # ASGI Lifespan 2.0 has no third message, so this waits until the task is cancelled. An app that was told
+            # and forgets to answer would otherwise ask for ever, and the loop would do nothing else.
             await self._host.create_waiter()
+        self._told = True
         return {"type": "lifespan.shutdown"}
 
     async def _send(self, message: Message) -> None:

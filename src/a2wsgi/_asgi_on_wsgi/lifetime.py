@@ -100,7 +100,7 @@ class Lifetime:
 
     def reset(self) -> None:
         """Start from nothing: in the constructor, and in a forked child."""
-        self._lock = threading.Lock()  # never held while anything is waited for
+        self._lock = threading.RLock()  # never held while anything is waited for; a signal handler may take it again
         self._change: Change | None = None  # what is under way; written under _lock: a look without it may be late
         self._lifespan: Lifespan | None = None  # the loop thread's
         self.host: LoopHost | None = None
@@ -238,7 +238,10 @@ class Lifetime:
 
         Raises:
             LifespanFailed: The shutdown failed. Everything is released all the same.
+            BridgeError: As `stop`. If the calling thread runs the loop, the bridge stays open.
         """
+        if (runs := self.host or self._change) is not None:
+            runs.refuse_own_thread()
         with self._lock:
             self._closed = True
         self.stop()
@@ -254,7 +257,8 @@ class Lifetime:
         if startup is not None and startup.is_startup and not startup.wait(self._longest_startup() + CANCEL_SECONDS):
             with self._lock:
                 startup.is_given_up = self._change is startup
-            if startup.is_given_up:
+            # If a signal handler has closed the bridge, its thread goes on after it, and stops what it starts.
+            if startup.is_given_up and not (self._closed and startup.is_here()):
                 raise loop_held_up()
         self.stop_started()
 

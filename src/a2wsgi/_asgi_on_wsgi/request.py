@@ -352,9 +352,10 @@ class Request(Interruptible):
         if self._file is not None:
             self._file.close()
         settings = self._shared.settings
-        if settings.detach_background or self._said is not COMPLETE:
+        if settings.detach_background or self._said is not COMPLETE or self._host.is_here():
             # 1. The server closes a response that has no end yet. 2. The app sends the end. 3. The loop hears of this:
-            # it looks again, and lets the app go on as with any complete response.
+            # it looks again, and lets the app go on as with any complete response. So it does with one that is closed
+            # on its own thread, by the garbage collector or another app: it cannot wait for itself.
             self.tell_server_left("the server closed the response before its end")
             self._host.let_finish(self._stream, settings.grace_timeout)
         elif not self._wait_done(settings.wait_time):

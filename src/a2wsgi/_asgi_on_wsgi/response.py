@@ -167,6 +167,7 @@ def give_file(
             return cast("Iterable[bytes]", file_wrapper(wrapped, BLOCK_BYTES))
         except Exception:  # noqa: BLE001 - the server's fault, and we can do without
             wrapped.closed = True  # it is not the end of the request
+            file.raw.seek(0)  # it may have read some of it
             logger.debug("The server's wsgi.file_wrapper raised; the file is read", exc_info=True)
     return Response(request, [b""], ended=False)
 

@@ -297,6 +297,7 @@ class ToServer(Stream):
         Raises:
             BaseException: The error of `abort`, or why the loop does not run any more; or that of ``watch``, if the
                 client hangs up while nothing is queued.
+            BridgeError: The calling thread runs the loop.
         """
         chunks: list[bytes] = []
         ended = False
@@ -380,6 +381,7 @@ class ToServer(Stream):
             if trouble is not None:
                 self._lose_loop(trouble)
                 break
+            self._host.refuse_own_thread()  # an app reads another's response; each request would pay for it before
             self._host.doorbell.look_soon()
             if watch is not None and watch.has_hung_up():
                 with self._lock:

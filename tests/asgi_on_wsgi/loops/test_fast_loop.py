@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -243,3 +244,31 @@ def test_bell_that_another_thread_has_opened_is_no_error(loop: FastLoop) -> None
     selector.open_bell()
     assert selector.bell.opened == 2
     selector.bell = bell
+
+
+@pytest.mark.parametrize("is_own", [False, True], ids=["asyncio's", "the app's own"])
+def test_app_that_shuts_the_default_executor_down_leaves_others_theirs(is_own: bool) -> None:
+    """Bridges share the loop. An app may end its threads as it shuts down, as is right for one that is alone."""
+
+    async def ends_threads(scope: Any, receive: Any, send: Any) -> None:
+        pool = ThreadPoolExecutor(1)
+        await receive()
+        if is_own:
+            asyncio.get_running_loop().set_default_executor(pool)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await asyncio.get_running_loop().shutdown_default_executor()
+        pool.shutdown()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def in_thread(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.to_thread(threading.get_ident)
+        await hello(scope, receive, send)
+
+    one, other = ASGIMiddleware(ends_threads), ASGIMiddleware(in_thread, lifespan=False)
+    other.start()
+    with one:
+        assert call(other).body == b"FastLoop"
+    for _ in range(2):
+        assert call(other).body == b"FastLoop"
+    other.close()

@@ -442,3 +442,27 @@ def test_generator_that_cancels_all_tasks_as_it_is_closed_ends_no_clean_up(optio
     assert call(bridge).body == b"hello"
     close_within_its_time(bridge)
     assert not threads[0].is_alive()
+
+
+def test_stop_that_is_still_due_does_not_cut_the_end_of_a_loop_short(caplog: pytest.LogCaptureFixture) -> None:
+    """1. A loop is to be stopped. 2. A signal handler raises in the thread that runs it. 3. It is closed."""
+    loop = asyncio.new_event_loop()
+    ended = []
+
+    async def generate() -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await asyncio.sleep(0)
+            ended.append("generator")
+
+    async def begin() -> None:
+        await generator.__anext__()
+
+    generator = generate()
+    loop.run_until_complete(begin())
+    loop.call_soon(loop.stop)
+    close_loop(loop)
+    assert ended == ["generator"]
+    assert loop.is_closed()
+    assert caplog.records == []

@@ -188,6 +188,8 @@ class FastLoop(asyncio.SelectorEventLoop):
         self._our_selector = _Selector()
         self._seems_to_run = False  # a task takes its first step outside run_forever()
         self._asyncgen_hooks: tuple[Any, Any] | None = None  # asyncio's
+        self._default_executor: Any = None  # asyncio's, as is the next
+        self._executor_shutdown_called = False
         super().__init__(self._our_selector)
 
     def before_wait(self, function: Callable[[], object]) -> None:
@@ -248,6 +250,14 @@ class FastLoop(asyncio.SelectorEventLoop):
 
         def is_running(self) -> bool:
             return self._seems_to_run or super().is_running()
+
+    def run_in_executor(self, executor: Any, func: Callable[..., _T], *args: Any) -> asyncio.Future[_T]:  # type: ignore[override]  # noqa: ANN401 - asyncio's has a type that Python 3.10 cannot spell
+        if executor is None and (self._executor_shutdown_called or getattr(self._default_executor, "_shutdown", False)):
+            # 1. Several bridges share the loop. 2. The app of one of them shuts the default executor down as it ends,
+            # as is right for an app that is alone. 3. The others need another.
+            self._default_executor = None
+            self._executor_shutdown_called = False
+        return super().run_in_executor(executor, func, *args)
 
     def stop(self) -> None:
         super().stop()

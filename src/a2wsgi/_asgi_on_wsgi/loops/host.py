@@ -213,7 +213,7 @@ def close_loop(loop: asyncio.AbstractEventLoop) -> None:
     """Cancel what is left on a loop that does not run, and close it, as ``asyncio.run`` does. Raises nothing."""
     if loop.is_closed():
         return  # somebody else has done it
-    for step in (_cancel_tasks, _end_generators, _end_executor, _end_calls):
+    for step in (_let_stop, _cancel_tasks, _end_generators, _end_executor, _end_calls):
         try:
             step(loop)
         except BaseException as error:  # noqa: BLE001 - of an app, which may also cancel the task that waits here
@@ -224,6 +224,12 @@ def close_loop(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
     except Exception:  # noqa: BLE001 - of a selector that an app has broken; there is nothing left to do
         logger.debug("The event loop could not be closed", exc_info=True)
+
+
+def _let_stop(loop: asyncio.AbstractEventLoop) -> None:
+    """Let a stop that is still due take effect, of a run that an exception has cut short. It would end a later one."""
+    loop.call_soon(loop.stop)
+    loop.run_forever()
 
 
 def _end_calls(loop: asyncio.AbstractEventLoop) -> None:

@@ -110,6 +110,8 @@ class InlineLoop(LoopHost):
 
     def let_finish(self, stream: ToServer, seconds: float) -> None:
         """Run the loop until an aborted request ends: between requests nobody runs it. A server thread."""
+        if self.is_here():  # it runs, and goes on
+            return
         stream.wait_done(seconds + CANCEL_SECONDS)
         with self._running:
             if not self._closed:
@@ -244,6 +246,8 @@ class _InlineGate:
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:  # noqa: FBT001, FBT002 - as Lock's
         host = self._host
         if self.closed and blocking:
+            if asyncio._get_running_loop() is host.loop:  # noqa: SLF001 - as in _no_loop_running()
+                raise faults.own_thread()
             with self._running:
                 # Fast path: what InlineLoop._run_apart() does, with fewer calls (tests/test_call_counts.py).
                 if host.has_many_threads and sys.exc_info()[1] is not None:
@@ -278,6 +282,11 @@ class _DirectDoorbell(Doorbell):
     def ring(self, function: Callable[[Any], object], argument: Any) -> bool:  # noqa: ANN401 - as Doorbell's
         if self.loop.is_closed():
             return False
+        if asyncio._get_running_loop() is self.loop:  # noqa: SLF001 - as in _no_loop_running()
+            # 1. A thread that handles an error holds the lock, has this one run the loop, and waits. 2. The garbage
+            # collector closes a response here.
+            function(argument)
+            return True
         with self._running:
             function(argument)
         return True

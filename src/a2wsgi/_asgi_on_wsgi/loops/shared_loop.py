@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from .host import LoopUser
 
 #: Guards `_shared`, and the users of each shared loop. It is held while a thread is started, which needs nothing that
-#: we guard; else nothing is waited for while it is held.
-_lock = threading.Lock()
+#: we guard; else nothing is waited for while it is held. Re-entrant: a signal handler or a finalizer may close a bridge
+#: in the thread that holds it.
+_lock = threading.RLock()
 #: The one of each class that takes users.
 _shared: dict[type[SharedLoop], SharedLoop] = {}
 
@@ -150,7 +151,6 @@ class SharedLoop(LoopHost):
 
     def _stop_sharing(self) -> None:
         """Take no more users. The module's lock is held."""
-        assert _lock.locked()
         self.stopping = True
         if _shared.get(type(self)) is self:
             del _shared[type(self)]
@@ -246,5 +246,5 @@ def forget_shared() -> object:
     """
     global _lock, _shared  # noqa: PLW0603 - one per process is what they are for
     inherited, _shared = _shared, {}
-    _lock = threading.Lock()  # another thread of the parent may have held it
+    _lock = threading.RLock()  # another thread of the parent may have held it
     return inherited

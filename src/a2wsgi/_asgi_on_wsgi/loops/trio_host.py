@@ -79,6 +79,9 @@ class SharedTrio(SharedLoop):
     def _end_error(self) -> BaseException:
         return faults.trio_ended() if self._broken is None else faults.loop_broke(self._broken)
 
+    def is_here(self) -> bool:
+        return self.loop.is_here()
+
     def refuse_own_thread(self) -> None:
         if self.loop.is_here():
             raise faults.own_thread()
