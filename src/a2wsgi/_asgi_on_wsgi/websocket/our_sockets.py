@@ -79,9 +79,11 @@ def discard(sock: socket.socket) -> None:
 
 
 def _after_fork_in_child() -> None:
-    # Not shut down: that would end the parent's connection.
+    # Not shut down: that would end the parent's connection. Nor would the socket's close() do: uvloop counts as a user
+    # of the socket, and close() waits for the last one.
     for sock in open_sockets.copy():
-        sock.close()
+        with contextlib.suppress(OSError):
+            os.close(sock.detach())
     open_sockets.clear()
 
 
