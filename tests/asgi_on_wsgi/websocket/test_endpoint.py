@@ -275,6 +275,56 @@ def test_sends_that_are_given_up_fill_no_memory() -> None:
     assert was_sent
 
 
+def test_send_that_is_cancelled_as_there_is_room_again_holds_nobody_up() -> None:
+    """The race: 1. a sender waits; 2. there is room, and it is woken; 3. it is cancelled before it goes on."""
+
+    async def main() -> bool:
+        async with connected() as (endpoint, client):
+            while not endpoint._full:
+                endpoint._write(bytes(65_536))
+            sender = asyncio.create_task(endpoint.send(b"x"))
+            await endpoint._host.go_round()
+            wake_writers = endpoint._wake_writers
+
+            def wake_and_cancel() -> None:
+                wake_writers()
+                sender.cancel()
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(endpoint, "_wake_writers", wake_and_cancel)
+                while not sender.done():
+                    await asyncio.get_running_loop().sock_recv(client, 65_536)
+            assert sender.cancelled()
+            return await asyncio.wait_for(endpoint.send(b"y"), BOUND_SECONDS)
+
+    assert asyncio.run(main())
+
+
+def test_close_that_is_read_as_there_is_room_again_ends_the_connection_once() -> None:
+    """A transport of asyncio's that is closed within `resume_writing` tells twice that it is lost."""
+    errors: list[str] = []
+
+    async def main() -> Phase:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: errors.append(context["message"]))
+        async with connected() as (endpoint, client):
+            assert endpoint._transport is not None
+            endpoint._transport.set_write_buffer_limits(high=0)  # so that it is empty when there is room again
+            while not endpoint._full:
+                endpoint._write(bytes(65_536))
+            await loop.sock_sendall(client, b"\x89\x80" + bytes(4) + b"\x88\x80" + bytes(4))
+            while not endpoint._paused:  # the ping is answered, and the Close is left for later
+                await endpoint._host.go_round()
+            while await loop.sock_recv(client, 65_536):
+                pass
+            await endpoint.wait_closed()
+            await endpoint._host.go_round()
+            return endpoint.phase
+
+    assert asyncio.run(main()) is Phase.CLOSED
+    assert errors == []
+
+
 def test_messages_of_tasks_that_send_at_once_go_out_in_order_before_a_close() -> None:
     """Each is in the full buffer when its task waits, so none of them comes after the Close, and is lost."""
 

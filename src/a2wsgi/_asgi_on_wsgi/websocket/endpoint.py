@@ -284,7 +284,7 @@ class Endpoint(asyncio.Protocol):
                 while self._full:
                     await wait_in(self._writers, self._loop)
             except BaseException:
-                self._given_up = True
+                self._given_up = self._full  # if not, it was cancelled as it was woken, and nobody would wake the next
                 raise
             if self._turn.is_over():
                 self._turn.begin()
@@ -304,7 +304,9 @@ class Endpoint(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._wake_writers()
-        self._go_on()
+        # Not now: asyncio's transport calls this amid a write of its own, and would tell twice that it is lost if it is
+        # closed here.
+        self._loop.call_soon(self._go_on, context=contextvars.Context())
 
     def _wake_writers(self) -> None:
         self._full = self._given_up = False
