@@ -213,9 +213,44 @@ def test_client_that_leaves_while_the_app_takes_nothing_is_noticed() -> None:
             sending.cancel()
             await asyncio.wait([sending])
         await asyncio.wait_for(endpoint.wait_closed(), BOUND_SECONDS)
-        return [await endpoint.take() for _ in range(2)][-1]
+        return await all_of(endpoint)
 
-    assert asyncio.run(main()) == Ended(1006, "")
+    assert asyncio.run(main())[-1] == Ended(1006, "")
+
+
+async def all_of(endpoint: Endpoint) -> list[str | bytes | Ended]:
+    """What an app receives, up to the end."""
+    taken = [await endpoint.take()]
+    while not isinstance(taken[-1], Ended):
+        taken.append(await asyncio.wait_for(endpoint.take(), BOUND_SECONDS))
+    return taken
+
+
+@pytest.mark.parametrize("size", [10, 60_000])
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_last_words_of_a_client_are_received_though_a_write_to_it_fails(kind: str, size: int) -> None:
+    """The race: 1. the client says its last words, and leaves; 2. a write fails; 3. the loop would have read them."""
+    messages = ["x" * 50 + str(number) for number in range(size // 60)]
+
+    async def main() -> list[Any]:
+        one, other = socket.socketpair()
+        endpoint = endpoint_on(one)
+        await endpoint.open(b"", b"")
+        assert endpoint._transport is not None
+        endpoint._transport.pause_reading()
+        with other:
+            other.sendall(b"".join(map(text, map(str.encode, messages))) + b"\x88\x85" + bytes(4) + b"\x11\x5cbye")
+        while endpoint.phase is Phase.OPEN:
+            endpoint._write(b"x")
+            await endpoint._host.go_round()
+        await endpoint.wait_closed()
+        return await all_of(endpoint)
+
+    loop = pytest.importorskip(kind).new_event_loop()
+    try:
+        assert loop.run_until_complete(main()) == [*messages, Ended(4444, "bye")]
+    finally:
+        loop.close()
 
 
 async def sends_before_the_end(endpoint: Endpoint) -> int:
