@@ -155,7 +155,8 @@ $(VENV)/.created:
 
 $(VENV)/.installed-%: pyproject.toml | $(VENV)/.created
 	@echo "Installing a2wsgi and what '$*' needs into $(VENV)"
-	@$(PIP) install --editable . --group $*
+	@# Most of it is never imported. What is, Python compiles by itself.
+	@$(PIP) install --no-compile --editable . --group $*
 	@touch $@
 
 # What the demo and the benchmarks compare with. It has our name, so it is in a directory of its own. Without it the demo

@@ -46,6 +46,7 @@ def record(about: dict[str, Any], runs: Runs, targets: Iterable[Target]) -> None
         "date": _git("log", "-1", "--format=%cs"),
         "release": about["releases"]["a2wsgi"],
         "python": about["machine"]["python"],
+        "cpu": about["machine"]["cpu"],
         "figures": figures,
     }
     others = [one for one in entries() if one["commit"] != entry["commit"]]
@@ -90,7 +91,8 @@ def drawn(targets: Iterable[Target]) -> str:
     for at, one in enumerate(known):
         y = bottom + 20 + 16 * at
         lines.append(f'<circle cx="{left + 20}" cy="{y}" r="4" fill="{colour(at, known)}"/>')
-        lines.append(f'<text class="small" x="{left + 32}" y="{y + 4}">{one["commit"]}, {one["date"]}</text>')
+        text = escape(f"{one['commit']}, {one['date']}, {one['cpu']}", quote=False)
+        lines.append(f'<text class="small" x="{left + 32}" y="{y + 4}">{text}</text>')
     wide, high = left + right + 30, bottom + 30 + 16 * len(known)
     head = f'<svg xmlns="http://www.w3.org/2000/svg" class="a2c" viewBox="0 0 {wide} {high}" width="{wide}" role="img">'
     style = f"<style>{charts.STYLE}\n.a2c .small {{ font-size: 11px; }}\n.a2c .one {{ stroke: #666; }}</style>"

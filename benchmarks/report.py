@@ -292,17 +292,22 @@ def cell_of(value: float | str | None) -> str:
 
 def described(about: dict[str, Any], runs: Runs) -> str:
     """The machine, the releases and how often."""
-    machine, releases = about["machine"], about["releases"]
     counts = sorted({len(sections) for sections in runs.values()})
     times = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
     times += " run" if counts[-1] == 1 else " runs"
+    older: dict[str, list[str]] = {}
+    for name, machine in about.get("older", {}).items():
+        older.setdefault(_on(machine), []).append(f"*{runs[name][0].title}*")
     return (
-        f"Median of {times}, {about['rounds']} rounds each, on {machine['cores']} cores of {machine['cpu']}, "
-        f"{machine['system']}, {machine['python']}; "
-        + ", ".join(f"{name} {release}" for name, release in releases.items())
+        f"Median of {times}, {about['rounds']} rounds each, on {_on(about['machine'])}; "
+        + ", ".join(f"{name} {release}" for name, release in about["releases"].items())
         + "."
-        + "".join(f" *{runs[name][0].title}* is of an earlier commit." for name in about.get("older", ()))
+        + "".join(f" Of an earlier commit, on {machine}: {', '.join(titles)}." for machine, titles in older.items())
     )
+
+
+def _on(machine: dict[str, str]) -> str:
+    return f"{machine['cores']} cores of {machine['cpu']}, {machine['system']}, {machine['python']}"
 
 
 def write_readme(about: dict[str, Any], runs: Runs) -> None:

@@ -112,9 +112,10 @@ def main() -> None:
     path = RESULTS / ("quick.json" if options.quick else "latest.json")
     runs = dict(found)
     if options.only and path.exists():  # the other sections stay as they are
-        _, before = report.load(path)
+        last, before = report.load(path)
         runs = {name: found.get(name) or before[name] for name in SECTIONS if name in found or name in before}
-        about["older"] = [name for name in runs if name not in found]
+        machines = last.get("older", {})  # of sections that were older then
+        about["older"] = {name: machines.get(name, last["machine"]) for name in runs if name not in found}
     RESULTS.mkdir(exist_ok=True)
     sections = {name: [section.to_json() for section in of_name] for name, of_name in runs.items()}
     path.write_text(written(about, sections))

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["deprecated", "missing", "takes_three"]
-
 #: Where the documentation says what to write instead.
 GUIDE = 'the page "Migrating" of the documentation (docs/migrating.md)'
 

@@ -26,25 +26,6 @@ from __future__ import annotations
 import errno
 from typing import Any, cast
 
-__all__ = [
-    "AppError",
-    "AppInterfaceError",
-    "AppProtocolError",
-    "AppTimeout",
-    "BridgeClosed",
-    "BridgeError",
-    "ClientDisconnected",
-    "InvalidHeader",
-    "LifespanFailed",
-    "MissingCapability",
-    "RequestTooLarge",
-    "ServerError",
-    "ServerProtocolError",
-    "WebSocketClosed",
-    "cause_of",
-    "members_of",
-]
-
 
 class BridgeError(Exception):
     """The base of all errors that a2wsgi itself raises."""

@@ -45,20 +45,6 @@ if sys.version_info >= (3, 14):
 else:
     signature_of = functools.partial(inspect.signature, follow_wrapped=False)
 
-__all__ = [
-    "MARK",
-    "Interface",
-    "Verdict",
-    "an",
-    "detect",
-    "first_argument",
-    "interface_of",
-    "is_bridge",
-    "name_of",
-    "signature_of",
-    "wrong_kind",
-]
-
 Interface = Literal["wsgi", "asgi3", "asgi2"]
 _INTERFACES: tuple[Interface, ...] = ("wsgi", "asgi3", "asgi2")
 

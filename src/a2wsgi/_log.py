@@ -22,8 +22,6 @@ if TYPE_CHECKING:
         | None
     )
 
-__all__ = ["SafeLogger", "logger"]
-
 
 class SafeLogger:
     """The methods of `logging.Logger` that we use, safe to call anywhere.

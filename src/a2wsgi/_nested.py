@@ -38,16 +38,6 @@ if TYPE_CHECKING:
     from ._protocol.environ import EnvironTemplate
     from ._types import Environ, Message, Scope
 
-__all__ = [
-    "PASSED_ON",
-    "Pair",
-    "give_back",
-    "is_of_server",
-    "join",
-    "take_back_environ",
-    "take_back_scope",
-]
-
 
 # -- An ASGI app under two bridges: what its bridge tells the one around it -------------------------------------------
 

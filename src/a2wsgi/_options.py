@@ -16,20 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = [
-    "FLAG",
-    "SECONDS",
-    "TEXT",
-    "Check",
-    "Choice",
-    "ClassSignature",
-    "Option",
-    "Settings",
-    "described",
-    "option",
-    "whole",
-]
-
 #: `threading.TIMEOUT_MAX` on Windows, in seconds: 49 days. A longer wait raises OverflowError there.
 _LONGEST: Final = 4_294_967
 

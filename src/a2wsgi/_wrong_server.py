@@ -26,8 +26,6 @@ from ._interface import MARK, an, is_bridge, name_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["NOT_GIVEN", "asgi_call", "called_by_wrong_server", "named_as", "wsgi_call"]
-
 #: What the ``__call__`` of a bridge has in place of an argument that its caller did not give.
 NOT_GIVEN: Any = object()
 

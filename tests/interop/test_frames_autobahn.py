@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from a2wsgi._protocol.frames import Close, Event, Frames, Message, Ping, Role, Violation, agree_on_deflate, available
+from a2wsgi._protocol.codec import available
+from a2wsgi._protocol.deflate import agree_on_deflate
+from a2wsgi._protocol.frames import Close, Event, Frames, Message, Ping, Role, Violation
 from a2wsgi._protocol.upgrade import Handshake, check_handshake, head_101, is_handshake
 from interop.autobahn import CASES, run_cases
 

@@ -10,7 +10,9 @@ import pytest
 
 from a2wsgi._errors import MissingCapability
 from a2wsgi._protocol import codec
-from a2wsgi._protocol.frames import Frames, Role, agree_on_deflate, available
+from a2wsgi._protocol.codec import available
+from a2wsgi._protocol.deflate import agree_on_deflate
+from a2wsgi._protocol.frames import Frames, Role
 
 
 @pytest.fixture(autouse=True)

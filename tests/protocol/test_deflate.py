@@ -9,15 +9,9 @@ import zlib
 
 import pytest
 
-from a2wsgi._protocol.frames import (
-    Agreement,
-    Frames,
-    Message,
-    Role,
-    Violation,
-    agree_on_deflate,
-    available,
-)
+from a2wsgi._protocol.codec import available
+from a2wsgi._protocol.deflate import Agreement, agree_on_deflate
+from a2wsgi._protocol.frames import Frames, Message, Role, Violation
 
 pytestmark = pytest.mark.skipif(not available(), reason="needs websockets")
 

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from a2wsgi._protocol.codec import available
+from a2wsgi._protocol.deflate import agree_on_deflate
 from a2wsgi._protocol.frames import (
     Close,
     Event,
@@ -19,8 +21,6 @@ from a2wsgi._protocol.frames import (
     Pong,
     Role,
     Violation,
-    agree_on_deflate,
-    available,
 )
 
 pytestmark = pytest.mark.skipif(not available(), reason="needs websockets")

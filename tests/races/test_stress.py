@@ -19,8 +19,9 @@ import pytest
 
 from a2wsgi import WSGIMiddleware
 from a2wsgi._threads.runtime import Runtime
+from a2wsgi._wsgi_on_asgi.jobs import Overloaded
 from a2wsgi._wsgi_on_asgi.streams import ToLoop, ToThread
-from a2wsgi._wsgi_on_asgi.workers import Overloaded, Workers
+from a2wsgi._wsgi_on_asgi.workers import Workers
 from apps import hello
 from support.asgi_driver import Client, answer, http_scope
 from support.lockstep import BOUND_SECONDS, Signal

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from a2wsgi import WebSocketClosed, WSGIMiddleware
-from a2wsgi._protocol import frames
+from a2wsgi._protocol.codec import available
 from a2wsgi._protocol.upgrade import Handshake, accept_token, head_101
 from a2wsgi._wsgi_on_asgi.websocket import link as _link
 from a2wsgi._wsgi_on_asgi.websocket.app_socket import WebSocket
@@ -25,7 +25,7 @@ from support.threads import HookedLock, in_thread
 from support.websocket_driver import WebSocketClient, answer, talk
 
 pytestmark = [
-    pytest.mark.skipif(not frames.available(), reason="needs websockets"),
+    pytest.mark.skipif(not available(), reason="needs websockets"),
     pytest.mark.usefixtures("runtime"),
 ]
 

@@ -22,8 +22,9 @@ from a2wsgi._wsgi_on_asgi import request as _request
 from a2wsgi._wsgi_on_asgi import response as _response
 from a2wsgi._wsgi_on_asgi import streams as _streams
 from a2wsgi._wsgi_on_asgi import workers as _workers
+from a2wsgi._wsgi_on_asgi.jobs import Job
 from a2wsgi._wsgi_on_asgi.streams import ToLoop
-from a2wsgi._wsgi_on_asgi.workers import Job, Workers, _Worker
+from a2wsgi._wsgi_on_asgi.workers import Workers, _Worker
 from apps import hello
 from apps.counting import Counting
 from support.asgi_driver import answer, call, run

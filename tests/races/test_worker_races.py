@@ -24,9 +24,10 @@ from a2wsgi._wsgi_on_asgi import bridge as _bridge
 from a2wsgi._wsgi_on_asgi import loops as _loops
 from a2wsgi._wsgi_on_asgi import request as _request
 from a2wsgi._wsgi_on_asgi import workers as _workers
+from a2wsgi._wsgi_on_asgi.jobs import Job, Overloaded
 from a2wsgi._wsgi_on_asgi.request import Request
 from a2wsgi._wsgi_on_asgi.streams import ToLoop
-from a2wsgi._wsgi_on_asgi.workers import Job, Overloaded, Workers, _Worker
+from a2wsgi._wsgi_on_asgi.workers import Workers, _Worker
 from a2wsgi.wsgi_typing import Environ, StartResponse
 from apps import hello
 from support.asgi_driver import Client, answer, call, run

@@ -19,8 +19,9 @@ import pytest
 
 from a2wsgi import AppTimeout, ASGIMiddleware, ClientDisconnected, WSGIMiddleware, run_in_loop
 from a2wsgi._wsgi_on_asgi import overdue
+from a2wsgi._wsgi_on_asgi.jobs import Job
 from a2wsgi._wsgi_on_asgi.request import Request
-from a2wsgi._wsgi_on_asgi.workers import Job, Workers
+from a2wsgi._wsgi_on_asgi.workers import Workers
 from a2wsgi.wsgi_typing import Environ, StartResponse
 from apps import hello
 from apps.waiting import Waiting

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from a2wsgi._wsgi_on_asgi.workers import Job, Overloaded, Workers, _Worker
+from a2wsgi._wsgi_on_asgi.jobs import Job, Overloaded
+from a2wsgi._wsgi_on_asgi.workers import Workers, _Worker
 from support.lockstep import BOUND_SECONDS, Signal
 from support.threads import threads_inherit_context
 

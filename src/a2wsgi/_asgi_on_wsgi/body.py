@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from a2wsgi._types import Environ, Message
 
-__all__ = ["RequestBody"]
-
 #: Bytes that are read at a time. A body of at most as many is read before the app starts. asyncio's figure for a read
 #: buffer, and that of a pipe in Linux.
 READ_BYTES = 65_536

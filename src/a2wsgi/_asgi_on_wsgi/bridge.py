@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from .loops.shared_loop import SharedLoop
     from .websocket.session import WebSocketSession
 
-__all__ = ["ASGIBridge", "Shared"]
-
 
 class Shared:
     """What all requests of a bridge share.
@@ -163,10 +161,10 @@ class ASGIBridge:
         scope["state"] = {**(scope.get("state") or {}), **lifetime.state}
         if "HTTP_UPGRADE" in environ:
             # Not at the top: what serves WebSockets would be 40 % of the import's time, and few programs need it.
-            from .websocket.handshake import answer_handshake, is_handshake  # noqa: PLC0415
+            from .websocket.handshake import answer_handshake  # noqa: PLC0415
 
-            if is_handshake(environ):
-                return answer_handshake(self._shared, host, environ, start_response, scope)
+            if (answer := answer_handshake(self._shared, host, environ, start_response, scope)) is not None:
+                return answer
         request = Request(self._shared, host, environ, scope, body)
         if body.broke_off:
             lifetime.count("stalled" if body.stalled else "disconnected")

@@ -23,8 +23,6 @@ from .faults import one_more
 if TYPE_CHECKING:
     from .loops.host import LoopHost
 
-__all__ = ["Change"]
-
 
 class Change:
     """One attempt to start an app up or to stop it, for which several threads may wait.

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from .outcome import Failure
 
-__all__ = ["Interruptible", "Running"]
-
 
 class Running(Protocol):
     """A request, as the lifetime of its bridge sees it."""

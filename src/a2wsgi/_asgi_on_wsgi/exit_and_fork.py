@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from .lifetime import Lifetime
     from .loops.host import LoopHost
 
-__all__ = ["Departure", "register", "set_exit_hooks"]
-
 #: By their ids. A dictionary, since that can be copied in one step while other threads build bridges; a WeakSet cannot.
 _lifetimes: dict[int, weakref.ref[Lifetime]] = {}
 #: Bridges that were dropped and are still ending. Added to by any thread, taken from by the loop thread.

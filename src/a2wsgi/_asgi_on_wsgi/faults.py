@@ -21,39 +21,6 @@ from a2wsgi._errors import (
     MissingCapability,
 )
 
-__all__ = [
-    "as_bytes",
-    "as_path",
-    "body_before_head",
-    "body_broke_off",
-    "closed_error",
-    "file_and_more",
-    "file_shrank",
-    "file_too_short",
-    "fit_for_a_server",
-    "is_cancellation",
-    "late_hint",
-    "loop_broke",
-    "loop_held_up",
-    "loop_stands_still",
-    "loop_stopped",
-    "no_daemon_threads",
-    "no_file",
-    "no_loop_on_trio",
-    "no_response",
-    "no_status",
-    "no_trio",
-    "no_trio_among_greenlets",
-    "one_more",
-    "own_thread",
-    "second_head",
-    "too_short",
-    "trio_ended",
-    "type_of_message",
-    "unfinished",
-    "unknown",
-]
-
 
 def no_response() -> AppProtocolError:
     """The app returned and has sent nothing."""

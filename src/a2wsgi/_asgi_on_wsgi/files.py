@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from .outcome import Said
     from .request import Request
 
-__all__ = ["SentFile", "WrappedFile", "closes_on_another_thread"]
-
 # Windows would translate the ends of lines. A FIFO that has no writer would have us wait.
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from .loops.host import LoopHost
     from .to_server import ToServer
 
-__all__ = ["TOLD_TIMES", "Inbox", "pause"]
-
 #: How long an app that heard of the disconnect by receive() may take to stop its task that sends, before that one's
 #: send() fails: so many waits of so many seconds. Arbitrary: long for a few steps of a loop, short for whoever waits.
 #: There are several, since a loop that is held up elsewhere takes no steps meanwhile.

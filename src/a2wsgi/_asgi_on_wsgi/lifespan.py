@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
     from .loops.host import LoopHost
 
-__all__ = ["Lifespan", "run_lifespan"]
-
 
 class _Answer:
     """The app's answer to one of the two messages, which one coroutine waits for.

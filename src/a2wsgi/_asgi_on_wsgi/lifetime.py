@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from .endings import Running
     from .loops.shared_loop import SharedLoop
 
-__all__ = ["Lifetime"]
-
 #: The tasks that end dropped bridges. asyncio itself keeps no strong reference to a task.
 _ending_tasks: set[asyncio.Task[None]] = set()
 

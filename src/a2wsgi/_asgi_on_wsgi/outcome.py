@@ -74,27 +74,6 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable
 
-__all__ = [
-    "COMPLETE",
-    "COUNTED",
-    "DETACHED",
-    "ENDED",
-    "GONE",
-    "NEW",
-    "OPENING",
-    "OPEN_ENDED",
-    "READING",
-    "RUNNING",
-    "TRAILERS",
-    "WAITING",
-    "App",
-    "Failure",
-    "Outcome",
-    "Said",
-    "Taker",
-    "outcome",
-]
-
 
 class Said(enum.Enum):
     """What the app has said of its response. See the table above."""

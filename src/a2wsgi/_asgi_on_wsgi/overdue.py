@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from a2wsgi._types import Scope
 
-__all__ = ["describe"]
-
 #: What a coroutine, a generator and an asynchronous generator call their frame, and what they wait for.
 _NAMES = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
 

@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from .files import SentFile
     from .loops.host import LoopHost
 
-__all__ = ["Request"]
-
 
 class Request(Interruptible):
     """One request.

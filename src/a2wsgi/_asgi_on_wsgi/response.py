@@ -33,17 +33,6 @@ if TYPE_CHECKING:
     from .files import SentFile
     from .request import Request
 
-__all__ = [
-    "Response",
-    "WholeResponse",
-    "answer_with",
-    "gateway_timeout",
-    "give_file",
-    "give_whole",
-    "request_timeout",
-    "start_with_three",
-]
-
 
 class Response:
     """The iterable that the server gets: at each step, all that is queued, joined.

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from .outcome import App, Said, Taker
     from .to_server import ToServer
 
-__all__ = ["Sender"]
-
 #: Turns of the loop for which the head of a body of known length is held back, so that a file that follows it can be
 #: given to the server. Under two of Starlette's BaseHTTPMiddleware the file comes two turns after the head.
 HEAD_TURNS = 8

@@ -33,16 +33,6 @@ from a2wsgi._errors import ClientDisconnected
 if TYPE_CHECKING:
     from a2wsgi._types import Environ
 
-__all__ = [
-    "HungUpError",
-    "has_hung_up",
-    "hung_up_error",
-    "socket_to_time",
-    "uwsgi_has_threads",
-    "uwsgi_module",
-    "uwsgi_options",
-]
-
 
 class HungUpError(ClientDisconnected, ConnectionResetError):
     """The client has hung up: the one error of ours that no server logs as the app's failure."""

@@ -9,8 +9,6 @@ from typing import Any, Literal
 
 from a2wsgi._options import FLAG, SECONDS, Check, Choice, Settings, option, whole
 
-__all__ = ["ASGISettings"]
-
 
 class _LoopCheck(Check):
     """Knows an event loop by the method that we call: it may be uvloop's, or one that somebody wrote."""

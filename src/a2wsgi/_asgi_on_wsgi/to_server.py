@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
     from .loops.host import LoopHost
 
-__all__ = ["ToServer", "Watch"]
-
 
 class Watch(Protocol):
     """What a thread that takes from a stream looks after meanwhile. Server thread."""

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from .options import Options
     from .servers import Server
 
-__all__ = ["Address", "addresses_of"]
-
 
 @dataclass(frozen=True)
 class Address:

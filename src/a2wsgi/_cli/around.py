@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["behind_proxy", "mounted"]
-
 
 def mounted(app: Callable[..., Iterable[bytes]], prefix: str) -> Callable[..., Iterable[bytes]]:
     """A WSGI app under a prefix, whether the proxy in front takes that off or leaves it on."""

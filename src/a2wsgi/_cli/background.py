@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from .command import Start
     from .options import Options
 
-__all__ = ["BackgroundServer", "check_can_run_in_thread", "loop_runs", "run_in_thread"]
-
 #: How long a stopped server may take for the requests that run. Arbitrary; a bridge's own default is 10 s.
 _STOP_SECONDS: Final = 15.0
 #: What a server in the background can be told, besides where to listen.

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from .errors import ServerNotStarted
 
-__all__ = ["check_certificate"]
-
 
 class _KeyIsEncrypted(Exception):  # noqa: N818 - not an error
     """The key has a password. The server asks for it, or has an option of its own."""

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from .loading import Target
     from .options import Options
 
-__all__ = ["Start", "bridge_options", "check_server_can", "conversion", "server_name"]
-
 _BRIDGES = {"wsgi": WSGIMiddleware, "asgi3": ASGIMiddleware, "asgi2": ASGIMiddleware}
 #: What daphne calls the levels.
 _VERBOSITY = {"critical": 0, "error": 0, "warning": 0, "info": 1, "debug": 2}

@@ -19,8 +19,6 @@ from .options import OPTIONS, Option, Options
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["options_from"]
-
 _BY_NAME: Final = {option.name: option for option in OPTIONS}
 _ENV_LINE: Final = re.compile(
     r"""\s*(?:export\s+)?(?P<name>[A-Za-z_][\w.]*)\s*=\s*

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["LoadError", "ServerNotStarted", "UsageError"]
-
 
 class UsageError(ValueError):
     """The command contradicts itself, or asks for something that does not exist."""

@@ -4,6 +4,4 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["app"]
-
 app: Any = None

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from .loading import Target
 
-__all__ = ["WORDS", "as_json", "as_text", "report_of"]
-
 WORDS: Final[Mapping[Interface, str]] = {"wsgi": "WSGI", "asgi3": "ASGI", "asgi2": "ASGI 2"}
 _CONVERTERS: Final = {"asgi3": "to_asgi", "wsgi": "to_wsgi"}
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from a2wsgi._interface import Interface
 
-__all__ = ["NAMES", "Target", "converted", "found", "load", "takes_nothing"]
-
 #: What an app is called in a module, if the user does not say. The last is of a factory.
 NAMES: Final = ("app", "application", "create_app")
 

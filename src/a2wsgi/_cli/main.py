@@ -33,8 +33,6 @@ from .starting import start_server
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["announced", "checked_server", "main", "parser", "prepared"]
-
 #: What programs that die of SIGPIPE exit with, as a shell tells it.
 _NOBODY_READS = 141
 #: The same of SIGINT.

@@ -14,8 +14,6 @@ from .servers import DEFAULTS, SERVERS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["LOG_LEVELS", "OPTIONS", "Option", "Options"]
-
 LOG_LEVELS: Final = ("critical", "error", "warning", "info", "debug")
 
 _TRUE: Final = {"true", "1", "yes", "on"}

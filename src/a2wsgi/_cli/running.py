@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from .background import BackgroundServer
 
-__all__ = ["run"]
-
 #: These fork their processes from the one that has the app; hypercorn runs it in that one, if it is to have no others.
 _INHERIT = {"gunicorn", "gunicorn-asgi", "hypercorn"}
 

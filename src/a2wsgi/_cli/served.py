@@ -18,8 +18,6 @@ from . import handed_over
 from .loading import Target, converted, load
 from .servers import SERVERS
 
-__all__ = ["app"]
-
 _order = json.loads(os.environ["A2WSGI_SERVED"])
 _server = SERVERS[_order["server"]]
 

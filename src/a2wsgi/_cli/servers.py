@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from a2wsgi._interface import Interface
 
-__all__ = ["DEFAULTS", "SERVED", "SERVERS", "Server"]
-
 #: The app that servers are told to load. It loads the user's app and converts it.
 SERVED: Final = "a2wsgi._cli.served:app"
 

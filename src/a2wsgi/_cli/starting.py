@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from .command import Start
 
-__all__ = ["runs_here", "start_server"]
-
 
 def start_server(start: Start, app: Any) -> int:  # noqa: ANN401 - any app
     """Run a server to its end. Its exit code, unless it takes the place of this process."""

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from a2wsgi._interface import Interface
 
-__all__ = ["paths_of", "why_missing"]
-
 _NO_EXTRA: Final = "need `pip install 'a2wsgi[websocket]'`"
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from .wsgi_middleware import WSGIMiddleware
 
-__all__ = ["ASGIMiddleware"]
-
 MYPY = False  # mypy takes a constant of this name to be true
 
 

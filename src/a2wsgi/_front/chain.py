@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     #: A callable that takes an app and gives one, alone or with more arguments for it.
     Middleware = Callable[..., Any] | Unpacked
 
-__all__ = ["chain"]
-
 _BRIDGES = (WSGIMiddleware, ASGIMiddleware)
 
 

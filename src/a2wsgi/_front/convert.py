@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from a2wsgi._interface import Interface
     from a2wsgi._types import ASGIApp, Receive, Scope, Send, ToASGIOptions, ToWSGIOptions, WSGIApp
 
-__all__ = ["as_asgi", "as_wsgi", "to_asgi", "to_wsgi", "without_bridge"]
-
 _NO_OPTIONS: Mapping[str, Any] = {}
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from .asgi_middleware import ASGIMiddleware
 
-__all__ = ["WSGIMiddleware"]
-
 MYPY = False  # mypy takes a constant of this name to be true
 
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import functools
 
-__all__ = ["suite_name", "suite_number"]
-
 # Number, IANA's name, OpenSSL's name.
 _SUITES = """
 0001 TLS_RSA_WITH_NULL_MD5 NULL-MD5

@@ -20,8 +20,6 @@ import base64
 import functools
 import re
 
-__all__ = ["is_rfc4514", "pem_of", "subject_of"]
-
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 _BEGINS_LIKE_RFC4514 = re.compile(r"(?:[A-Za-z][A-Za-z0-9-]*|\d+\.[\d.]*)=")
 _SPECIAL = re.compile(r'[\\"+,;<>]')  # RFC 4514 §2.4

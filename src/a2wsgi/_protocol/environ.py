@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     from a2wsgi._types import Environ, Scope
 
-__all__ = ["DEFAULT_TEMPLATE", "EnvironTemplate", "ScopeView", "environ_from_scope", "fault_of_scope"]
-
 # PEP 3333, "environ Variables": wsgi.url_scheme is http or https, even of a WebSocket's handshake.
 _URL_SCHEMES = {"ws": "http", "wss": "https"}
 _PROTOCOLS = {"1.0": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2", "2.0": "HTTP/2", "3": "HTTP/3", "3.0": "HTTP/3"}

@@ -28,19 +28,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = [
-    "BLOCK_BYTES",
-    "PATHSEND",
-    "PIECE_BYTES",
-    "ZEROCOPYSEND",
-    "OpenFile",
-    "absolute_name",
-    "is_same_file",
-    "is_whole",
-    "offers",
-    "plain_file",
-]
-
 PATHSEND: Final = "http.response.pathsend"
 ZEROCOPYSEND: Final = "http.response.zerocopysend"
 

@@ -33,27 +33,13 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from .close_codes import INVALID_DATA, NO_CODE, NORMAL, PROTOCOL_ERROR, TOO_BIG, cut_reason, may_travel, refuse_code
-from .codec import available, websockets
-from .deflate import MIN_DEFLATED_BYTES, Agreement, Deflater, agree_on_deflate
+from .codec import websockets
+from .deflate import MIN_DEFLATED_BYTES, Agreement, Deflater
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from .codec import Frame
-
-__all__ = [
-    "Agreement",
-    "Close",
-    "Event",
-    "Frames",
-    "Message",
-    "Ping",
-    "Pong",
-    "Role",
-    "Violation",
-    "agree_on_deflate",
-    "available",
-]
 
 # RFC 6455 §11.8; §5.5: those with the bit 0x8 are control frames.
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA

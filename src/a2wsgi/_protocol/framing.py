@@ -27,17 +27,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = [
-    "LENGTH",
-    "NO_LENGTH_FOR_ASGI",
-    "NO_LENGTH_FOR_WSGI",
-    "BadRequest",
-    "Framing",
-    "content_length",
-    "leaves_a_coding",
-    "no_body",
-]
-
 #: RFC 9110 §8.6: 1*DIGIT. The bound is h11's: enough for any body, and little work for int().
 LENGTH = re.compile(r"[0-9]{1,20}")
 

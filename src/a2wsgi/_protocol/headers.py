@@ -28,14 +28,6 @@ from .status import FORBIDDEN, STATUS_LINES, parse_status, status_line
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = [
-    "ASGIResponseHead",
-    "WSGIResponseHead",
-    "response_head_from_asgi",
-    "response_head_from_wsgi",
-    "response_headers_from_asgi",
-]
-
 
 class ASGIResponseHead(NamedTuple):
     """The head of a WSGI app's response, in ASGI's terms.

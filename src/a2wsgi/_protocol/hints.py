@@ -25,8 +25,6 @@ from .status import FORBIDDEN
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["EXTENSION", "KEY", "hint_from_asgi", "links_from_wsgi"]
-
 #: By this name an ASGI server offers hints, and an app sends one.
 EXTENSION = "http.response.early_hint"
 #: By this key a WSGI server offers its callable.

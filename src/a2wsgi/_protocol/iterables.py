@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import itertools
 
-__all__ = ["CompleteBody", "NoBody"]
-
 
 class CompleteBody(list[bytes]):
     """A whole body, in one chunk."""

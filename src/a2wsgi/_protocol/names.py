@@ -27,18 +27,6 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = [
-    "ENVIRON_KEYS",
-    "ENVIRON_KEYS_WITH_UNDERSCORES",
-    "HOP_BY_HOP",
-    "HOP_BY_HOP_BYTES",
-    "MAX_CACHED",
-    "MAX_CACHED_LENGTH",
-    "REQUEST_NAMES",
-    "TOKEN",
-    "Cache",
-]
-
 _K = TypeVar("_K", bound="str | bytes")
 _V = TypeVar("_V")
 

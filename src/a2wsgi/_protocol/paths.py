@@ -20,20 +20,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = [
-    "MAX_PORT_DIGITS",
-    "PLAIN_PATH",
-    "address",
-    "asgi_paths",
-    "port_number",
-    "server_name",
-    "split_root",
-    "text_bytes",
-    "without_query",
-    "wsgi_bytes",
-    "wsgi_path",
-]
-
 #: A path that is the same in every form: nothing in it is quoted, or would have to be.
 PLAIN_PATH = re.compile(r"/[A-Za-z0-9_.\-~/:@!$&'()*+,;=]*")
 # RFC 3986 §3.3: what a path may hold unquoted, besides letters, digits and "_.-~".

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     from a2wsgi._types import Environ
 
-__all__ = ["process_headers", "request_length", "scope_from_environ"]
-
 _HTTP_VERSIONS = {
     "HTTP/1": "1.0",  # as granian calls HTTP/1.0
     "HTTP/1.0": "1.0",

@@ -22,8 +22,6 @@ from a2wsgi._errors import AppProtocolError, InvalidHeader
 
 from .names import Cache
 
-__all__ = ["FORBIDDEN", "STATUS_LINES", "parse_status", "status_line"]
-
 #: RFC 9110 §5.5, RFC 9112 §4: what neither a status nor a header's value may contain.
 FORBIDDEN = re.compile(r"[\r\n\0]")
 # RFC 9112 §4: 3DIGIT, and a reason phrase that may be empty. PEP 3333 wants the space; apps leave it out.

@@ -51,8 +51,6 @@ if TYPE_CHECKING:
         cipher_suite: int | None
 
 
-__all__ = ["EXTENSION", "KEYS", "READ", "environ_from_tls", "is_key", "tls_from_environ"]
-
 #: By this name an ASGI server tells it.
 EXTENSION = "tls"
 #: One of these is in the environ of a server that can tell anything.

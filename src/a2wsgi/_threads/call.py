@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from .handles import Task
     from .runtime import Runtime
 
-__all__ = ["Call", "close_unawaited"]
-
 _T = TypeVar("_T")
 
 #: Seconds that a coroutine may take to end once it was told to: as long as the app of an `ASGIMiddleware`.

@@ -18,8 +18,6 @@ from a2wsgi._errors import AppError
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["LOCKING", "refuse_within_finalizer"]
-
 #: The modules with a lock that both a thread of the app's and the loop take. None of them calls the app's code.
 LOCKING = frozenset(
     {

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["Task", "Timer", "Transport", "Waiter"]
-
 
 class Waiter(Protocol):
     """What one coroutine awaits until `wake` ends its wait. Loop thread."""

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Generator
 
-__all__ = ["PromptWaiter"]
-
 
 class PromptWaiter:
     """What one task awaits, once. See `Waiter`. Loop thread."""

@@ -61,19 +61,6 @@ if TYPE_CHECKING:
     from .handles import Task, Timer, Transport, Waiter
     from .runtime_trio import TrioRun
 
-__all__ = [
-    "Doorbell",
-    "Interruption",
-    "LoopThreadError",
-    "Runtime",
-    "carry_reporter_marks",
-    "running_trio",
-    "runs_a_loop",
-    "runtime_of",
-    "wake",
-    "wake_all",
-]
-
 
 class Doorbell:
     """Calls functions on one loop, on behalf of any thread, with one wake-up for all that ring before it answers."""

@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
     from .handles import Task, Timer, Transport, Waiter
 
-__all__ = ["TrioRun", "TrioRuntime", "TrioTimer", "TrioWaiter", "running"]
-
 #: How often a run is asked whether it is still there. When trio finds a fault in itself, it leaves its tasks where they
 #: wait, and so nothing of ours tells. Half of what threads take to look, so that each look may ask.
 PROBE_SECONDS = 0.5

@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from .handles import Waiter
     from .runtime import Runtime
 
-__all__ = ["GROWTH", "LOOK_SECONDS", "Stream", "loop_closed"]
-
 #: How often a thread that waits looks whether its loop was closed. Arbitrary: that is an accident, and a wake-up a
 #: second costs nothing.
 LOOK_SECONDS = 1.0

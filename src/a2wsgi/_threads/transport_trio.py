@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from .handles import Waiter
     from .runtime import Runtime
 
-__all__ = ["TrioTransport"]
-
 #: asyncio's own figure.
 READ_BYTES = 256 * 1024
 

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
     from .loops import BridgeLoop
 
-__all__ = ["Shared", "WSGIBridge"]
-
 #: anyio's figure for the threads of a process; 1.10.10 had 10. Without a GIL, too (benchmarks/free_threads.py, with two
 #: cores): an app that computes takes 1.40 ms of processor time a request, and 1.35 with cores + 4 workers; but one that
 #: also waits for 20 ms would answer 0.8 times as many.

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from a2wsgi._types import Environ, Message, Receive, Send, StartResponse, WSGIApp
 
-__all__ = ["PulledBody", "ResponderSteps", "unused_executor"]
-
 
 def unused_executor(workers: int) -> Executor:
     """Return an executor like that of 1.10.10. It starts no thread until something is submitted to it."""

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from a2wsgi._nested import Pair
     from a2wsgi._threads.runtime import Runtime
 
-__all__ = ["AbortReason", "Disconnected", "current"]
-
 #: The request that the app's code works for. It is this small object, and not the request, since a thread may keep its
 #: context for long.
 current: contextvars.ContextVar[Disconnected] = contextvars.ContextVar("a2wsgi_request")

@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 
     from .loops import BridgeLoop
 
-__all__ = ["Abortable", "Ending"]
-
 
 class Ending(enum.Enum):
     """How a request ends.

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from .streams import ToLoop
 
-__all__ = ["Failing"]
-
 
 class Failing(Abortable):
     """The part of a request that tells of failures. A `Request` sets the attributes.

@@ -13,20 +13,6 @@ from a2wsgi._errors import AppError, AppProtocolError, ClientDisconnected, Reque
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence, Sized
 
-__all__ = [
-    "as_bytes",
-    "error_of",
-    "fit_for_a_loop",
-    "holds_one",
-    "is_of_an_ending",
-    "is_of_used_socket",
-    "iterator_of",
-    "no_head",
-    "second_head",
-    "too_short",
-    "worker_lost",
-]
-
 
 def no_head() -> AppProtocolError:
     """The app has given a body, or has ended, without a head."""

@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
     from a2wsgi._types import Message
 
-__all__ = ["FileWrapper", "SentFile", "find"]
-
 
 class FileWrapper:
     """``environ["wsgi.file_wrapper"]``: an iterable over a file (PEP 3333, "Optional Platform-Specific File Handling").

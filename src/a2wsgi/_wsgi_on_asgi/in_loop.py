@@ -35,8 +35,6 @@ from .disconnected import current
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
-__all__ = ["async_to_sync", "run_in_loop"]
-
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 

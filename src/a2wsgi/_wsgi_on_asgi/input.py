@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from .streams import ToThread
 
-__all__ = ["BodyReader", "WholeBody", "declare_length", "streamed_input"]
-
 #: The smallest buffer of a file. ``readline()`` fills it anew for each such part of a line, which takes 12 µs with
 #: `BodyReader`. A fill takes what is there and waits for no more, so no reader waits longer. Python's own figure until
 #: 3.13; later ones have 128 KiB, which would be much for each request.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["Job", "Overloaded"]
-
 
 class Job(Protocol):
     """Something for a worker to do."""

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from a2wsgi._threads.runtime import Runtime
     from a2wsgi._types import Receive, Scope, Send
 
-__all__ = ["Startable", "answer_lifespan"]
-
 
 class Startable(Protocol):
     """A bridge whose app has a lifespan: an ASGI app on a WSGI server."""

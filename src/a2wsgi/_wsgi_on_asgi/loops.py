@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     from .endings import Ending
 
-__all__ = ["BridgeLoop", "BridgeLoops", "InFlight"]
-
 #: How often the timer visits the requests in flight. A client that left is to be noticed within a second, also by a
 #: request that sends nothing; arbitrary below that.
 TICK_SECONDS = 0.1

@@ -17,8 +17,6 @@ from a2wsgi._errors import ClientDisconnected, RequestTooLarge, ServerProtocolEr
 if TYPE_CHECKING:
     from a2wsgi._types import Message
 
-__all__ = ["body_part", "is_disconnect"]
-
 
 def body_part(message: Message, received: int, declared: int | None, limit: int | None) -> tuple[bytes, bool] | None:
     """The part of the body that a message brings, and whether more is to come; None for ``http.disconnect``.

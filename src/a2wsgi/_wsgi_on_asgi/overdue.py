@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 
     from a2wsgi._types import Scope
 
+    from .jobs import Job
     from .response import Response
-    from .workers import Job, Workers
-
-__all__ = ["Timed"]
+    from .workers import Workers
 
 
 class Timed(Failing):

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import FrameType
 
-__all__ = ["server_is_multiprocess"]
-
 
 def _uvicorn(names: Mapping[str, Any]) -> bool:
     config = names["self"].config

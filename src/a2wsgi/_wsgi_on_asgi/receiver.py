@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
     from .receiving import Listener
 
-__all__ = ["Receiver"]
-
 #: Seconds to wait after the second empty part of the body in a row, and the most that the doubled wait after each
 #: further one grows to. After the first, the loop goes round once. Arbitrary; no known server gives two in a row.
 PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.001, 0.1

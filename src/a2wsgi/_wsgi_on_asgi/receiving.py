@@ -5,8 +5,6 @@ from __future__ import annotations
 import enum
 from typing import Protocol
 
-__all__ = ["Listener", "Receiving"]
-
 
 class Listener(Protocol):
     """The request, which is told of what ends it."""

@@ -18,8 +18,6 @@ from a2wsgi._protocol.status import status_line
 if TYPE_CHECKING:
     from a2wsgi._types import Message, Scope
 
-__all__ = ["refusal"]
-
 #: Seconds until a client should try again. Arbitrary: a queue that is full now may have room in a moment.
 RETRY_AFTER = b"1"
 

@@ -36,12 +36,12 @@ from .disconnected import current
 from .endings import Ending
 from .faults import is_of_an_ending, worker_lost
 from .files import FileWrapper
+from .jobs import Overloaded
 from .overdue import Timed
 from .receiver import Receiver
 from .refusals import refusal
 from .response import Response, ignore_hint
 from .streams import ToLoop
-from .workers import Overloaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from a2wsgi._types import Environ, Receive, Scope, Send, WSGIApp
 
     from .bridge import Shared, WSGIBridge
-
-__all__ = ["Request"]
 
 _LIST_ITER = type([b""]).__iter__  # what a list iterates with, unless a subclass has its own
 

@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from .receiver import Receiver
     from .streams import ToLoop
 
-__all__ = ["Response", "ignore_hint"]
-
 #: Hints that may wait for a slow client; what comes on top is dropped, as hints are advice. Arbitrary: pages send one.
 MOST_HINTS = 100
 

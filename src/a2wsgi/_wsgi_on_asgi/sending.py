@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from .endings import Abortable
 
-__all__ = ["send_all", "send_pieces"]
-
 
 async def send_pieces(request: Abortable, body: bytes) -> bytes:
     """Send a large chunk in pieces, but for the last, which is returned.

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from a2wsgi._options import FLAG, SECONDS, TEXT, Settings, option, whole
 
-__all__ = ["WSGISettings"]
-
 
 class WSGISettings(Settings, bridge="WSGIMiddleware"):
     """The options of `WSGIMiddleware`."""

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
 
     from a2wsgi._threads.runtime import Runtime
 
-__all__ = ["spool"]
-
 
 async def spool(runtime: Runtime, chunks: list[bytes], next_chunk: Callable[[], Awaitable[bytes | None]]) -> BinaryIO:
     """Write ``chunks`` to a temporary file, and the rest of the body after them. Loop thread.

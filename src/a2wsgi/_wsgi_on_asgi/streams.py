@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from a2wsgi._threads.runtime import Runtime
 
-__all__ = ["ToLoop", "ToThread"]
-
 #: How much of a response is joined into one message. Arbitrary: servers and sockets take as much in one go, and for
 #: larger chunks a copy costs more than a message.
 MESSAGE_BYTES = 65_536

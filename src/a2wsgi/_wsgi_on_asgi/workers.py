@@ -49,8 +49,6 @@ from .jobs import Job, Overloaded
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Job", "Overloaded", "Workers"]
-
 #: Seconds that a worker waits for a job before it ends: anyio's figure.
 IDLE_SECONDS = 10.0
 

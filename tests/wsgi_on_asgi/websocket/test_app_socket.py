@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from a2wsgi._protocol import frames
+from a2wsgi._protocol.codec import available
 
-if not frames.available():
+if not available():
     pytest.skip("needs websockets", allow_module_level=True)
 
 from a2wsgi._wsgi_on_asgi.websocket.app_socket import GeventWebSocket, WebSocket

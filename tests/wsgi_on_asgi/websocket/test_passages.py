@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from a2wsgi import WebSocket, WebSocketClosed, WSGIMiddleware, run_in_loop
-from a2wsgi._protocol import frames
+from a2wsgi._protocol.codec import available
 from a2wsgi._wsgi_on_asgi.websocket import link as _link
 from a2wsgi._wsgi_on_asgi.websocket import passages as _passages
 from a2wsgi._wsgi_on_asgi.websocket.passages import MOST_MESSAGES, ByObject, _ToApp
@@ -20,7 +20,7 @@ from support.threads import in_thread
 from support.websocket_driver import WebSocketClient, talk
 
 pytestmark = [
-    pytest.mark.skipif(not frames.available(), reason="needs websockets"),
+    pytest.mark.skipif(not available(), reason="needs websockets"),
     pytest.mark.usefixtures("runtime"),
 ]
 

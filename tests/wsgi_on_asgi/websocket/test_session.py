@@ -23,7 +23,7 @@ from a2wsgi import (
     WSGIMiddleware,
     run_in_loop,
 )
-from a2wsgi._protocol import frames
+from a2wsgi._protocol.codec import available
 from a2wsgi._protocol.upgrade import Handshake, accept_token, head_101
 from a2wsgi._threads import call as _call
 from a2wsgi._threads.runtime import Runtime
@@ -36,7 +36,7 @@ from support.threads import in_thread
 from support.websocket_driver import DENIAL, WebSocketClient, answer, talk, websocket_scope
 
 pytestmark = [
-    pytest.mark.skipif(not frames.available(), reason="needs websockets"),
+    pytest.mark.skipif(not available(), reason="needs websockets"),
     pytest.mark.usefixtures("runtime"),
 ]
 

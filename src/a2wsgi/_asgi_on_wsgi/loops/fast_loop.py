@@ -70,8 +70,6 @@ if TYPE_CHECKING:
 
     from _typeshed import FileDescriptorLike
 
-__all__ = ["FastLoop", "new_event_loop"]
-
 _T = TypeVar("_T")
 
 

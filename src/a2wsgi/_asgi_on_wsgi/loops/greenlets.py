@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     #: for the loop), and the hooks of asynchronous generators.
     _OfThread = tuple[asyncio.AbstractEventLoop | None, asyncio.Task[Any] | None, tuple[Any, Any]]
 
-__all__ = ["GreenletLoop", "gevent_start_thread", "threads_are_greenlets"]
-
 _T = TypeVar("_T")
 
 

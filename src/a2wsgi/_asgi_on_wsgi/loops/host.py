@@ -37,16 +37,6 @@ if TYPE_CHECKING:
     from a2wsgi._asgi_on_wsgi.to_server import ToServer
 
 
-__all__ = [
-    "GivenLoop",
-    "LoopHost",
-    "LoopUser",
-    "close_loop",
-    "expect_given",
-    "forget_given",
-    "warn_of_uwsgi_without_threads",
-]
-
 _T = TypeVar("_T")
 
 #: How often a thread that waits looks whether the loop still runs. Arbitrary, but the error of a loop that has ended

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
     from .host import LoopUser
 
-__all__ = ["InlineLoop"]
-
 _T = TypeVar("_T")
 
 #: How often an inline loop goes round after an aborted request, so that what its app has left can end: tasks of their

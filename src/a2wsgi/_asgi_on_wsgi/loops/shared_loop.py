@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
     from .host import LoopUser
 
-__all__ = ["AsyncioLoop", "SharedLoop", "forget_shared"]
-
 #: Guards `_shared`, and the users of each shared loop. It is held while a thread is started, which needs nothing that
 #: we guard; else nothing is waited for while it is held.
 _lock = threading.Lock()

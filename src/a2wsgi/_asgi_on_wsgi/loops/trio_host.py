@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     _Group = BaseExceptionGroup[BaseException]
     _Split = Callable[[type[BaseException]], tuple[_Group | None, _Group | None]]
 
-__all__ = ["SharedTrio", "on_trio"]
-
 _T = TypeVar("_T")
 
 

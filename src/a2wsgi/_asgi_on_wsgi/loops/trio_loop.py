@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Coroutine, Generator
 
-__all__ = ["TrioLoop", "TrioTask"]
-
 #: The roots of runs that were given up, with all their tasks. Kept: the coroutine of a task that is collected is ended
 #: where it stands, and trio's cancel scopes and nurseries fail outside a run.
 _given_up: list[trio.lowlevel.Task] = []

@@ -24,8 +24,6 @@ from a2wsgi._log import logger
 from .our_sockets import discard, half_closed, plain_socket, socket_pair
 from .server_stop import stop_of_server
 
-__all__ = ["hold"]
-
 #: How much a held thread carries at a time; as in asyncio's streams.
 _CARRIED_BYTES = 65_536
 #: How much at a time where a socket cannot be told not to wait: what is writable takes as much without waiting.

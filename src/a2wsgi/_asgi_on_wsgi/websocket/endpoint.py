@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from a2wsgi._protocol.frames import Event, Frames
     from a2wsgi._threads.handles import Waiter
 
-__all__ = ["CLOSE_SECONDS", "Endpoint"]
-
 #: How long the client may take for its part of the close handshake, and to take what it was sent; as in `websockets`.
 CLOSE_SECONDS: Final = 10.0
 #: How long it may take when the process ends, which is not to wait for clients. Arbitrary.

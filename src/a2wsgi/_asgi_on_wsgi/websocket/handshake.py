@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, cast
 
 from a2wsgi._log import logger
-from a2wsgi._protocol.frames import available
+from a2wsgi._protocol.codec import available
 from a2wsgi._protocol.iterables import CompleteBody
 from a2wsgi._protocol.upgrade import Refusal, check_handshake, is_handshake, refusal
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from .takeover import Found
 
-__all__ = ["answer_handshake", "is_handshake"]
-
 _NO_SOCKET = (
     "The WSGI server does not give an app access to the client's socket. Serve WebSockets with gunicorn, uWSGI, "
     "waitress, gevent, cheroot or Werkzeug, or with an ASGI server."
@@ -44,8 +42,8 @@ _NO_CODEC = 'The package websockets is not installed. Install it with: pip insta
 
 def answer_handshake(
     shared: Shared, host: LoopHost, environ: Environ, start_response: StartResponse, scope: Scope
-) -> Iterable[bytes]:
-    """Answer a request that asks for a WebSocket.
+) -> Iterable[bytes] | None:
+    """Answer a request that asks for a WebSocket. None if it asks for none, and is for the app to answer.
 
     Raises:
         Exception: What the app raised before it accepted: the very same object.
@@ -53,6 +51,8 @@ def answer_handshake(
 
     Threading: a server thread.
     """
+    if not is_handshake(environ):
+        return None
     handshake, found = _admit(shared, environ)
     if isinstance(handshake, Refusal) or found is None:
         return _refuse(cast("Refusal", handshake), start_response)

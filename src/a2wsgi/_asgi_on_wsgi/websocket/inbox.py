@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from a2wsgi._threads.handles import Waiter
 
-__all__ = ["INBOX_BYTES", "Ended", "Inbox", "wait_in"]
-
 #: Messages that may wait for the app, in bytes; as uvicorn's and our own buffers.
 INBOX_BYTES: Final = 65_536
 

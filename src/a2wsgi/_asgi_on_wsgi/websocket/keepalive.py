@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-__all__ = ["Keepalive", "Turn"]
-
 #: How long one socket may keep the loop from others at a time; arbitrary. One read may hold 43,690 frames.
 TURN_SECONDS: Final = 0.005
 #: How long the loop has to read an answer that came in time, if it was held up until after that; arbitrary.

@@ -16,19 +16,6 @@ if TYPE_CHECKING:
 
     from .inbox import Ended
 
-__all__ = [
-    "DENIALS",
-    "KNOWN",
-    "data_of",
-    "disconnect",
-    "no_answer",
-    "not_utf8",
-    "says_that_it_is_over",
-    "websocket_scope",
-    "wrong_in_websocket",
-    "wrong_type",
-]
-
 DENIALS = {"websocket.http.response.start", "websocket.http.response.body"}
 KNOWN = {"websocket.accept", "websocket.send", "websocket.close"} | DENIALS
 

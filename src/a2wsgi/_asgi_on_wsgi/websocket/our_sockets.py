@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["Drain", "discard", "half_closed", "open_sockets", "plain_socket", "socket_pair"]
-
 #: How long a server may take to close what it has in place of its client. Arbitrary: it does so when it has answered.
 DRAIN_SECONDS: Final = 10.0
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-__all__ = ["Phase", "Stage"]
-
 
 class Stage(Enum):
     """What the app has done.

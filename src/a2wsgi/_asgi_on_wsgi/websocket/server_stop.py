@@ -19,8 +19,6 @@ from a2wsgi._log import logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["has_one_thread", "stop_of_server"]
-
 
 def stop_of_server() -> Callable[[], bool] | None:
     """Return what tells whether the calling thread's server has begun to stop; None where nothing tells that."""

@@ -26,7 +26,8 @@ from a2wsgi._asgi_on_wsgi.request import Request
 from a2wsgi._errors import BridgeClosed, ClientDisconnected
 from a2wsgi._log import logger
 from a2wsgi._protocol.close_codes import INTERNAL_ERROR, LOST, NORMAL, code_from_asgi_app
-from a2wsgi._protocol.frames import Frames, Role, agree_on_deflate
+from a2wsgi._protocol.deflate import agree_on_deflate
+from a2wsgi._protocol.frames import Frames, Role
 from a2wsgi._protocol.iterables import NoBody
 from a2wsgi._protocol.upgrade import head_101
 from a2wsgi._threads.runtime import wake_all
@@ -60,8 +61,6 @@ if TYPE_CHECKING:
     from a2wsgi._types import Environ, Message, Receive, Scope, Send, StartResponse
 
     from .takeover import Found, Taken
-
-__all__ = ["WebSocketSession"]
 
 
 class WebSocketSession:

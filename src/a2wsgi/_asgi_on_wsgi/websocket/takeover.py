@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     #: `Taken.stay`.
     _Stay = Callable[[Callable[[], object]], socket.socket | None]
 
-__all__ = ["Found", "HandOver", "Taken", "find_socket", "why_impossible"]
-
 #: Sockets that are the operating system's and no more. Exactly these: a subclass may do what it likes with the bytes.
 _PLAIN = {"socket.socket", "gevent._socket3.socket", "eventlet.greenio.base.GreenSocket"}
 #: Sockets with TLS over a descriptor that they share with nobody.

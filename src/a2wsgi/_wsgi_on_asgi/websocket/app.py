@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from a2wsgi._types import Environ, ExceptionInfo, WSGIApp
     from a2wsgi._wsgi_on_asgi.bridge import Shared
 
-__all__ = ["AppRun"]
-
 
 class AppRun:
     """One run of the app for one WebSocket: a job for the workers.

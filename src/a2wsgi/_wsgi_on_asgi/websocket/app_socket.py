@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from .passages import ByObject
 
-__all__ = ["GeventWebSocket", "WebSocket"]
-
 _FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
 
 

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from .app import AppRun
     from .link import Link
 
-__all__ = ["Deniable"]
-
 DENIAL = "websocket.http.response"
 
 #: After so much of what the app writes on its socket the loop goes round once: it may come in chunks of one byte, which

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from .app import AppRun
     from .link import Link
 
-__all__ = ["FailingSocket", "closed"]
-
 
 _BY_THE_APP = {Ending.FINISHED, Ending.FAILED, Ending.APP_BROKE_FRAMES}
 

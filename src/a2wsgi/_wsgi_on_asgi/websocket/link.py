@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
     from .passages import ByObject
 
-__all__ = ["Link"]
-
 #: How long the other end may leave unread what was last written to it. RFC 6455 names no figure; websockets' own.
 CLOSE_SECONDS = 10.0
 

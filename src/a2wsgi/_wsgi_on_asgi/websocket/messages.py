@@ -15,8 +15,6 @@ from a2wsgi._errors import ServerProtocolError
 if TYPE_CHECKING:
     from a2wsgi._types import Message
 
-__all__ = ["data_of", "too_early", "type_of"]
-
 
 def type_of(message: Message) -> object:
     """The type of a message.

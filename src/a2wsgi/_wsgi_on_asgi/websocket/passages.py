@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
     from .link import Link
 
-__all__ = ["ByFrames", "ByObject", "Passage"]
-
 #: How many messages of the app may wait for the server. Arbitrary: it bounds empty ones.
 MOST_MESSAGES: Final = 1_024
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from .session import Session
 
-__all__ = ["WebSockets"]
-
 #: Arbitrary: more threads than that are a question of memory.
 DEFAULT_MAX_WEBSOCKETS: Final = 100
 

@@ -36,7 +36,7 @@ from a2wsgi._protocol.framing import BadRequest
 from a2wsgi._protocol.upgrade import environ_of_handshake, offered_to
 from a2wsgi._wrong_server import named_as
 from a2wsgi._wsgi_on_asgi.endings import Ending
-from a2wsgi._wsgi_on_asgi.workers import Overloaded
+from a2wsgi._wsgi_on_asgi.jobs import Overloaded
 
 from .app import AppRun
 from .app_socket import GeventWebSocket, WebSocket
@@ -57,8 +57,6 @@ if TYPE_CHECKING:
 
     from .passages import Passage
     from .pool import WebSockets
-
-__all__ = ["Session"]
 
 #: How long the task that receives may take to end once it is cancelled. Arbitrary: servers' receive() ends at once.
 _END_TASK_SECONDS = 10.0
