@@ -118,7 +118,7 @@ class Link(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Write to the app. Never waits: see `drain`. What is written to a link that has ended is lost."""
-        if not self._finished and not self._lost.done():
+        if not self._finished and not self._transport.is_closing():  # which asyncio would warn of, if it goes on
             self._transport.write(data)
 
     def write_latest(self, data: bytes) -> None:
