@@ -85,6 +85,32 @@ def test_writes_to_a_link_that_has_failed_are_no_news(caplog: pytest.LogCaptureF
     assert caplog.records == []
 
 
+def test_last_word_is_there_before_the_apps_writes_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The race: 1. `finish` begins; 2. a write of the app's fails; 3. it reads what there is, as if that were all."""
+    shutdown = socket.socket.shutdown
+    failed: list[bool] = []
+    read: list[bytes] = []
+
+    async def main() -> None:
+        link, theirs = await opened()
+
+        def shut(sock: socket.socket, how: int) -> None:
+            shutdown(sock, how)
+            if not failed:
+                failed.append(True)
+                with pytest.raises(BrokenPipeError):
+                    theirs.send(b"x")
+                read.append(theirs.recv(100, socket.MSG_DONTWAIT))
+
+        monkeypatch.setattr(socket.socket, "shutdown", shut)
+        link.finish(b"last word")
+        await link.wait_lost()
+        theirs.close()
+
+    run(main())
+    assert read == [b"last word"]
+
+
 def test_blocked_writer_and_reader_wake_when_the_link_is_finished() -> None:
     """The race: 1. one thread of the app is blocked in sendall(), another in recv(); 2. `finish`. Both go on."""
 
