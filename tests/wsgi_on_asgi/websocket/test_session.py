@@ -591,6 +591,21 @@ def test_socket_that_says_no_http_is_an_error() -> None:
     assert client.sent == []
 
 
+def test_error_that_comes_of_a_broken_answer_says_so() -> None:
+    """A library fails when its socket ends. Its own error reaches the server, and shows what was wrong before."""
+    error = ConnectionError("the socket has ended")
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        environ["werkzeug.socket"].sendall(b"hello")
+        assert environ["werkzeug.socket"].recv(100) == b""
+        raise error
+
+    _, raised = talk(WSGIMiddleware(app), fails=ConnectionError)
+    assert raised is error
+    assert isinstance(raised.__context__, AppProtocolError)
+    assert "HTTP/1.1" in str(raised.__context__)
+
+
 def test_malformed_length_is_refused_with_400() -> None:
     """As in a request."""
     client, _ = talk(native(echo), scope=websocket_scope(headers=[(b"content-length", b"x")]))

@@ -159,6 +159,8 @@ class AppRun:
             if self.head is not None and not self.committed:
                 self._commit()
         except BaseException as error:  # noqa: BLE001 - raised again on the loop thread, or logged
+            if self.failure is not None and error.__context__ is None:
+                error.__context__ = self.failure  # the loop thread's, of how the app answered; this comes of it
             self.failure = error
         finally:
             try:
