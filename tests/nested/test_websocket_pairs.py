@@ -12,8 +12,9 @@ import pytest
 pytest.importorskip("websockets")
 
 from a2wsgi import ASGIMiddleware, ClientDisconnected, WSGIMiddleware
+from a2wsgi._asgi_on_wsgi.websocket import endpoint
 from a2wsgi._nested import Pair
-from support.asgi_driver import Message
+from support.asgi_driver import Message, until
 from support.lockstep import Signal
 from support.websocket_driver import WebSocketClient, talk
 
@@ -119,6 +120,39 @@ def test_what_is_taken_amid_the_offer_is_told_by_the_outer_bridge() -> None:
     offer = LookupError(), contextvars.copy_context()
     assert pair.offer(*offer)
     assert taken == [offer]
+
+
+def test_client_that_leaves_as_soon_as_it_is_answered_has_said_what_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The race: 1. the client is answered; 2. it says something, and leaves; 3. accept() would have returned."""
+    received: list[Any] = []
+    opening = endpoint.Endpoint.open
+
+    async def open_and_wait(self: endpoint.Endpoint, *args: Any) -> None:
+        await opening(self, *args)
+        await left.wait_in_task()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "websocket.connect"
+        await send({"type": "websocket.accept"})
+        received.extend([await receive(), await receive()])
+
+    async def play(client: WebSocketClient) -> None:
+        await client.gets(1)
+        client.says("fire and forget")
+        client.leaves(4444, "bye")
+        await until(lambda: bridge.statistics().websockets == 0)
+        left.set()
+
+    left = Signal("the outer bridge has told of the end")
+    monkeypatch.setattr(endpoint.Endpoint, "open", open_and_wait)
+    inner = ASGIMiddleware(app, lifespan=False)
+    bridge = WSGIMiddleware(inner)
+    talk(bridge, play)
+    inner.close()
+    assert received == [
+        {"type": "websocket.receive", "text": "fire and forget"},
+        {"type": "websocket.disconnect", "code": 4444, "reason": "bye"},
+    ]
 
 
 def test_client_that_is_slow_is_not_pinged_within_a_pair() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import tracemalloc
 import zlib
@@ -162,6 +163,32 @@ def test_an_inflated_message_of_just_the_limit_is_taken() -> None:
     frames = Frames(Role.SERVER, max_message_bytes=5000, deflate=agreed("permessage-deflate"))
     assert list(frames.feed(frame(deflated(bytes(5000))))) == [Message(bytes(5000))]
     assert list(frames.feed(frame(deflated(bytes(5001))))) == [Violation(1009, "message longer than 5000 bytes")]
+
+
+@pytest.mark.parametrize("fragments", [1, 3])
+@pytest.mark.parametrize("strategy", [zlib.Z_DEFAULT_STRATEGY, zlib.Z_FIXED])
+@pytest.mark.parametrize("size", [1, 1000, 100_000])
+def test_a_message_of_the_limit_that_cannot_be_compressed_is_taken(size: int, strategy: int, fragments: int) -> None:
+    """It is longer compressed than as it is, and the limit is that of the message."""
+    data = random.Random(size).randbytes(size + 1)
+    for more, event in ((0, Message(data[:-1])), (1, Violation(1009, f"message longer than {size} bytes"))):
+        frames = Frames(Role.SERVER, max_message_bytes=size, deflate=agreed("permessage-deflate"))
+        deflater = zlib.compressobj(wbits=-15, memLevel=1, strategy=strategy)
+        sent = (deflater.compress(data[: size + more]) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
+        assert len(sent) > size + more
+        cuts = [len(sent) * number // fragments for number in range(fragments + 1)]
+        parts = [sent[begin:end] for begin, end in itertools.pairwise(cuts)]
+        heads = [0x42, *[0x00] * (fragments - 1)]
+        heads[-1] |= 0x80
+        assert list(frames.feed(b"".join(map(frame, parts, heads)))) == [event]
+
+
+def test_a_message_of_the_limit_that_is_not_compressed_has_no_more_room() -> None:
+    """Though compression was agreed on: its length is known from its frame's head."""
+    frames = Frames(Role.SERVER, max_message_bytes=1000, deflate=agreed("permessage-deflate"))
+    assert list(frames.feed(b"\x82\xfe" + (1001).to_bytes(2, "big"))) == [
+        Violation(1009, "message longer than 1000 bytes")
+    ]
 
 
 def test_inflating_stops_at_the_limit_where_a_fragment_ends_on_it() -> None:

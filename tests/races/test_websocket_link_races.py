@@ -71,6 +71,46 @@ def test_link_reads_what_was_written_before_a_write_to_it_failed() -> None:
     run(main())
 
 
+def test_writes_to_a_link_that_has_failed_are_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    """The race: 1. the app closes its end; 2. a write fails; 3. more come in the same turn; asyncio warns of each."""
+
+    async def main() -> None:
+        link, theirs = await opened()
+        theirs.close()
+        for _ in range(20):
+            link.write(b"crossing")
+        await link.wait_lost()
+
+    run(main())
+    assert caplog.records == []
+
+
+def test_last_word_is_there_before_the_apps_writes_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The race: 1. `finish` begins; 2. a write of the app's fails; 3. it reads what there is, as if that were all."""
+    shutdown = socket.socket.shutdown
+    failed: list[bool] = []
+    read: list[bytes] = []
+
+    async def main() -> None:
+        link, theirs = await opened()
+
+        def shut(sock: socket.socket, how: int) -> None:
+            shutdown(sock, how)
+            if not failed:
+                failed.append(True)
+                with pytest.raises(BrokenPipeError):
+                    theirs.send(b"x")
+                read.append(theirs.recv(100, socket.MSG_DONTWAIT))
+
+        monkeypatch.setattr(socket.socket, "shutdown", shut)
+        link.finish(b"last word")
+        await link.wait_lost()
+        theirs.close()
+
+    run(main())
+    assert read == [b"last word"]
+
+
 def test_blocked_writer_and_reader_wake_when_the_link_is_finished() -> None:
     """The race: 1. one thread of the app is blocked in sendall(), another in recv(); 2. `finish`. Both go on."""
 

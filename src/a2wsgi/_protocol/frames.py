@@ -14,7 +14,8 @@
   otherwise agreed, and may leave any message uncompressed (RFC 7692 §6, §7.2). Without it, RSV1 is a violation.
 
 *Bounds.* The limit of a message is compared with the length in a frame's header, before any of the payload is kept, and
-with the decompressed size during decompression. Fragments are joined as they come. At most one message is held, besides
+with the decompressed size during decompression. What cannot be compressed takes a few more bytes compressed than as it
+is, and these are allowed for. Fragments are joined as they come. At most one message is held, besides
 the bytes that were fed and are not yet events. `Frames.feed` makes each event only when the caller asks for it: one
 read of 256 KiB may hold 43,690 of them, and the caller may want to stop halfway.
 
@@ -44,11 +45,16 @@ if TYPE_CHECKING:
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _DATA = (_TEXT, _BINARY)
 _CONTROL_BIT = 0x08
+_OPCODE_BITS = 0x0F  # RFC 6455 §5.2
+_RSV1 = 0x40  # RFC 6455 §5.2
 _FIN = 0x80  # RFC 6455 §5.2
 _MASKED = 0x80  # RFC 6455 §5.2, in the second byte
 _TWO_BYTES, _EIGHT_BYTES = 126, 127  # of length (RFC 6455 §5.2)
 _LENGTH_BITS = 0x7F  # RFC 6455 §5.2, in the second byte
 _MAX_CONTROL_BYTES = 125  # RFC 6455 §5.5
+# How much longer than its message a compressed frame may be, besides a seventh. By zlib's deflateBound(), it is longer
+# by 1/8, 1/256, 1/512 and a few bytes at most. A flush and each final block add some.
+_DEFLATED_MORE_BYTES = 64
 
 
 class Role(Enum):
@@ -136,6 +142,7 @@ class Frames:
         self._unread = _Unread()
         self._parsing: Generator[None, None, Frame] | None = None  # a frame of which only a part has come
         self._opcode = 0  # of the message whose fragments are coming
+        self._is_deflated = False  # that message, or the one that comes next
         self._fragments = bytearray()
         self._ended = False  # by the peer's Close or a violation
         self._close_sent = False
@@ -244,7 +251,10 @@ class Frames:
             return None  # a ping may come even in the middle of a message that has reached the limit
         if self._max_message_bytes is None:
             return None
-        return self._max_message_bytes - len(self._fragments)
+        left = self._max_message_bytes - len(self._fragments)
+        if first & _OPCODE_BITS:  # not a continuation, which never has the bit (RFC 7692 §6.1)
+            self._is_deflated = bool(self._extensions) and bool(first & _RSV1)
+        return left + left // 7 + _DEFLATED_MORE_BYTES if self._is_deflated else left
 
     def _event_of(self, frame: Frame) -> Event | None:
         """Return what a frame means; ``None`` for a fragment that is not the last."""
@@ -255,6 +265,9 @@ class Frames:
             why = "message before the end of another" if opcode else "continuation of no message"
             raise self._websockets.ProtocolError(why)
         data = frame.data
+        most = self._max_message_bytes
+        if most is not None and len(self._fragments) + len(data) > most:  # once it is inflated
+            raise self._websockets.PayloadTooBig(len(data), most)
         if not frame.fin or self._fragments:
             self._fragments += data
             data = self._fragments

@@ -213,9 +213,44 @@ def test_client_that_leaves_while_the_app_takes_nothing_is_noticed() -> None:
             sending.cancel()
             await asyncio.wait([sending])
         await asyncio.wait_for(endpoint.wait_closed(), BOUND_SECONDS)
-        return [await endpoint.take() for _ in range(2)][-1]
+        return await all_of(endpoint)
 
-    assert asyncio.run(main()) == Ended(1006, "")
+    assert asyncio.run(main())[-1] == Ended(1006, "")
+
+
+async def all_of(endpoint: Endpoint) -> list[str | bytes | Ended]:
+    """What an app receives, up to the end."""
+    taken = [await endpoint.take()]
+    while not isinstance(taken[-1], Ended):
+        taken.append(await asyncio.wait_for(endpoint.take(), BOUND_SECONDS))
+    return taken
+
+
+@pytest.mark.parametrize("size", [10, 60_000])
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_last_words_of_a_client_are_received_though_a_write_to_it_fails(kind: str, size: int) -> None:
+    """The race: 1. the client says its last words, and leaves; 2. a write fails; 3. the loop would have read them."""
+    messages = ["x" * 50 + str(number) for number in range(size // 60)]
+
+    async def main() -> list[Any]:
+        one, other = socket.socketpair()
+        endpoint = endpoint_on(one)
+        await endpoint.open(b"", b"")
+        assert endpoint._transport is not None
+        endpoint._transport.pause_reading()
+        with other:
+            other.sendall(b"".join(map(text, map(str.encode, messages))) + b"\x88\x85" + bytes(4) + b"\x11\x5cbye")
+        while endpoint.phase is Phase.OPEN:
+            endpoint._write(b"x")
+            await endpoint._host.go_round()
+        await endpoint.wait_closed()
+        return await all_of(endpoint)
+
+    loop = pytest.importorskip(kind).new_event_loop()
+    try:
+        assert loop.run_until_complete(main()) == [*messages, Ended(4444, "bye")]
+    finally:
+        loop.close()
 
 
 async def sends_before_the_end(endpoint: Endpoint) -> int:
@@ -273,6 +308,56 @@ def test_sends_that_are_given_up_fill_no_memory() -> None:
     before, after, was_sent = asyncio.run(main())
     assert after == before
     assert was_sent
+
+
+def test_send_that_is_cancelled_as_there_is_room_again_holds_nobody_up() -> None:
+    """The race: 1. a sender waits; 2. there is room, and it is woken; 3. it is cancelled before it goes on."""
+
+    async def main() -> bool:
+        async with connected() as (endpoint, client):
+            while not endpoint._full:
+                endpoint._write(bytes(65_536))
+            sender = asyncio.create_task(endpoint.send(b"x"))
+            await endpoint._host.go_round()
+            wake_writers = endpoint._wake_writers
+
+            def wake_and_cancel() -> None:
+                wake_writers()
+                sender.cancel()
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(endpoint, "_wake_writers", wake_and_cancel)
+                while not sender.done():
+                    await asyncio.get_running_loop().sock_recv(client, 65_536)
+            assert sender.cancelled()
+            return await asyncio.wait_for(endpoint.send(b"y"), BOUND_SECONDS)
+
+    assert asyncio.run(main())
+
+
+def test_close_that_is_read_as_there_is_room_again_ends_the_connection_once() -> None:
+    """A transport of asyncio's that is closed within `resume_writing` tells twice that it is lost."""
+    errors: list[str] = []
+
+    async def main() -> Phase:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: errors.append(context["message"]))
+        async with connected() as (endpoint, client):
+            assert endpoint._transport is not None
+            endpoint._transport.set_write_buffer_limits(high=0)  # so that it is empty when there is room again
+            while not endpoint._full:
+                endpoint._write(bytes(65_536))
+            await loop.sock_sendall(client, b"\x89\x80" + bytes(4) + b"\x88\x80" + bytes(4))
+            while not endpoint._paused:  # the ping is answered, and the Close is left for later
+                await endpoint._host.go_round()
+            while await loop.sock_recv(client, 65_536):
+                pass
+            await endpoint.wait_closed()
+            await endpoint._host.go_round()
+            return endpoint.phase
+
+    assert asyncio.run(main()) is Phase.CLOSED
+    assert errors == []
 
 
 def test_messages_of_tasks_that_send_at_once_go_out_in_order_before_a_close() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import io
 import logging
@@ -16,6 +17,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import types
 from typing import Any
 
@@ -31,7 +33,8 @@ from a2wsgi._asgi_on_wsgi.websocket import carrier, endpoint, handshake, our_soc
 from a2wsgi._asgi_on_wsgi.websocket import session as websocket
 from a2wsgi._protocol.frames import Ping, Pong
 from support.errors import Twofaced
-from support.lockstep import Signal
+from support.forks import forks_with_threads, in_child, needs_fork
+from support.lockstep import BOUND_SECONDS, Signal
 from support.websocket_client import Client, opened
 from support.wsgi_driver import Exchange, InThread, call, environ_of
 
@@ -1064,6 +1067,47 @@ def test_forked_child_does_not_keep_a_clients_connection() -> None:
             os.waitpid(child, 0)
             for descriptor in (here, there, go, gone):
                 os.close(descriptor)
+
+
+@needs_fork
+@forks_with_threads
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_forked_child_has_no_copy_of_a_clients_descriptor_on_a_given_loop(kind: str) -> None:
+    """With uvloop, the socket's close() alone would leave it open there."""
+    if _backend[0] != "asyncio":
+        pytest.skip("A given loop is asyncio's.")
+    loop = pytest.importorskip(kind).new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        with bridge_of(Told(), loop=loop) as bridge, opened(bridge) as client:
+            wait_until_only_the_client_is_left()
+            (ours,) = our_sockets.open_sockets
+            assert in_child(functools.partial(state_of, ours.fileno())) == b"closed"
+            client.send("still there")
+            assert client.receive() == "still there"
+            client.close()
+            assert client.closed() == (1000, "")
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def wait_until_only_the_client_is_left() -> None:
+    """Wait until the server has closed what it has in the client's place."""
+    deadline = time.monotonic() + BOUND_SECONDS
+    while len(our_sockets.open_sockets) > 1:
+        assert time.monotonic() < deadline
+
+
+def state_of(descriptor: int) -> bytes:
+    """Whether it is open in this process."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return b"closed"
+    return b"open"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="No fork here.")

@@ -24,6 +24,8 @@ from a2wsgi import (
     run_in_loop,
 )
 from a2wsgi._protocol.codec import available
+from a2wsgi._protocol.frames import Close, Frames, Role
+from a2wsgi._protocol.frames import Message as FromClient
 from a2wsgi._protocol.upgrade import Handshake, accept_token, head_101
 from a2wsgi._threads import call as _call
 from a2wsgi._threads.runtime import Runtime
@@ -589,6 +591,21 @@ def test_socket_that_says_no_http_is_an_error() -> None:
     assert client.sent == []
 
 
+def test_error_that_comes_of_a_broken_answer_says_so() -> None:
+    """A library fails when its socket ends. Its own error reaches the server, and shows what was wrong before."""
+    error = ConnectionError("the socket has ended")
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        environ["werkzeug.socket"].sendall(b"hello")
+        assert environ["werkzeug.socket"].recv(100) == b""
+        raise error
+
+    _, raised = talk(WSGIMiddleware(app), fails=ConnectionError)
+    assert raised is error
+    assert isinstance(raised.__context__, AppProtocolError)
+    assert "HTTP/1.1" in str(raised.__context__)
+
+
 def test_malformed_length_is_refused_with_400() -> None:
     """As in a request."""
     client, _ = talk(native(echo), scope=websocket_scope(headers=[(b"content-length", b"x")]))
@@ -655,6 +672,44 @@ def test_send_that_fails_knows_the_code_of_the_client() -> None:
 
     talk(WSGIMiddleware(app), play)
     assert seen == [4000, "first"]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("raw", [False, True])
+def test_send_that_raises_hides_no_last_words_of_the_client(raw: bool, number: int) -> None:
+    """The race: 1. the client says its last words, and leaves; 2. send() raises; 3. receive() would have told them."""
+    error = OSError("gone")
+    seen: list[object] = []
+    frames = Frames(Role.SERVER, max_message_bytes=None)
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if raw:
+            sock = accepted(environ)
+            if number == 2:
+                sock.sendall(frames.message("x"))
+            while data := sock.recv(1_000):
+                seen.extend(frames.feed(data))
+            return []
+        ws = environ["a2wsgi.websocket"]
+        ws.accept()
+        if number == 2:
+            ws.send("x")
+        seen.extend(map(FromClient, ws))
+        seen.append(Close(ws.close_code, ws.close_reason))
+        return []
+
+    async def on_send(count: int, message: Message) -> None:
+        if count == number:
+            client.sent.append(message)  # a client says nothing before that
+            for word in ("last", "words"):
+                client.says(word)
+            client.leaves(4444, "mine")
+            raise error
+
+    client = WebSocketClient(on_send)
+    _, raised = talk(WSGIMiddleware(app), None, client, fails=OSError)
+    assert raised is error
+    assert seen == [FromClient("last"), FromClient("words"), Close(4444, "mine")]
 
 
 def test_code_of_the_app_reaches_the_server() -> None:

@@ -6,12 +6,11 @@ Strategy
     reading stops, and the client is held up by TCP. What the app sends goes to the transport, and waits while that is
     full.
 
-    `Phase` tells how far the connection is.
-
 Guarantees
     - Held at most: `INBOX_BYTES` and one message, what one read gave, and ``write_buffer_bytes`` and one message.
       A client that floods with pings, fragments or messages is stopped.
     - Each turn of the loop takes about `TURN_SECONDS` for one socket at most, besides what one message takes.
+    - What a client has sent before a write to it fails is received, its Close, too.
     - Past ``OPEN`` the connection is gone within seconds, whatever the client does. While ``OPEN``, a client that
       is gone without a word is noticed by pings, if they are on.
     - A connection is shut down, not just closed: a copy of its descriptor in a forked child does not keep it.
@@ -34,7 +33,7 @@ from a2wsgi._threads.runtime import wake_all
 
 from .inbox import Ended, Inbox, wait_in
 from .keepalive import Keepalive, Turn
-from .our_sockets import discard, open_sockets
+from .our_sockets import discard, open_sockets, rest_of
 from .phase import Phase
 
 if TYPE_CHECKING:
@@ -49,11 +48,10 @@ CLOSE_SECONDS: Final = 10.0
 #: How long it may take when the process ends, which is not to wait for clients. Arbitrary.
 STOP_SECONDS: Final = 1.0
 
-#: How much is made frames of between two looks at the clock: two thousand fragments; and how many messages.
+#: How much is made frames of between two looks at the clock: two thousand fragments; and how many messages. As many
+#: bytes of pongs are gathered before they are written.
 PIECE_BYTES: Final = 16_384
 LOOK_EVENTS: Final = 16
-#: How many bytes of pongs are gathered before they are written.
-_PONG_BYTES: Final = 16_384
 
 
 # -- The connection ---------------------------------------------------------------------------------------------------
@@ -154,8 +152,7 @@ class Endpoint(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._keepalive.heard()
         if self.phase is Phase.OPEN or self.phase is Phase.CLOSING:
-            early = self._received  # or b"": whatever else is not fed yet has paused reading
-            self._received = memoryview(b"".join((early, data)) if early else data)
+            self._received = memoryview(bytes(self._received) + data)  # early bytes first: all else has paused reading
             self._work()
 
     def _work(self) -> None:
@@ -167,10 +164,10 @@ class Endpoint(asyncio.Protocol):
                 piece, self._received = self._received[:PIECE_BYTES], self._received[PIECE_BYTES:]
                 for event in self._frames.feed(piece):
                     self._handle(event, pongs)
-                    if len(pongs) >= _PONG_BYTES:
+                    if len(pongs) >= PIECE_BYTES:
                         self._write(pongs)
                         pongs.clear()
-                    if self.phase is Phase.ENDING or self.phase is Phase.CLOSED:
+                    if self._is_over():
                         return
                     count += 1
                     if self._is_stuck() or (count % LOOK_EVENTS == 0 and self._turn.is_over()):
@@ -182,14 +179,18 @@ class Endpoint(asyncio.Protocol):
                     self._pause()
                     return
         finally:
-            if pongs:
-                self._write(pongs)
-        if self._paused:
-            self._resume()
+            self._write(pongs)
+        self._resume()
+        if self.phase is Phase.CLOSED:  # that was the rest of what a client had sent that is lost
+            self._inbox.end(Ended(LOST, ""))
 
     def _is_stuck(self) -> bool:
         """Whether there is no room for what the client may send next."""
-        return self._full or (self.phase is Phase.OPEN and self._inbox.full)
+        return self._full or (self._inbox.ended is None and self._inbox.full)
+
+    def _is_over(self) -> bool:
+        """Whether it makes no difference any more what the client sends."""
+        return self.phase is Phase.ENDING or (self.phase is Phase.CLOSED and self._inbox.ended is not None)
 
     def _pause(self) -> None:
         """Read no more before `_work` has come to its end."""
@@ -203,10 +204,7 @@ class Endpoint(asyncio.Protocol):
     def _go_on(self) -> None:
         """There may be room again."""
         if self._paused and not self._is_stuck():
-            if self.phase is Phase.OPEN or self.phase is Phase.CLOSING:
-                self._work()
-            else:
-                self._resume()
+            self._resume() if self._is_over() else self._work()
 
     def _resume(self) -> None:
         if self._paused:
@@ -216,7 +214,7 @@ class Endpoint(asyncio.Protocol):
 
     def _handle(self, event: Event, pongs: bytearray) -> None:
         if type(event) is Message:
-            if self.phase is Phase.OPEN:
+            if self._inbox.ended is None:
                 self._inbox.put(event.data)
         elif type(event) is Ping:
             pongs += self._frames.pong(event.payload)
@@ -244,18 +242,21 @@ class Endpoint(asyncio.Protocol):
             self._enter(Phase.ENDING)
         return False
 
-    def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - how it was lost makes no difference
-        self.phase = Phase.CLOSED
+    def connection_lost(self, exc: BaseException | None) -> None:
         self._keepalive.stop()
         if self._deadline is not None:
             self._deadline.cancel()
-        self._inbox.end(Ended(LOST, ""))
-        self._received = memoryview(b"")
-        self._transport = None
+        rest = b""
+        if self.phase is Phase.OPEN and exc is not None:  # a write failed; the client's last words may be unread
+            rest = bytes(self._received) + rest_of(self._socket)
+            self._paused = True  # until the app has room for them
+        else:
+            self._inbox.end(Ended(LOST, ""))
+        self.phase, self._transport, self._received = Phase.CLOSED, None, memoryview(rest)
         discard(self._socket)
         self._wake_writers()
-        closers, self._closers = self._closers, []
-        wake_all(closers)
+        wake_all(self._closers)
+        self._go_on()
 
     # -- To the client
 
@@ -282,7 +283,7 @@ class Endpoint(asyncio.Protocol):
                 while self._full:
                     await wait_in(self._writers, self._loop)
             except BaseException:
-                self._given_up = True
+                self._given_up = self._full  # if not, it was cancelled as it was woken, and nobody would wake the next
                 raise
             if self._turn.is_over():
                 self._turn.begin()
@@ -302,7 +303,8 @@ class Endpoint(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._wake_writers()
-        self._go_on()
+        # Not now: asyncio's transport calls this amid a write of its own. Closed here, it tells twice that it is lost.
+        self._loop.call_soon(self._go_on, context=contextvars.Context())
 
     def _wake_writers(self) -> None:
         self._full = self._given_up = False
@@ -363,9 +365,10 @@ class Endpoint(asyncio.Protocol):
             self._transport.close()
 
     def _enter(self, phase: Phase) -> None:
-        self.phase = phase
-        self._keepalive.stop()
-        self._set_deadline()
+        if self.phase is not Phase.CLOSED:  # else this comes of the rest of what the client had sent
+            self.phase = phase
+            self._keepalive.stop()
+            self._set_deadline()
 
     def _set_deadline(self) -> None:
         if self._deadline is not None:

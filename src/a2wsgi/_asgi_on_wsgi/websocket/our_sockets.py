@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: How long a server may take to close what it has in place of its client. Arbitrary: it does so when it has answered.
 DRAIN_SECONDS: Final = 10.0
 
+#: How much is read of a client that is lost. Arbitrary: more than a socket pair holds by default.
+REST_BYTES: Final = 1 << 20
+
 #: Those that are ours, of all loops. A forked child has copies of them, which are its to close. ``add``, ``discard``
 #: and ``copy`` are one step each, as of `Lifetime.requests`.
 open_sockets: set[socket.socket] = set()
@@ -76,10 +79,21 @@ def discard(sock: socket.socket) -> None:
     sock.close()
 
 
+def rest_of(sock: socket.socket) -> bytes:
+    """What is still to be read of a socket that does not block, since only a write has failed; `REST_BYTES` at most."""
+    rest = bytearray()
+    with contextlib.suppress(OSError):
+        while len(rest) < REST_BYTES and (data := sock.recv(65_536)):
+            rest += data
+    return bytes(rest)
+
+
 def _after_fork_in_child() -> None:
-    # Not shut down: that would end the parent's connection.
+    # Not shut down: that would end the parent's connection. Nor would the socket's close() do: uvloop counts as a user
+    # of the socket, and close() waits for the last one.
     for sock in open_sockets.copy():
-        sock.close()
+        with contextlib.suppress(OSError):
+            os.close(sock.detach())
     open_sockets.clear()
 
 

@@ -35,7 +35,7 @@ class Phase(Enum):
     ``OPEN``      Messages go both ways.
     ``CLOSING``   Our Close is sent. The client's is awaited, and its messages are thrown away.
     ``ENDING``    Nothing more is read or said. What is written goes out, then the connection is closed.
-    ``CLOSED``    The connection is gone.
+    ``CLOSED``    The connection is gone. What the client sent before that may still be received.
     ============  ================================================================================================
     """
 

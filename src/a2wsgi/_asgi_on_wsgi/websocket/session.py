@@ -17,6 +17,7 @@ What the app has done is told by `Stage`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import copy
 from typing import TYPE_CHECKING, Any, cast
@@ -298,10 +299,7 @@ class WebSocketSession:
                 ping_timeout=settings.websocket_ping_timeout,
             )
             await self._endpoint.open(head.data, taken.early)
-            # The server thread goes on once this response is complete, and must not wait for the app then.
-            settings.detach_background, settings.wait_time = True, None
-            await self._http_send({"type": "http.response.start", "status": 200})
-            await self._http_send({"type": "http.response.body"})
+            await self._let_server_go()
         except BaseException:
             endpoint, self._endpoint = self._endpoint, None
             if endpoint is not None:
@@ -310,6 +308,15 @@ class WebSocketSession:
             raise
         self._shared.lifetime.requests.discard(self._request)  # it is over; the session is not
         self._enter(Stage.OPEN)
+
+    async def _let_server_go(self) -> None:
+        """Complete a response, so that the server thread goes on; it must not wait for the app then."""
+        self._settings.detach_background, self._settings.wait_time = True, None
+        # The client has its answer, and may have left again, as a bridge further out tells the request. It is open all
+        # the same, and the app is to receive what was said.
+        with contextlib.suppress(ClientDisconnected):
+            await self._http_send({"type": "http.response.start", "status": 200})
+            await self._http_send({"type": "http.response.body"})
 
     async def _take_over(self) -> Taken | None:
         """Wait until the server thread has taken the socket; None if it has not."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from a2wsgi._nested import Pair
+    from a2wsgi._protocol.answer import HeadParser
     from a2wsgi._protocol.headers import ASGIResponseHead
     from a2wsgi._threads.runtime import Runtime
     from a2wsgi._types import Environ, ExceptionInfo, WSGIApp
@@ -50,6 +51,7 @@ class AppRun:
         runtime: The loop's.
         environ: The app's.
         app_socket: The app's end of the link. It is closed here.
+        parser: Of what the app answers on it. The loop thread's.
 
     Attributes:
         output: The response's body, for the loop; and whether the worker is done.
@@ -64,13 +66,20 @@ class AppRun:
             thread's, and then that of the one thread that calls `take_failure`.
     """
 
-    def __init__(
-        self, app: WSGIApp, shared: Shared, runtime: Runtime, environ: Environ, app_socket: socket.socket
+    def __init__(  # noqa: PLR0917 - all of them different, and one caller
+        self,
+        app: WSGIApp,
+        shared: Shared,
+        runtime: Runtime,
+        environ: Environ,
+        app_socket: socket.socket,
+        parser: HeadParser,
     ) -> None:
         self._app = app
         self._shared = shared
         self._environ = environ
         self._app_socket = app_socket
+        self.parser = parser
         self._pid = os.getpid()
         settings = shared.settings
         self.output = ToLoop(runtime, settings.response_buffer_bytes, settings.send_queue_size)
@@ -150,6 +159,8 @@ class AppRun:
             if self.head is not None and not self.committed:
                 self._commit()
         except BaseException as error:  # noqa: BLE001 - raised again on the loop thread, or logged
+            if self.failure is not None and error.__context__ is None:
+                error.__context__ = self.failure  # the loop thread's, of how the app answered; this comes of it
             self.failure = error
         finally:
             try:

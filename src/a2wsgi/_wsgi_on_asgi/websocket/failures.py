@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from .link import Link
 
 
+#: How often, and every how many seconds, to look whether the server has told how a client has left. Arbitrary: long for
+#: a few turns of a loop, and short for an app that waits in a send() of its own.
+HEAR_OUT_LOOKS = 10
+HEAR_OUT_SECONDS = 0.05
+
 _BY_THE_APP = {Ending.FINISHED, Ending.FAILED, Ending.APP_BROKE_FRAMES}
 
 
@@ -28,6 +33,19 @@ class FailingSocket(Deniable):
     """A WebSocket, as far as it tells of failures. A `Session` sets the attributes, on the loop thread."""
 
     _receive_error: Exception | None
+    _heard = 0  # how many messages receive() has given
+
+    async def _hear_out(self) -> None:
+        """Wait for what ends the WebSocket, since send() has failed: as long as more comes, and then for a while.
+
+        ASGI, "Disconnected Client - send() exception": the client has left. How it has left comes by receive(), behind
+        what it has said before, and the app is to get all of that.
+        """
+        runtime, looks = self._loop.runtime, 0
+        while self.ending is None and looks < HEAR_OUT_LOOKS:
+            before = self._heard
+            await runtime.wait_for(runtime.create_waiter(), HEAR_OUT_SECONDS)
+            looks = looks + 1 if self._heard == before else 0
 
     async def _app_ended(self, run: AppRun, link: Link) -> None:
         """The app's side of the link has ended without a Close."""

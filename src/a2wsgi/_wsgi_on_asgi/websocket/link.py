@@ -118,7 +118,7 @@ class Link(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Write to the app. Never waits: see `drain`. What is written to a link that has ended is lost."""
-        if not self._finished and not self._lost.done():
+        if not self._finished and not self._transport.is_closing():  # which asyncio would warn of, if it goes on
             self._transport.write(data)
 
     def write_latest(self, data: bytes) -> None:
@@ -138,6 +138,9 @@ class Link(asyncio.Protocol):
         if self._finished:
             return
         self._finished = True
+        # First: another bridge's loop may be at the app's end, and reads once more when a write of its own has failed.
+        if last and not self._transport.is_closing():
+            self._transport.write(last)
         # An app that is blocked in send() wakes. It would not, if we only stopped reading.
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RD)
@@ -149,8 +152,6 @@ class Link(asyncio.Protocol):
         self._end()
         if self._lost.done():
             return
-        if last:
-            self._transport.write(last)
         self._transport.close()  # once all is written
         self._abort_timer = self._runtime.call_later(CLOSE_SECONDS, self._transport.abort)
 

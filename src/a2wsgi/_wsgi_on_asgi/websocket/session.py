@@ -88,7 +88,6 @@ class Session(FailingSocket):
         self._last_frame = b""  # what the app reads last
         self._receiving: Task | None = None
         self._receive_error: Exception | None = None  # for the server
-        self._parser: HeadParser  # of what the app answers on its socket; once the app is to run
 
     def is_on(self, loop: BridgeLoop) -> bool:
         """Whether it was called on this loop."""
@@ -173,8 +172,8 @@ class Session(FailingSocket):
                 app_socket.close()
                 await self.refuse_if_stopped()
                 return None
-            self._fill_in(environ, app_socket)
-            run = AppRun(websockets.app, websockets.shared, runtime, environ, app_socket)
+            parser = self._fill_in(environ, app_socket)
+            run = AppRun(websockets.app, websockets.shared, runtime, environ, app_socket, parser)
             websockets.workers.submit(run)
         except BaseException as error:
             app_socket.close()
@@ -205,8 +204,8 @@ class Session(FailingSocket):
             return False
         return True
 
-    def _fill_in(self, environ: Environ, app_socket: socket.socket) -> None:
-        """Make an environ that of a handshake, with what the app may answer it by."""
+    def _fill_in(self, environ: Environ, app_socket: socket.socket) -> HeadParser:
+        """Make an environ that of a handshake, with what the app may answer it by. What reads that on its socket."""
         subprotocols = tuple(self._scope.get("subprotocols") or ())
         environ_of_handshake(environ, subprotocols)
         for key in _OTHER_SOCKETS:
@@ -220,7 +219,7 @@ class Session(FailingSocket):
         # a server of their own.
         environ["werkzeug.socket"] = app_socket
         # From here on the environ is the app's to change.
-        self._parser = HeadParser(environ["HTTP_SEC_WEBSOCKET_KEY"], {*subprotocols, *offered_to(environ)})
+        return HeadParser(environ["HTTP_SEC_WEBSOCKET_KEY"], {*subprotocols, *offered_to(environ)})
 
     async def _refuse_overload(self) -> None:
         self._loop.refused += 1
@@ -232,7 +231,7 @@ class Session(FailingSocket):
 
     async def _answer_out(self, run: AppRun) -> None:
         """Find out what the app answers, and pass it on."""
-        link, parser = self._link, self._parser
+        link, parser = self._link, run.parser
         assert link is not None
         try:
             answer = await self._answer_on_socket(link, parser)
@@ -250,6 +249,9 @@ class Session(FailingSocket):
                 self._passage = self._by_object if self._by_object.in_use else ByFrames(link, frames, parser.rest)
                 await self._accept(answer)
                 await self._from_app(run, link, self._passage)
+        except OSError:  # the server's send() says that the client has left
+            await self._hear_out()
+            raise
         except AppProtocolError as error:
             run.failure = run.failure or error
             run.raised = self.abort(Ending.FAILED, functools.partial(ClientDisconnected, "the app broke the handshake"))
@@ -320,6 +322,7 @@ class Session(FailingSocket):
         try:
             while self in self._websockets.open:  # asyncio.wait_for() of Python 3.11 may swallow a cancellation
                 message = await self._receive()
+                self._heard += 1
                 kind = type_of(message)
                 if kind == "websocket.disconnect":
                     self._client_closed(message)
