@@ -7,13 +7,16 @@ so a server that starts such gets it by a fork, or not at all.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import handed_over
 from .command import Start
 from .configuration import options_from
 from .errors import UsageError
@@ -151,19 +154,17 @@ def _run(start: Start, app: Any, *, is_object: bool) -> None:  # noqa: ANN401 - 
     if is_object or runs_here(start):
         if start.name == "hypercorn":  # without this, it starts a process that imports the app
             start.words.insert(0, "--workers=0")
-        arguments, environment = sys.argv, {**os.environ}
+        caller, arguments, environment = os.getpid(), sys.argv, {**os.environ}
+        handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
         try:
             run_here(start, app)
         except SystemExit as error:
-            if error.code not in {0, None}:
+            # gunicorn's workers are forks of this process, and end by this, too: they must not return to the program.
+            if error.code not in {0, None} or os.getpid() != caller:
                 raise
         finally:
-            sys.argv = arguments
-            sys.modules.pop("a2wsgi._cli.served", None)
-            for name in start.environment:
-                os.environ.pop(name, None)
-                if name in environment:
-                    os.environ[name] = environment[name]
+            if os.getpid() == caller:  # a worker's signals are its server's until it is gone
+                _restore(start, arguments, environment, handlers)
         return
     with subprocess.Popen(start.command, env={**os.environ, **start.environment}) as process:  # noqa: S603 - our words
         try:
@@ -172,3 +173,20 @@ def _run(start: Start, app: Any, *, is_object: bool) -> None:  # noqa: ANN401 - 
             process.wait()
     if process.returncode > 0:
         raise SystemExit(process.returncode)
+
+
+def _restore(
+    start: Start, arguments: list[str], environment: Mapping[str, str], handlers: Mapping[signal.Signals, Any]
+) -> None:
+    """Put back what a server has changed in this process."""
+    for number, handler in handlers.items():
+        if handler is not None and signal.getsignal(number) != handler:  # None: it was not set from Python
+            with contextlib.suppress(ValueError):  # in another thread than the main one, where no server sets any
+                signal.signal(number, handler)
+    sys.argv = arguments
+    sys.modules.pop("a2wsgi._cli.served", None)
+    handed_over.app = None
+    for name in start.environment:
+        os.environ.pop(name, None)
+        if name in environment:
+            os.environ[name] = environment[name]
