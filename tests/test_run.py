@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import logging
 import os
 import signal
 import subprocess
@@ -114,6 +115,41 @@ def test_stop_closes_the_bridge_of_a_server_that_has_ended_by_itself() -> None:
     until(lambda: "stopped" in repr(running), "the server has ended")
     running.stop()
     assert closed.is_set()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # uvicorn ends by SystemExit
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # as above
+def test_server_whose_app_cannot_start_refuses_connections(capfd: pytest.CaptureFixture[str]) -> None:
+    """A client would wait without end in the backlog of the socket that nobody takes connections from."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    running = run(app, server=installed("uvicorn"), log_level="error")
+    until(lambda: "stopped" in repr(running), "the server has ended")
+    with pytest.raises(OSError, match="refused"):
+        get(running.url)
+    assert "no database" in capfd.readouterr().err
+    running.stop()
+
+
+@pytest.mark.parametrize("name", ["uds", "fd", "ssl_certfile"])
+def test_server_in_the_background_does_not_listen_elsewhere_than_it_says(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the environment says what only the command line can do, too."""
+    monkeypatch.setenv(f"A2WSGI_{name.upper()}", "3")
+    with pytest.raises(ValueError, match=f"does not take {name}. It takes: "):
+        run(wsgi_app, server=installed("uvicorn"))
+
+
+def test_server_in_the_background_logs_as_much_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the server has no option for it, too."""
+    logger = logging.getLogger("waitress")
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    with run(wsgi_app, server=installed("waitress"), log_level="critical"):
+        assert logger.level == logging.CRITICAL
 
 
 def is_refused(url: str) -> bool:
