@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import a2wsgi
+from a2wsgi._cli import running as running_module
 from a2wsgi._cli.background import BackgroundServer
 from a2wsgi._cli.servers import SERVERS
 from support.lockstep import Signal
@@ -170,6 +171,27 @@ def test_run_passes_options_to_the_bridge() -> None:
         assert get(running.url) == "wsgi at /x, False"
 
 
+def test_run_calls_a_factory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it is told that it has one: what else says so is said of the app of the command line."""
+
+    def make() -> Any:
+        return wsgi_app
+
+    with run(make, server=installed("waitress"), factory=True) as running:
+        assert get(running.url) == "wsgi at , True"
+    monkeypatch.setenv("A2WSGI_FACTORY", "true")
+    with run(wsgi_app, server=installed("waitress")) as running:
+        assert get(running.url) == "wsgi at , True"
+
+
+def test_run_takes_a_list_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pyproject.toml does. On the command line there are commas between them."""
+    words: list[str] = []
+    monkeypatch.setattr(running_module, "run_here", lambda start, _: words.extend(start.words))
+    a2wsgi.run(wsgi_app, server=installed("uvicorn"), port=0, forwarded_allow_ips=["10.0.0.1", "10.0.0.2"])
+    assert "--forwarded-allow-ips=10.0.0.1,10.0.0.2" in words
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # as above
 def test_run_returns_at_once_where_a_loop_runs() -> None:
     """As in a notebook, whose cells run on one."""
@@ -179,6 +201,13 @@ def test_run_returns_at_once_where_a_loop_runs() -> None:
 
     with asyncio.run(cell()) as running:
         assert get(running.url) == "asgi at "
+
+
+class LoopLike:
+    """Passes for an event loop."""
+
+    def call_soon_threadsafe(self) -> None:
+        """By this a bridge knows one."""
 
 
 @pytest.mark.parametrize(
@@ -230,6 +259,18 @@ def test_run_returns_at_once_where_a_loop_runs() -> None:
             {"access_log": True, "background": True},
             ValueError,
             "A server in the background does not take ",
+        ),
+        (
+            asgi_app,
+            {"server": "waitress", "bridge": {"loop": LoopLike(), "lifespan": False}},
+            ValueError,
+            "Pass run() the app in a bridge that has it: run(ASGIMiddleware(app, loop=loop)).",
+        ),
+        (
+            wsgi_app,
+            {"factory": True},
+            ImportError,
+            "test_run.wsgi_app is not a factory, because it requires arguments.",
         ),
         (5, {}, a2wsgi.AppInterfaceError, "is not callable, so it is not an app."),
         ("nothing_here:app", {}, ImportError, "There is no module 'nothing_here' in "),

@@ -14,13 +14,15 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from a2wsgi._interface import name_of
 
 from . import handed_over
 from .command import Start
 from .configuration import options_from
 from .errors import UsageError
-from .loading import Target
+from .loading import Target, made_by
 from .main import announced, checked_server, prepared
 from .options import OPTIONS, Options
 from .servers import SERVERS
@@ -86,11 +88,13 @@ def run(
     if isinstance(app, str):
         start, loaded = prepared(wanted)
     else:
-        wanted.app, loaded = type(app).__name__, app
-        start = Start.of(checked_server(wanted), app, Target("", "", str(Path.cwd())), wanted)
+        name, wanted.app = checked_server(wanted), type(app).__name__
+        is_factory = wanted.factory and "factory" in wanted.given  # elsewhere, it is for the app of the command line
+        loaded = made_by(app, name_of(app)) if is_factory else app
+        start = Start.of(name, loaded, Target("", "", str(Path.cwd())), wanted)
         if not in_thread:
             _check_needs_no_name(start)
-        announced(wanted, app, start)
+        announced(wanted, loaded, start)
     if in_thread:
         return run_in_thread(start, loaded, wanted)
     _run(start, loaded, is_object=not isinstance(app, str))
@@ -105,6 +109,8 @@ def _options(app: object, given: dict[str, Any], bridge: Mapping[str, object] | 
         if name not in readers:
             raise TypeError(f"run() has no option {name}. It has these: {', '.join(readers)}, bridge, server_options.")
         text = str(value).lower() if isinstance(value, bool) else str(value)
+        if isinstance(value, (list, tuple)):  # as in pyproject.toml
+            text = ",".join(map(str, cast("Sequence[object]", value)))
         try:
             given[name] = readers[name].value_of(text)
         except ValueError as error:
