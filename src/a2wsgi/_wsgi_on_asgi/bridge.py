@@ -114,6 +114,8 @@ class WSGIBridge:
 
     def __repr__(self) -> str:
         """Show the app and the statistics."""
+        if "_shared" not in self.__dict__:  # as in send_queue_size
+            return object.__repr__(self)
         return f"<{type(self).__name__} of {self.app!r}: {self.statistics()}>"
 
     def _call(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
