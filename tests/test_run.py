@@ -187,7 +187,7 @@ def test_run_calls_a_factory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_run_takes_a_list_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     """As pyproject.toml does. On the command line there are commas between them."""
     words: list[str] = []
-    monkeypatch.setattr(running_module, "run_here", lambda start, _: words.extend(start.words))
+    monkeypatch.setattr(running_module, "run_here", lambda start, *_, **__: words.extend(start.words))
     a2wsgi.run(wsgi_app, server=installed("uvicorn"), port=0, forwarded_allow_ips=["10.0.0.1", "10.0.0.2"])
     assert "--forwarded-allow-ips=10.0.0.1,10.0.0.2" in words
 
@@ -303,10 +303,11 @@ def test_run_says_what_in_the_environment_asks_for_processes(monkeypatch: pytest
 
 
 SCRIPT = """\
-import signal, sys
+import pickle, signal, sys
 import a2wsgi
 
 def app(environ, start_response):
+    pickle.dumps(app)
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"hello"]
 
@@ -329,7 +330,10 @@ if __name__ == "__main__":
     ],
 )
 def test_run_serves_until_ctrl_c(server: str, app: str, tmp_path: Path) -> None:
-    """Then it returns, once, and the script goes on, whose signals are handled as before."""
+    """Then it returns, once, and the script goes on, whose signals are handled as before.
+
+    Meanwhile, what the script defines can be pickled, as a pool of processes does it.
+    """
     installed(server)
     (tmp_path / "script.py").write_text(SCRIPT.format(app=app))
     port, output_path = free_port(), tmp_path / "output"

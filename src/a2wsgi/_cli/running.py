@@ -163,7 +163,7 @@ def _run(start: Start, app: Any, *, is_object: bool) -> None:  # noqa: ANN401 - 
         caller, arguments, environment = os.getpid(), sys.argv, {**os.environ}
         handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
         try:
-            run_here(start, app)
+            run_here(start, app, as_main=False)
         except SystemExit as error:
             # gunicorn's workers are forks of this process, and end by this, too: they must not return to the program.
             if error.code not in {0, None} or os.getpid() != caller:
