@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -321,6 +321,32 @@ if __name__ == "__main__":
 """
 
 
+@contextlib.contextmanager
+def script(app: str, server: str, directory: Path) -> Iterator[Server]:
+    """A script that serves an app by `run`, once it answers."""
+    installed(server)
+    (directory / "script.py").write_text(SCRIPT.format(app=app))
+    port, output_path = free_port(), directory / "output"
+    extra = ["--no-control-socket"] if server == "gunicorn" else []
+    with output_path.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "script.py", server, str(port), *extra],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+    running = Server(port, process, output_path)
+    try:
+        until(running.listens, f"{server} listens", START_SECONDS)
+        assert get(f"http://127.0.0.1:{port}/") == "hello"
+        yield running
+    finally:
+        running.stop()
+
+
 @pytest.mark.interop
 @pytest.mark.parametrize(
     ("server", "app"),
@@ -334,24 +360,7 @@ def test_run_serves_until_ctrl_c(server: str, app: str, tmp_path: Path) -> None:
 
     Meanwhile, what the script defines can be pickled, as a pool of processes does it.
     """
-    installed(server)
-    (tmp_path / "script.py").write_text(SCRIPT.format(app=app))
-    port, output_path = free_port(), tmp_path / "output"
-    extra = ["--no-control-socket"] if server == "gunicorn" else []
-    with output_path.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "script.py", server, str(port), *extra],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,
-        )
-    running = Server(port, process, output_path)
-    try:
-        until(running.listens, f"{server} listens", START_SECONDS)
-        assert get(f"http://127.0.0.1:{port}/") == "hello"
+    with script(app, server, tmp_path) as running:
         running.signal_group(signal.SIGINT)
         assert running.wait(30) == 0, running.output()
         # If the signal comes while gunicorn's worker closes the response, it logs a traceback, whatever the app is.
@@ -359,5 +368,14 @@ def test_run_serves_until_ctrl_c(server: str, app: str, tmp_path: Path) -> None:
         assert told.count("Traceback") == (told.count("Error handling request") if server == "gunicorn" else 0), told
         # Not in gunicorn's workers, which are forks of the script.
         assert [line for line in told.splitlines() if line.startswith("ended")] == [f"ended {server} as before"]
-    finally:
-        running.stop()
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("server", ["granian", "gunicorn", "uwsgi", "gevent"])
+def test_server_ends_with_the_script_that_is_terminated(server: str, tmp_path: Path) -> None:
+    """Process managers send SIGTERM to the script alone; a server beside it would go on and keep its port."""
+    with script("'script:app'", server, tmp_path) as running:
+        running.process.terminate()
+        assert running.wait(30) == -signal.SIGTERM, running.output()
+        assert not running.listens()
+        assert "ended" not in running.output()

@@ -172,13 +172,39 @@ def _run(start: Start, app: Any, *, is_object: bool) -> None:  # noqa: ANN401 - 
             if os.getpid() == caller:  # a worker's signals are its server's until it is gone
                 _restore(start, arguments, environment, handlers)
         return
-    with subprocess.Popen(start.command, env={**os.environ, **start.environment}) as process:  # noqa: S603 - our words
-        try:
-            process.wait()
-        except KeyboardInterrupt:  # the terminal has sent it to the server as well, which ends in its own time
-            process.wait()
-    if process.returncode > 0:
-        raise SystemExit(process.returncode)
+    code = _run_beside(start)
+    if code > 0:
+        raise SystemExit(code)
+
+
+def _run_beside(start: Start) -> int:
+    """Run a server in a process of its own. Its exit code; negative if a signal has ended it."""
+    process: subprocess.Popen[bytes] | None = None
+    terminated = False
+
+    def terminate(*_: object) -> None:
+        nonlocal terminated
+        terminated = True
+        if process is not None:
+            process.terminate()
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with contextlib.suppress(ValueError):  # in another thread than the main one
+        signal.signal(signal.SIGTERM, terminate)
+    try:
+        with subprocess.Popen(start.command, env={**os.environ, **start.environment}) as process:  # noqa: S603 - our words
+            if terminated:
+                process.terminate()
+            try:
+                process.wait()
+            except KeyboardInterrupt:  # the terminal has sent it to the server as well, which ends in its own time
+                process.wait()
+    finally:
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is None else handler)
+    if terminated:
+        signal.raise_signal(signal.SIGTERM)  # as it would have ended this program without a server
+    return process.returncode
 
 
 def _restore(
