@@ -62,6 +62,13 @@ def make_for(settings):
 @functools.wraps(make_for)
 def make_of_any(*settings):
     return make_for(*settings, {})
+
+class Failing:
+    @property
+    def app(self):
+        raise RuntimeError("no request")
+
+failing = Failing()
 """
 
 
@@ -75,6 +82,9 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     (tmp_path / "broken.py").write_text("import json\n\njson.loads('{')\n")
     (tmp_path / "needy.py").write_text("import a_module_that_is_not_there\n")
     (tmp_path / "wrong.py").write_text("def app(:\n")
+    (tmp_path / "failing.py").write_text("def __getattr__(name):\n    raise RuntimeError('no request')\n")
+    for name in ("my-shop.py", "my.shop.py", "shop.wsgi"):
+        (tmp_path / name).write_text(APPS)
     package = tmp_path / "site-one" / "web"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("from .views import app\n")
@@ -303,6 +313,12 @@ def test_inspect_tells_machines_the_same(capsys: pytest.CaptureFixture[str]) -> 
         ("shop:Two", "uvicorn", "through an adapter for ASGI 2", "application = to_asgi(Two)"),
         ("shop:Two", "gunicorn", "through ASGIMiddleware", "application = ASGIMiddleware(Two)"),
         ("shop:Site.app", "uvicorn", "through WSGIMiddleware", "application = WSGIMiddleware(Site.app)"),
+        (
+            "my-shop.py:asgi",
+            "waitress",
+            "through ASGIMiddleware",
+            'application = ASGIMiddleware(import_module("my-shop").asgi)',
+        ),
         ("bridged:app", "uvicorn", None, None),
         ("bridged:app", "gunicorn", "with the WSGIMiddleware around it taken off", "application = to_wsgi(app)"),
     ],
@@ -497,6 +513,12 @@ FAULTS = {
     "shop:make_unspeakable --factory": (
         "The factory shop:make_unspeakable() failed: Unspeakable: (its str() raises) ({0}/shop.py, line 34)"
     ),
+    "shop:failing.app": (
+        "The attribute 'app' of shop:failing cannot be read: RuntimeError: no request ({0}/shop.py, line 46)"
+    ),
+    "failing": "The attribute 'app' of failing cannot be read: RuntimeError: no request ({0}/failing.py, line 2)",
+    "./my.shop.py:app": "{0}/my.shop.py cannot be imported: its name must end in .py and have no other dot.",
+    "./shop.wsgi:app": "{0}/shop.wsgi cannot be imported: its name must end in .py and have no other dot.",
     "shop:number --factory": "shop:number is not a factory, because it cannot be called. Leave out --factory.",
     "shop:make_for --factory": (
         "shop:make_for is not a factory, because it requires arguments. Leave out --factory, or name a "

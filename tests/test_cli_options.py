@@ -568,6 +568,21 @@ def test_stream_that_is_closed_is_no_traceback(redirection: str, directory: Path
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_name_that_the_terminal_cannot_show_is_no_traceback(directory: Path) -> None:
+    """A module may have any letters in its name, and the encoding of a terminal or a pipe lacks most of them."""
+    (directory / "läden.py").write_text("def app(environ, start_response): ...\n", "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "a2wsgi", "inspect", "läden:app"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("app         l\\xe4den:app\n")
+
+
 def test_server_takes_the_place_of_the_command_without_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is nothing to write before it."""
 

@@ -54,3 +54,25 @@ def test_app_that_is_put_in_the_place_of_another_answers() -> None:
         other.app = app = asgi_of(b"two")
         assert other.app is app
         assert call_wsgi(other).body == b"two"
+
+
+class OneXBridge(WSGIMiddleware):
+    """Makes everything by itself, as it could in 1.x."""
+
+    def __init__(self, app: Any) -> None:
+        self.wrapped = app
+
+
+class OneXASGIBridge(ASGIMiddleware):
+    """The same."""
+
+    def __init__(self, app: Any) -> None:
+        self.wrapped = app
+
+
+@pytest.mark.parametrize("kind", [OneXBridge, OneXASGIBridge])
+def test_subclass_that_calls_no_constructor_can_be_looked_at(kind: Any) -> None:
+    """Frameworks show the apps that are mounted in them, and look for an app within an app."""
+    bridge = kind(wsgi_of(b"one") if kind is OneXBridge else asgi_of(b"one"))
+    assert repr(bridge) == object.__repr__(bridge)
+    assert not hasattr(bridge, "app")

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import logging
 import os
 import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import a2wsgi
+from a2wsgi._cli import running as running_module
 from a2wsgi._cli.background import BackgroundServer
 from a2wsgi._cli.servers import SERVERS
 from support.lockstep import Signal
@@ -116,6 +118,41 @@ def test_stop_closes_the_bridge_of_a_server_that_has_ended_by_itself() -> None:
     assert closed.is_set()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # uvicorn ends by SystemExit
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # as above
+def test_server_whose_app_cannot_start_refuses_connections(capfd: pytest.CaptureFixture[str]) -> None:
+    """A client would wait without end in the backlog of the socket that nobody takes connections from."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    running = run(app, server=installed("uvicorn"), log_level="error")
+    until(lambda: "stopped" in repr(running), "the server has ended")
+    with pytest.raises(OSError, match="refused"):
+        get(running.url)
+    assert "no database" in capfd.readouterr().err
+    running.stop()
+
+
+@pytest.mark.parametrize("name", ["uds", "fd", "ssl_certfile"])
+def test_server_in_the_background_does_not_listen_elsewhere_than_it_says(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the environment says what only the command line can do, too."""
+    monkeypatch.setenv(f"A2WSGI_{name.upper()}", "3")
+    with pytest.raises(ValueError, match=f"does not take {name}. It takes: "):
+        run(wsgi_app, server=installed("uvicorn"))
+
+
+def test_server_in_the_background_logs_as_much_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the server has no option for it, too."""
+    logger = logging.getLogger("waitress")
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    with run(wsgi_app, server=installed("waitress"), log_level="critical"):
+        assert logger.level == logging.CRITICAL
+
+
 def is_refused(url: str) -> bool:
     """Whether nobody listens there."""
     try:
@@ -134,6 +171,27 @@ def test_run_passes_options_to_the_bridge() -> None:
         assert get(running.url) == "wsgi at /x, False"
 
 
+def test_run_calls_a_factory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it is told that it has one: what else says so is said of the app of the command line."""
+
+    def make() -> Any:
+        return wsgi_app
+
+    with run(make, server=installed("waitress"), factory=True) as running:
+        assert get(running.url) == "wsgi at , True"
+    monkeypatch.setenv("A2WSGI_FACTORY", "true")
+    with run(wsgi_app, server=installed("waitress")) as running:
+        assert get(running.url) == "wsgi at , True"
+
+
+def test_run_takes_a_list_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pyproject.toml does. On the command line there are commas between them."""
+    words: list[str] = []
+    monkeypatch.setattr(running_module, "run_here", lambda start, *_, **__: words.extend(start.words))
+    a2wsgi.run(wsgi_app, server=installed("uvicorn"), port=0, forwarded_allow_ips=["10.0.0.1", "10.0.0.2"])
+    assert "--forwarded-allow-ips=10.0.0.1,10.0.0.2" in words
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # as above
 def test_run_returns_at_once_where_a_loop_runs() -> None:
     """As in a notebook, whose cells run on one."""
@@ -143,6 +201,13 @@ def test_run_returns_at_once_where_a_loop_runs() -> None:
 
     with asyncio.run(cell()) as running:
         assert get(running.url) == "asgi at "
+
+
+class LoopLike:
+    """Passes for an event loop."""
+
+    def call_soon_threadsafe(self) -> None:
+        """By this a bridge knows one."""
 
 
 @pytest.mark.parametrize(
@@ -195,6 +260,18 @@ def test_run_returns_at_once_where_a_loop_runs() -> None:
             ValueError,
             "A server in the background does not take ",
         ),
+        (
+            asgi_app,
+            {"server": "waitress", "bridge": {"loop": LoopLike(), "lifespan": False}},
+            ValueError,
+            "Pass run() the app in a bridge that has it: run(ASGIMiddleware(app, loop=loop)).",
+        ),
+        (
+            wsgi_app,
+            {"factory": True},
+            ImportError,
+            "test_run.wsgi_app is not a factory, because it requires arguments.",
+        ),
         (5, {}, a2wsgi.AppInterfaceError, "is not callable, so it is not an app."),
         ("nothing_here:app", {}, ImportError, "There is no module 'nothing_here' in "),
     ],
@@ -226,17 +303,48 @@ def test_run_says_what_in_the_environment_asks_for_processes(monkeypatch: pytest
 
 
 SCRIPT = """\
-import sys
+import pickle, signal, sys
 import a2wsgi
 
 def app(environ, start_response):
+    pickle.dumps(app)
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"hello"]
 
+def handlers():
+    return {{number: signal.getsignal(number) for number in signal.valid_signals()}}
+
 if __name__ == "__main__":
+    before = handlers()
     a2wsgi.run({app}, server=sys.argv[1], port=int(sys.argv[2]), server_options=sys.argv[3:])
-    print("ended", sys.argv[1], flush=True)
+    print("ended", sys.argv[1], "as before" if handlers() == before else handlers(), flush=True)
 """
+
+
+@contextlib.contextmanager
+def script(app: str, server: str, directory: Path) -> Iterator[Server]:
+    """A script that serves an app by `run`, once it answers."""
+    installed(server)
+    (directory / "script.py").write_text(SCRIPT.format(app=app))
+    port, output_path = free_port(), directory / "output"
+    extra = ["--no-control-socket"] if server == "gunicorn" else []
+    with output_path.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "script.py", server, str(port), *extra],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+    running = Server(port, process, output_path)
+    try:
+        until(running.listens, f"{server} listens", START_SECONDS)
+        assert get(f"http://127.0.0.1:{port}/") == "hello"
+        yield running
+    finally:
+        running.stop()
 
 
 @pytest.mark.interop
@@ -248,30 +356,26 @@ if __name__ == "__main__":
     ],
 )
 def test_run_serves_until_ctrl_c(server: str, app: str, tmp_path: Path) -> None:
-    """Then it returns, and the script goes on."""
-    installed(server)
-    (tmp_path / "script.py").write_text(SCRIPT.format(app=app))
-    port, output_path = free_port(), tmp_path / "output"
-    extra = ["--no-control-socket"] if server == "gunicorn" else []
-    with output_path.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "script.py", server, str(port), *extra],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,
-        )
-    running = Server(port, process, output_path)
-    try:
-        until(running.listens, f"{server} listens", START_SECONDS)
-        assert get(f"http://127.0.0.1:{port}/") == "hello"
+    """Then it returns, once, and the script goes on, whose signals are handled as before.
+
+    Meanwhile, what the script defines can be pickled, as a pool of processes does it.
+    """
+    with script(app, server, tmp_path) as running:
         running.signal_group(signal.SIGINT)
         assert running.wait(30) == 0, running.output()
         # If the signal comes while gunicorn's worker closes the response, it logs a traceback, whatever the app is.
         told = running.output()
         assert told.count("Traceback") == (told.count("Error handling request") if server == "gunicorn" else 0), told
-        assert f"ended {server}\n" in told
-    finally:
-        running.stop()
+        # Not in gunicorn's workers, which are forks of the script.
+        assert [line for line in told.splitlines() if line.startswith("ended")] == [f"ended {server} as before"]
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("server", ["granian", "gunicorn", "uwsgi", "gevent"])
+def test_server_ends_with_the_script_that_is_terminated(server: str, tmp_path: Path) -> None:
+    """Process managers send SIGTERM to the script alone; a server beside it would go on and keep its port."""
+    with script("'script:app'", server, tmp_path) as running:
+        running.process.terminate()
+        assert running.wait(30) == -signal.SIGTERM, running.output()
+        assert not running.listens()
+        assert "ended" not in running.output()

@@ -30,6 +30,10 @@ from typing import Any, cast
 class BridgeError(Exception):
     """The base of all errors that a2wsgi itself raises."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let `pickle` and `copy` keep the text, which the constructors of some make of something else."""
+        return _rebuilt, (type(self), self.args), dict(vars(self))
+
 
 class AppError(BridgeError):
     """The app's fault.
@@ -76,6 +80,11 @@ class ClientDisconnected(BridgeError, OSError):
         super().__init__(f"The request is over: {reason}. Nothing more can be sent to the client. Stop, and clean up.")
         self.reason = reason
         self.errno = errno.ECONNRESET  # so that servers recognize it and log no error (gunicorn)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As for all, with the number, which is not among the attributes."""
+        rebuild, arguments, attributes = super().__reduce__()
+        return rebuild, arguments, {**attributes, "errno": self.errno}
 
 
 class AppTimeout(ClientDisconnected):
@@ -137,6 +146,13 @@ class RequestTooLarge(BridgeError):
 
 class BridgeClosed(BridgeError):
     """The bridge was called after it was closed."""
+
+
+def _rebuilt(kind: type[BridgeError], args: tuple[Any, ...]) -> BridgeError:
+    """An error of a class, without its attributes, from its text."""
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 # Whatever an app raises is looked at by these, and by its type: the error's own attributes may raise, or be anything.

@@ -379,3 +379,6 @@ ASGI2Instance: TypeAlias = Callable[[Receive, Send], Awaitable[None]]
 # ASGI, "Legacy Applications": the double callable of ASGI 2.
 ASGI2App: TypeAlias = Callable[[Scope], ASGI2Instance]
 AnyASGIApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[Any]]
+# What servers pass to a bridge: asgiref and hypercorn describe messages by TypedDicts of their own.
+AnyReceive: TypeAlias = Callable[[], Awaitable[Any]]
+AnySend: TypeAlias = Callable[[Any], Awaitable[None]]

@@ -64,6 +64,7 @@ def asgi_call(call: _Named) -> _Named:
     function.__annotations__["return"] = "None"  # of a coroutine function: Litestar refuses any other to mount
     function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]  # PEP 362
     function.__defaults__ = (NOT_GIVEN, NOT_GIVEN)
+    function.__name__ = "__call__"
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(function)
         return call

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import make_server
 
 import uvicorn
+from asgiref.typing import ASGI3Application
 from fastapi import FastAPI
 from flask import Flask
+from hypercorn.typing import ASGIFramework
+from mangum import Mangum
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -129,10 +132,13 @@ def serve() -> None:
     # gunicorn and waitress take any object of this type
     wsgi: WSGIApplication = ASGIMiddleware(fastapi_app)
     wsgi = to_wsgi(fastapi_app)
+    Mangum(WSGIMiddleware(flask_app), lifespan="off")
+    of_asgiref: ASGI3Application = WSGIMiddleware(flask_app)
+    of_hypercorn: ASGIFramework = WSGIMiddleware(flask_app)
     asgi: StarletteASGIApp = WSGIMiddleware(flask_app)
     asgi = to_asgi(flask_app)
     flask_app.wsgi_app = ProxyFix(ASGIMiddleware(fastapi_app))  # type: ignore[method-assign]
-    del wsgi, asgi
+    del wsgi, asgi, of_asgiref, of_hypercorn
 
 
 # -- What bridges can do ----------------------------------------------------------------------------------------------

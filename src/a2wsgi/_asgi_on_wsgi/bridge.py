@@ -129,6 +129,8 @@ class ASGIBridge:
 
     def __repr__(self) -> str:
         """The app, and whether it is started up."""
+        if "_shared" not in self.__dict__:  # as in the setter of app
+            return object.__repr__(self)
         return f"<{type(self).__name__} of {self.app!r}: {self._lifetime}>"
 
     def _call(self, environ: Environ, start_response: StartResponse, *rest: object) -> Iterable[bytes]:
@@ -210,6 +212,8 @@ class ASGIBridge:
     @property
     def app(self) -> AnyASGIApp | ASGI2App:
         """The app. If you assign another one, it answers the requests that come after that."""
+        if "app" not in self.__dict__:  # as in its setter, where a subclass calls it otherwise
+            raise AttributeError("app")
         return cast("AnyASGIApp | ASGI2App", self.__dict__["app"])
 
     @app.setter

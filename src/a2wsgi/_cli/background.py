@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import threading
 from importlib import import_module
@@ -86,7 +87,9 @@ def check_can_run_in_thread(name: str, options: Options) -> None:
     """Raise an error if a server cannot run in a thread, or an option cannot be had there."""
     if name not in _MADE:
         raise UsageError(f"{name} cannot run in the background. These can: {', '.join(_MADE)}.")
-    unknown = sorted(options.given - _KNOWN)
+    # Others are left alone in the environment and in pyproject.toml: those may be for the command line.
+    elsewhere = {name for name in ("fd", "ssl_certfile", "uds") if getattr(options, name) is not None}
+    unknown = sorted((options.given - _KNOWN) | elsewhere)
     if unknown or options.extra:
         named = ", ".join([*unknown, *(["server_options"] if options.extra else [])])
         raise UsageError(f"A server in the background does not take {named}. It takes: {', '.join(sorted(_KNOWN))}.")
@@ -110,10 +113,17 @@ def run_in_thread(start: Start, app: Any, options: Options) -> BackgroundServer:
         from .around import mounted  # noqa: PLC0415 - few need it
 
         served = mounted(made, options.root_path)
+    if start.server.logger is not None and options.log_level is not None:
+        logging.getLogger(start.server.logger).setLevel(options.log_level.upper())
     run, stop = _MADE[start.name](served, listener, options)
+
+    def serve() -> None:
+        with listener:  # uvicorn leaves it open if the app's startup fails, and clients would wait in its backlog
+            run()
+
     # A WSGI server tells nobody that it ends. Unless we do, the app's lifespan would end with the process only.
     is_ours = isinstance(made, ASGIMiddleware) and made is not app
-    return BackgroundServer(str(address), run, stop, made.close if is_ours else lambda: None)
+    return BackgroundServer(str(address), serve, stop, made.close if is_ours else lambda: None)
 
 
 # -- The servers ------------------------------------------------------------------------------------------------------

@@ -253,6 +253,11 @@ def _checked(bridge: Any, wanted: dict[str, Any]) -> dict[str, Any]:  # noqa: AN
         settings(**read)
     except (TypeError, ValueError) as error:
         raise UsageError(f"--bridge: {error}") from None
+    if read.get("loop") is not None:
+        raise UsageError(
+            "--bridge: an event loop cannot be passed on to a server. Pass run() the app in a bridge that has it: "
+            "run(ASGIMiddleware(app, loop=loop))."
+        )
     return read
 
 

@@ -82,4 +82,8 @@ def _python(target: Target, app: object, called: Interface) -> str | None:
     name = type(made).__name__ if type(made) in {WSGIMiddleware, ASGIMiddleware} else _CONVERTERS[called]
     first = target.attribute.partition(".")[0]
     call = f"{target.attribute}()" if target.factory else target.attribute
-    return f"from a2wsgi import {name}\nfrom {target.module} import {first}\n\napplication = {name}({call})\n"
+    imports = f"from a2wsgi import {name}\nfrom {target.module} import {first}\n"
+    if not all(part.isidentifier() for part in target.module.split(".")):  # such as my-shop.py
+        imports = f"from importlib import import_module\n\nfrom a2wsgi import {name}\n"
+        call = f'import_module("{target.module}").{call}'
+    return f"{imports}\napplication = {name}({call})\n"

@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from dataclasses import dataclass, replace
+from importlib.machinery import all_suffixes
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -63,8 +64,11 @@ class Target:
         if not is_file:
             return cls(place, attribute, str(Path.cwd()), factory)
         file = Path(place).resolve()
-        if not file.exists() and not file.with_name(f"{file.name}.py").is_file():
-            raise LoadError(f"There is no file {file}.")
+        if not file.with_name(f"{file.name}.py").is_file():
+            if not file.exists():
+                raise LoadError(f"There is no file {file}.")
+            if file.is_file() and ("." in file.stem or file.suffix not in all_suffixes()):
+                raise LoadError(f"{file} cannot be imported: its name must end in .py and have no other dot.")
         names, directory = [] if file.name == "__init__.py" else [file.stem], file.parent
         while (directory / "__init__.py").is_file():  # the file belongs to a package, and may have relative imports
             names.insert(0, directory.name)
@@ -83,7 +87,10 @@ def found(target: Target) -> Target:
     module = _module(target)
     names = NAMES if not target.factory else reversed(NAMES)
     for name in names:
-        value = getattr(module, name, None)
+        try:
+            value = _attribute(module, name, target.module)
+        except AttributeError:
+            continue
         if not callable(value) or isinstance(value, ModuleType):
             continue
         is_factory = name == NAMES[-1] and takes_nothing(value)
@@ -126,24 +133,52 @@ def load(target: Target) -> Any:  # noqa: ANN401 - it may be anything
     place, app = target.module, _module(target)
     file = getattr(app, "__file__", None)  # as in `found`
     for name in target.attribute.split("."):
-        if not hasattr(app, name):
+        try:
+            inside = _attribute(app, name, place)
+        except AttributeError as error:
             close = difflib.get_close_matches(name, [known for known in dir(app) if not known.startswith("_")], n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise LoadError(f"{place} has no attribute {name!r}, in {file}.{hint}")
-        place, app = f"{place}{'.' if ':' in place else ':'}{name}", getattr(app, name)
-    if not target.factory:
-        return app
-    if not callable(app):
-        raise LoadError(f"{place} is not a factory, because it cannot be called. Leave out --factory.")
-    if _needs_arguments(app):
+            raise LoadError(f"{place} has no attribute {name!r}, in {file}.{hint}") from error
+        place, app = f"{place}{'.' if ':' in place else ':'}{name}", inside
+    return made_by(app, place) if target.factory else app
+
+
+def made_by(factory: Any, name: str) -> Any:  # noqa: ANN401 - as above
+    """Return the app that a factory makes.
+
+    Args:
+        factory: The factory.
+        name: Its name, for messages.
+
+    Raises:
+        LoadError: It is not a factory, or raises an error.
+    """
+    if not callable(factory):
+        raise LoadError(f"{name} is not a factory, because it cannot be called. Leave out --factory.")
+    if _needs_arguments(factory):
         raise LoadError(
-            f"{place} is not a factory, because it requires arguments. Leave out --factory, or name a "
+            f"{name} is not a factory, because it requires arguments. Leave out --factory, or name a "
             "function that takes none."
         )
     try:
-        return app()
+        return factory()
     except (Exception, SystemExit) as error:
-        raise LoadError(f"The factory {place}() failed: {_told(error)}") from error
+        raise LoadError(f"The factory {name}() failed: {_told(error)}") from error
+
+
+def _attribute(holder: Any, name: str, place: str) -> Any:  # noqa: ANN401 - as above
+    """Return an attribute, which code of the app's may compute.
+
+    Raises:
+        AttributeError: There is none.
+        LoadError: That code raises another error, as Flask's ``current_app`` does without a request.
+    """
+    try:
+        return getattr(holder, name)
+    except AttributeError:
+        raise
+    except Exception as error:
+        raise LoadError(f"The attribute {name!r} of {place} cannot be read: {_told(error)}") from error
 
 
 def _module(target: Target) -> Any:  # noqa: ANN401 - modules have attributes of any type

@@ -7,17 +7,22 @@ so a server that starts such gets it by a fork, or not at all.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from a2wsgi._interface import name_of
+
+from . import handed_over
 from .command import Start
 from .configuration import options_from
 from .errors import UsageError
-from .loading import Target
+from .loading import Target, made_by
 from .main import announced, checked_server, prepared
 from .options import OPTIONS, Options
 from .servers import SERVERS
@@ -81,11 +86,13 @@ def run(
     if isinstance(app, str):
         start, loaded = prepared(wanted)
     else:
-        wanted.app, loaded = type(app).__name__, app
-        start = Start.of(checked_server(wanted), app, Target("", "", str(Path.cwd())), wanted)
+        name, wanted.app = checked_server(wanted), type(app).__name__
+        is_factory = wanted.factory and "factory" in wanted.given  # elsewhere, it is for the app of the command line
+        loaded = made_by(app, name_of(app)) if is_factory else app
+        start = Start.of(name, loaded, Target("", "", str(Path.cwd())), wanted)
         if not in_thread:
             _check_needs_no_name(start)
-        announced(wanted, app, start)
+        announced(wanted, loaded, start)
     if in_thread:
         return run_in_thread(start, loaded, wanted)
     _run(start, loaded, is_object=not isinstance(app, str))
@@ -100,6 +107,8 @@ def _options(app: object, given: dict[str, Any], bridge: Mapping[str, object] | 
         if name not in readers:
             raise TypeError(f"run() has no option {name}. It has these: {', '.join(readers)}, bridge, server_options.")
         text = str(value).lower() if isinstance(value, bool) else str(value)
+        if isinstance(value, (list, tuple)):  # as in pyproject.toml
+            text = ",".join(map(str, cast("Sequence[object]", value)))
         try:
             given[name] = readers[name].value_of(text)
         except ValueError as error:
@@ -149,24 +158,65 @@ def _run(start: Start, app: Any, *, is_object: bool) -> None:  # noqa: ANN401 - 
     if is_object or runs_here(start):
         if start.name == "hypercorn":  # without this, it starts a process that imports the app
             start.words.insert(0, "--workers=0")
-        arguments, environment = sys.argv, {**os.environ}
+        caller, arguments, environment = os.getpid(), sys.argv, {**os.environ}
+        handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
         try:
-            run_here(start, app)
+            run_here(start, app, as_main=False)
         except SystemExit as error:
-            if error.code not in {0, None}:
+            # gunicorn's workers are forks of this process, and end by this, too: they must not return to the program.
+            if error.code not in {0, None} or os.getpid() != caller:
                 raise
         finally:
-            sys.argv = arguments
-            sys.modules.pop("a2wsgi._cli.served", None)
-            for name in start.environment:
-                os.environ.pop(name, None)
-                if name in environment:
-                    os.environ[name] = environment[name]
+            if os.getpid() == caller:  # a worker's signals are its server's until it is gone
+                _restore(start, arguments, environment, handlers)
         return
-    with subprocess.Popen(start.command, env={**os.environ, **start.environment}) as process:  # noqa: S603 - our words
-        try:
-            process.wait()
-        except KeyboardInterrupt:  # the terminal has sent it to the server as well, which ends in its own time
-            process.wait()
-    if process.returncode > 0:
-        raise SystemExit(process.returncode)
+    code = _run_beside(start)
+    if code > 0:
+        raise SystemExit(code)
+
+
+def _run_beside(start: Start) -> int:
+    """Run a server in a process of its own. Its exit code; negative if a signal has ended it."""
+    process: subprocess.Popen[bytes] | None = None
+    terminated = False
+
+    def terminate(*_: object) -> None:
+        nonlocal terminated
+        terminated = True
+        if process is not None:
+            process.terminate()
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with contextlib.suppress(ValueError):  # in another thread than the main one
+        signal.signal(signal.SIGTERM, terminate)
+    try:
+        with subprocess.Popen(start.command, env={**os.environ, **start.environment}) as process:  # noqa: S603 - our words
+            if terminated:
+                process.terminate()
+            try:
+                process.wait()
+            except KeyboardInterrupt:  # the terminal has sent it to the server as well, which ends in its own time
+                process.wait()
+    finally:
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is None else handler)
+    if terminated:
+        signal.raise_signal(signal.SIGTERM)  # as it would have ended this program without a server
+    return process.returncode
+
+
+def _restore(
+    start: Start, arguments: list[str], environment: Mapping[str, str], handlers: Mapping[signal.Signals, Any]
+) -> None:
+    """Put back what a server has changed in this process."""
+    for number, handler in handlers.items():
+        if handler is not None and signal.getsignal(number) != handler:  # None: it was not set from Python
+            with contextlib.suppress(ValueError):  # in another thread than the main one, where no server sets any
+                signal.signal(number, handler)
+    sys.argv = arguments
+    sys.modules.pop("a2wsgi._cli.served", None)
+    handed_over.app = None
+    for name in start.environment:
+        os.environ.pop(name, None)
+        if name in environment:
+            os.environ[name] = environment[name]

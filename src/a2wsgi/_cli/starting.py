@@ -35,12 +35,19 @@ def runs_here(start: Start) -> bool:
     return start.server.in_place and not several and "--reload" not in start.words
 
 
-def run_here(start: Start, app: Any) -> int:  # noqa: ANN401 - any app
-    """Run the server in this process, with the app that has been loaded already."""
+def run_here(start: Start, app: Any, *, as_main: bool = True) -> int:  # noqa: ANN401 - any app
+    """Run the server in this process, with the app that has been loaded already.
+
+    Args:
+        start: The server.
+        app: The app.
+        as_main: Whether the server becomes ``sys.modules["__main__"]``, as with ``python -m``. A user's program must
+            stay there: `pickle` and `typing.get_type_hints` look up in it what the program defines.
+    """
     handed_over.app = app
     os.environ.update(start.environment)
     sys.argv = [start.server.module, *start.words]
-    runpy.run_module(start.server.module, run_name="__main__", alter_sys=True)
+    runpy.run_module(start.server.module, run_name="__main__", alter_sys=as_main)
     return 0
 
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from a2wsgi._statistics import Statistics
     from a2wsgi._types import (
+        AnyReceive,
+        AnySend,
         Receive,
         Scope,
         Send,
@@ -110,10 +112,11 @@ class WSGIBridge:
 
     def __repr__(self) -> str:
         """Show the app and the statistics."""
+        if "_shared" not in self.__dict__:  # as in send_queue_size
+            return object.__repr__(self)
         return f"<{type(self).__name__} of {self.app!r}: {self.statistics()}>"
 
-    @asgi_call
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+    def _call(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Handle one request, WebSocket or lifespan, as an ASGI 3 app. Await it.
 
         Raises:
@@ -136,6 +139,13 @@ class WSGIBridge:
         if kind == "http":
             return Request.answer(self, self.app, self._shared, scope, receive, send)
         return self._answer_another(scope, receive, send)
+
+    if TYPE_CHECKING:  # What async functions return has its own type in each checker, and messages in each framework.
+
+        async def __call__(self, scope: Any, receive: AnyReceive, send: AnySend) -> None: ...  # noqa: ANN401 - as above
+    else:
+        __call__ = asgi_call(_call)
+        del _call
 
     async def _answer_another(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a scope that is not an HTTP request."""
