@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import os
@@ -281,6 +282,26 @@ def test_forked_child_waits_for_no_lock_of_its_parent() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_forked_child_that_goes_on_with_its_parents_loop_has_one_of_its_own() -> None:
+    """The loop as the parent used it counts as closed in the child: responses would end after a second."""
+    loops = BridgeLoops(list)
+
+    async def is_live() -> bool:
+        return loops.here().is_live()
+
+    loop = asyncio.new_event_loop()
+    try:
+        assert loop.run_until_complete(is_live())
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if loop.run_until_complete(is_live()) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        loop.close()
+
+
 # -- Interruption -----------------------------------------------------------------------------------------------------
 
 
@@ -348,3 +369,24 @@ def test_interruption_that_was_not_fired_is_not_ours() -> None:
         assert not interruption.is_ours()
 
     run(story())
+
+
+def test_interruption_of_a_task_whose_loop_is_closed_raises_nothing() -> None:
+    """A loop that was thrown away leaves its tasks where they wait, and the ending that interrupts one goes on."""
+    made: list[Interruption] = []
+
+    async def wait() -> None:
+        made.append(Interruption(asyncio.get_running_loop()))
+        with contextlib.suppress(GeneratorExit):
+            await asyncio.get_running_loop().create_future()
+
+    loop = asyncio.new_event_loop()
+    coroutine = wait()
+    task = loop.create_task(coroutine)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    made[0].fire()
+    assert made[0].fired
+    coroutine.close()
+    left: Any = task
+    left._log_destroy_pending = False  # else asyncio complains of it

@@ -236,7 +236,8 @@ class Interruption:
         """Raise ``CancelledError`` where the task waits. Loop thread; once."""
         if not self.fired:
             self.fired = True
-            self._task.cancel()
+            with contextlib.suppress(RuntimeError):  # the loop was closed: the task will never go on
+                self._task.cancel()
 
     def is_ours(self) -> bool:
         """Whether the ``CancelledError`` in hand is from `fire` alone; if so, the task counts it no more. Once."""

@@ -149,17 +149,20 @@ class BridgeLoops:
     """
 
     def __init__(self, meet: Callable[[], object]) -> None:
-        self.renew_lock()
+        self.reset()
         self._meet = meet
         self._known: list[BridgeLoop] = []  # replaced under _lock, never changed
+        _all_loops.add(self)
+
+    def reset(self) -> None:
+        """Make the lock: in the constructor, and in a forked child, where nobody would release the parent's.
+
+        A child may go on with its parent's loop, as an object. It is another loop there.
+        """
+        self._lock = threading.Lock()
         # That of the last call, which is most likely that of the next. Any loop thread's, without a lock: each looks
         # whether what it finds is its own.
         self._last: BridgeLoop | None = None
-        _all_loops.add(self)
-
-    def renew_lock(self) -> None:
-        """Make the lock: in the constructor, and in a forked child, where nobody would release the parent's."""
-        self._lock = threading.Lock()
 
     def here(self) -> BridgeLoop:
         """The `BridgeLoop` of the running loop, or of the running trio. Loop thread.
@@ -217,7 +220,7 @@ _all_loops: weakref.WeakSet[BridgeLoops] = weakref.WeakSet()
 
 def _after_fork_in_child() -> None:
     for loops in tuple(_all_loops):
-        loops.renew_lock()
+        loops.reset()
 
 
 if hasattr(os, "register_at_fork"):
