@@ -15,7 +15,7 @@ Guarantees
     - While the app waits for the body, `Receiver.is_silent` tells for how long the client has sent nothing.
     - A body that is not as long as its ``Content-Length``, or that ends in a disconnect, never looks complete.
     - What the app has not read is bounded: the stream holds ``buffer_bytes`` (`GROWTH` times that if the app is faster
-      than the client) and one message, its reader as much, and ``io.BufferedReader`` too, but at least 8 KiB.
+      than the client) and one message, its reader as much, and ``io.BufferedReader`` too, but 8 KiB to 128 KiB.
 
 Assumes
     Everything runs on the loop thread, except `_ask` (worker thread) and `discard` (the last thread to use the body).
@@ -34,7 +34,7 @@ from a2wsgi._log import logger
 from .input import WholeBody, declare_length, streamed_input
 from .messages import body_part, is_disconnect
 from .receiving import Receiving
-from .spool import spool
+from .spool import close_file_elsewhere, spool
 from .streams import ToThread
 
 if TYPE_CHECKING:
@@ -374,12 +374,10 @@ class Receiver:
         if self._stream is not None:
             self._stream.abort(error)
 
-    def discard(self) -> None:
-        """Close the temporary file. The thread that used the body last."""
+    def discard(self, close: Callable[[BinaryIO], None] = close_file_elsewhere) -> None:
+        """Have ``close`` close the temporary file, if there is one. The thread that used the body last."""
         if self.spooled is not None:
-            # The disk is full, and what is not written is not wanted any more; or the app has detached the file.
-            with contextlib.suppress(OSError, ValueError):
-                self.spooled.close()
+            close(self.spooled)
 
     def close(self) -> bool:
         """Listen no more. Whether there is a task, which `end_task` must end then."""

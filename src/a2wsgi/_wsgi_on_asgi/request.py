@@ -40,6 +40,7 @@ from .overdue import Timed
 from .receiver import Receiver
 from .refusals import refusal
 from .response import Response, ignore_hint
+from .spool import close_file
 from .streams import ToLoop
 from .workers import Overloaded
 
@@ -252,7 +253,7 @@ class Request(Timed):
                     _nested.give_back(self._body, self._scope)
             finally:
                 if self._receiver.spooled is not None:
-                    self._receiver.discard()
+                    self._receiver.discard(close_file)
 
     def _close(self, close: Callable[[], object]) -> None:
         """PEP 3333, "Specification Details": close() is called once, however the request ended."""
