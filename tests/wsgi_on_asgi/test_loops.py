@@ -76,6 +76,9 @@ class Request:
     def abort(self, ending: object, error: object, detail: object = "") -> None:
         raise NotImplementedError
 
+    def renew_locks(self) -> None:
+        raise NotImplementedError
+
 
 def test_timer_is_set_only_while_requests_are_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     """One timer for all of them, ten times a second; none when the last has left, and one again for the next."""

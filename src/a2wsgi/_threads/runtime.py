@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
     from .handles import Task, Timer, Transport, Waiter
     from .runtime_trio import TrioRun
+    from .stream import Stream
 
 __all__ = [
     "Doorbell",
@@ -151,6 +152,11 @@ class Doorbell:
                 return
             self._answering = True
         self.loop.call_soon(self._answer, context=contextvars.Context())
+
+
+def renew_lock(owner: Doorbell | Stream) -> None:
+    """Give ``owner`` a new lock: in a forked child, where nobody would release one that another thread held."""
+    owner._lock = threading.RLock()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]  # of this package: it changes here alone
 
 
 def wake(waiter: Waiter) -> None:

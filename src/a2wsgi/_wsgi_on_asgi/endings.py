@@ -193,6 +193,9 @@ class Abortable:
             self._stall(self.STALLED, f"read nothing of {self.SENT} for {timeout:g} s")
             self._interruption.fire()  # the request may have ended before, and be sending an answer of ours
 
+    def renew_locks(self) -> None:
+        """Make anew what another thread may have held as the process was forked. In the child, whose thread goes on."""
+
     def _pieces(self) -> int:
         """How many times ``send_timeout`` the message that is being sent may take."""
         return 1

@@ -8,7 +8,8 @@ Guarantees
     - The timer holds no request: it never meets one that begins and ends between two ticks.
     - A request that cannot be looked after does not keep the timer from the others.
     - Counts are never lost: each is written on one loop thread, and the next loop takes over those of a dead one.
-    - A forked child makes new loops, whatever lock another thread of its parent held at the fork.
+    - A forked child makes new loops, whatever lock another thread of its parent held at the fork. Nor does an app wait
+      for such a lock that has forked during its request, and goes on in the child.
 
 Assumes
     Everything but `BridgeLoops` is called on the loop thread. ``tick`` raises nothing.
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from a2wsgi._errors import MissingCapability
 from a2wsgi._log import logger
-from a2wsgi._threads.runtime import running_trio, runtime_of, wake
+from a2wsgi._threads.runtime import renew_lock, running_trio, runtime_of, wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +51,9 @@ class InFlight(Protocol):
 
     def abort(self, ending: Ending, error: Callable[[], BaseException], detail: object = "") -> object:
         """End the request, unless it has ended. See `Abortable.abort`."""
+
+    def renew_locks(self) -> None:
+        """See `Abortable.renew_locks`."""
 
 
 class BridgeLoop:
@@ -221,6 +225,10 @@ _all_loops: weakref.WeakSet[BridgeLoops] = weakref.WeakSet()
 def _after_fork_in_child() -> None:
     for loops in tuple(_all_loops):
         loops.reset()
+        for loop in loops.known():
+            renew_lock(loop.runtime.doorbell)
+            for request in (*loop.in_flight.copy(), *loop.left.copy()):
+                request.renew_locks()
 
 
 if hasattr(os, "register_at_fork"):

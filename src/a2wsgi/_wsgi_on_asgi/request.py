@@ -30,6 +30,7 @@ from a2wsgi._protocol.environ import environ_from_scope
 from a2wsgi._protocol.framing import BadRequest
 from a2wsgi._protocol.hints import EXTENSION, KEY
 from a2wsgi._protocol.iterables import CompleteBody, NoBody
+from a2wsgi._threads.runtime import renew_lock
 from a2wsgi._wrong_server import named_as
 
 from .disconnected import current
@@ -317,6 +318,12 @@ class Request(Timed):
         if timeout is not None and self._started_at and not self._is_overdue:
             self._look_at_app(timeout)
         super().tick(now)
+
+    def renew_locks(self) -> None:
+        """Those of the streams: the app may go on reading and writing in a child, until it has to wait."""
+        renew_lock(self._output)
+        if self._receiver.stream is not None:
+            renew_lock(self._receiver.stream)
 
     def _pieces(self) -> int:
         return 1 if self._response.file is None else self._response.file.pieces
