@@ -43,13 +43,15 @@ class Clock:
 
     Attributes:
         calls: What is set, with its delay and its context.
+        now: The time.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[float, Callable[[], object], contextvars.Context | None]] = []
         loop = asyncio.get_running_loop()
+        self.now = 42.0
         monkeypatch.setattr(loop, "call_later", self._call_later)
-        monkeypatch.setattr(loop, "time", lambda: 42.0)
+        monkeypatch.setattr(loop, "time", lambda: self.now)
 
     def _call_later(
         self, delay: float, callback: Callable[..., object], *args: object, context: contextvars.Context | None = None
@@ -195,6 +197,24 @@ def test_timer_lets_requests_leave_and_enter_within_a_tick(monkeypatch: pytest.M
             assert (late.ticks, later.ticks) == ([42.0], [42.0])
             loop.leave(late)
             loop.leave(later)
+
+    run(story())
+
+
+def test_time_in_which_the_loop_stood_still_counts_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second of it does. What has come meanwhile is taken after the tick: no client was silent so long."""
+
+    async def story() -> None:
+        loop = here()
+        with monkeypatch.context() as patch:
+            clock = Clock(patch)
+            request = Request()
+            loop.enter(request)
+            for later in (0.0, 0.125, 0.5, 100.0, 0.125, 0.625):
+                clock.now += later
+                clock.advance()
+            assert request.ticks == [42.0, 42.125, 42.625, 43.125, 43.25, 43.75]
+            loop.leave(request)
 
     run(story())
 

@@ -18,6 +18,7 @@ Assumes
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import weakref
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 
 __all__ = ["BridgeLoop", "BridgeLoops", "InFlight"]
 
+#: How many seconds count between two visits at most. In a loop that stood still for longer no client could be heard, be
+#: it that other code held it up or that the process was stopped. Arbitrary: long for a busy loop, short for a timeout.
+MOST_TICK_SECONDS = 0.5
+
 #: How often the timer visits the requests in flight. A client that left is to be noticed within a second, also by a
 #: request that sends nothing; arbitrary below that.
 TICK_SECONDS = 0.1
@@ -47,7 +52,7 @@ class InFlight(Protocol):
     """A request in flight, as the timer sees it."""
 
     def tick(self, now: float) -> None:
-        """Look after the request. ``now`` is the loop's own clock, in seconds. Must not raise."""
+        """Look after the request. ``now`` is the loop's own clock, in seconds, less what was lost. Must not raise."""
 
     def abort(self, ending: Ending, error: Callable[[], BaseException], detail: object = "") -> object:
         """End the request, unless it has ended. See `Abortable.abort`."""
@@ -75,7 +80,9 @@ class BridgeLoop:
 
     __slots__ = (
         "_drained",
+        "_lost_seconds",
         "_pid",
+        "_ticked_at",
         "_ticking",
         "disconnected",
         "draining",
@@ -98,6 +105,8 @@ class BridgeLoop:
         self.refused = 0
         self._pid = os.getpid()
         self._ticking = False
+        self._ticked_at = math.inf  # by the loop's clock
+        self._lost_seconds = 0.0  # in which the loop stood still
         self._drained: Waiter | None = None
 
     def is_live(self) -> bool:
@@ -134,7 +143,12 @@ class BridgeLoop:
             return
         self.runtime.call_later(TICK_SECONDS, self._tick)
         self.runtime.doorbell.look()
+        # 1. A client sends. 2. The loop stands still. 3. It goes on, and visits the requests before any task has taken
+        # what came. None of them is to be told that its client was silent for all that time.
         now = self.runtime.time()
+        self._lost_seconds += max(0.0, now - self._ticked_at - MOST_TICK_SECONDS)
+        self._ticked_at = now
+        now -= self._lost_seconds
         # Copies: see `in_flight`.
         for request in (*self.in_flight.copy(), *self.left.copy()):
             try:
