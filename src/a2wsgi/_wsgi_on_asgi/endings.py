@@ -52,6 +52,11 @@ if TYPE_CHECKING:
 __all__ = ["Abortable", "Ending"]
 
 
+#: After so many messages the loop goes round once. A server's ``send()`` does not wait for a quick client, and an app
+#: can be quicker than its server: one download would have the loop to itself. Arbitrary: two mebibytes, as a rule.
+MESSAGES_A_TURN = 32
+
+
 class Ending(enum.Enum):
     """How a request ends.
 
@@ -168,6 +173,8 @@ class Abortable:
         if self._interruption.fired:  # send() has caught the cancellation, and returned all the same
             self._interruption.is_ours()
             return False
+        if not self._sends % (2 * MESSAGES_A_TURN):
+            await self._loop.runtime.go_round()
         return True
 
     def _was_interrupted(self) -> bool:
