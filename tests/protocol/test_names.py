@@ -14,6 +14,7 @@ from a2wsgi._protocol.names import (
     MAX_CACHED,
     MAX_CACHED_LENGTH,
     REQUEST_NAMES,
+    Cache,
 )
 
 TOKEN_CHARACTERS = "!#$%&'*+-.^_`|~" + string.digits + string.ascii_letters
@@ -108,3 +109,22 @@ def test_caches_stay_bounded_when_clients_invent_names() -> None:
     assert long not in ENVIRON_KEYS
     assert ENVIRON_KEYS[b"host"] == "HTTP_HOST"
     assert b"host" in ENVIRON_KEYS
+
+
+def test_caches_keep_no_object_of_a_subclass() -> None:
+    """A string of the app's own class may know of a whole request, and is gone with it."""
+
+    class Text(str):  # noqa: SLOT000 - it may have attributes
+        """Has attributes."""
+
+    class Data(bytes):
+        """As `Text`."""
+
+    names: Cache[str, str] = Cache(str.upper)
+    for number in range(3):
+        assert names[Text(f"x-{number}")] == f"X-{number}"
+    assert names["x-0"] == names[Text("x-0")] == "X-0"
+    assert [type(key) for key in names] == [str]
+    data: Cache[bytes, bytes] = Cache(bytes.upper)
+    assert data[Data(b"x")] == b"X"
+    assert not data

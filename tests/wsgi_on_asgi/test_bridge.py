@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import inspect
 import logging
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -24,11 +25,12 @@ from apps import hello
 from apps.counting import Counting, endless
 from apps.recording import Recording
 from apps.waiting import Waiting
-from support.asgi_driver import Client, Message, answer, call, http_scope, run, until
+from support.asgi_driver import DISCONNECT, Client, Message, answer, call, http_scope, run, until
 from support.bridges import Bridged
 from support.forks import forks_with_threads, in_child, needs_fork
 from support.lockstep import BOUND_SECONDS, Signal
 from support.runtimes import gather, on, rest, start
+from support.threads import in_thread
 from support.wsgi_requests import HELLO, LIFESPAN, our_log
 
 pytestmark = pytest.mark.usefixtures("runtime")
@@ -384,7 +386,6 @@ def test_child_forked_during_a_request_does_not_wait_for_its_body() -> None:
             return b"raised"
 
         first = environ["wsgi.input"].read(9)
-        client.hungry.wait()  # so the loop holds no lock as the app forks, which would stay closed in the child
         told.append(in_child(in_the_child))
         client.say({"type": "http.request", "body": b"rest"})
         start_response("200 OK", [])
@@ -394,6 +395,49 @@ def test_child_forked_during_a_request_does_not_wait_for_its_body() -> None:
     response = call(WSGIMiddleware(app, request_buffer_bytes=0), client, http_scope("POST"))
     assert told == [b"raised"]
     assert response.body == b"body and rest"
+
+
+@needs_fork
+@forks_with_threads
+@pytest.mark.parametrize("held_at_the_fork", ["response", "body", "doorbell"])
+def test_child_forked_during_a_request_waits_for_no_lock_of_its_parent(held_at_the_fork: str) -> None:
+    """The child goes on in the app. Nobody would release there what the loop thread holds as the process is forked."""
+    told: list[bytes] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        (request,) = bridge._shared.loops.known()[0].in_flight
+        locks = {
+            "response": request._output,
+            "body": request._receiver.stream,
+            "doorbell": request._loop.runtime.doorbell,
+        }
+        held, taken, forked = locks[held_at_the_fork]._lock, Signal("a thread holds the lock"), Signal("forked")
+
+        def hold() -> None:
+            with held:
+                taken.set()
+                forked.wait()
+
+        write = start_response("200 OK", [])
+        environ["wsgi.input"].read(1)
+
+        def in_the_child() -> bytes:
+            with contextlib.suppress(ClientDisconnected):
+                environ["wsgi.input"].read()
+            write(b"from the child")
+            return b"went on"
+
+        holder = in_thread(hold)
+        taken.wait()
+        told.append(in_child(in_the_child))
+        forked.set()
+        holder.result()
+        yield b"from the parent"
+
+    client = Client(messages=[{"type": "http.request", "body": b"b", "more_body": True}, DISCONNECT])
+    bridge: Any = WSGIMiddleware(app, request_buffer_bytes=0, ignore_disconnect=True)
+    assert call(bridge, client, http_scope("POST")).body == b"from the parent"
+    assert told == [b"went on"]
 
 
 @needs_fork

@@ -446,7 +446,7 @@ def test_silence_counts_only_while_the_app_waits() -> None:
         assert not any(incoming.is_silent(now, 60) for now in range(0, 600, 50))
         reading = in_thread(file.read)
         await client.hungry.wait_in_task()
-        await until(lambda: incoming._stream is not None and incoming._stream.is_awaited)
+        await until(lambda: incoming.stream is not None and incoming.stream.is_awaited)
         assert [incoming.is_silent(now, 60) for now in (1000, 1059, 1060)] == [False, False, True]
         client.send_body(b"end", more=False)
         assert await reading.result_in_task() == b"partend"
@@ -645,6 +645,8 @@ def test_request_whose_tick_fails_keeps_the_timer_from_nobody() -> None:
                 raise self.error
 
         def abort(self, ending: object, error: object, detail: object = "") -> None: ...
+
+        def renew_locks(self) -> None: ...
 
     async def main() -> None:
         loop = BridgeLoop(Runtime(asyncio.get_running_loop()))

@@ -563,6 +563,24 @@ def test_file_that_shrinks_while_it_is_read_breaks_the_response(path: Path) -> N
     assert not response.complete
 
 
+@pytest.mark.parametrize("left", [0, 150_000, len(DATA) - 1])
+def test_descriptor_of_a_file_that_shrinks_breaks_the_response(
+    left: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server's ``sendfile()`` sends what there is, and the client would take the next response for the rest."""
+    monkeypatch.setattr(_files, "PIECE_BYTES", 100_000)
+
+    async def on_send(number: int, _: Message) -> None:
+        if number == 2:  # the first piece is on its way
+            os.truncate(path, left)
+
+    client = Client(on_send=on_send, strict=False)
+    app = WSGIMiddleware(app_of(lambda: path.open("rb")))
+    response = get(app, ZEROCOPYSEND, client=client, fails=AppProtocolError)
+    assert "became shorter" in str(response.raised)
+    assert not any(message["more_body"] is False for message in response.messages[1:])
+
+
 def test_empty_file_is_an_empty_body(bridged: Bridged, path: Path) -> None:
     """There is nothing to be sent."""
     path.write_bytes(b"")

@@ -177,6 +177,17 @@ def test_line_is_not_read_byte_by_byte(buffer_bytes: int, monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("runtime")
+@pytest.mark.parametrize("buffer_bytes", [1 << 42, sys.maxsize])
+def test_limit_that_means_none_takes_no_memory(buffer_bytes: int) -> None:
+    """``io.BufferedReader`` allocates its whole buffer: of such a size it would be a MemoryError."""
+
+    async def story() -> None:
+        assert streamed_input(stream_of(verbs(), [b"ab", b"c"]), None, buffer_bytes).read() == b"abc"
+
+    run(story())
+
+
+@pytest.mark.usefixtures("runtime")
 def test_read_of_what_is_there_does_not_wait_for_a_full_buffer() -> None:
     """A fill takes what has arrived."""
 

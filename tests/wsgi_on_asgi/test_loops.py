@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import os
@@ -42,13 +43,15 @@ class Clock:
 
     Attributes:
         calls: What is set, with its delay and its context.
+        now: The time.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[float, Callable[[], object], contextvars.Context | None]] = []
         loop = asyncio.get_running_loop()
+        self.now = 42.0
         monkeypatch.setattr(loop, "call_later", self._call_later)
-        monkeypatch.setattr(loop, "time", lambda: 42.0)
+        monkeypatch.setattr(loop, "time", lambda: self.now)
 
     def _call_later(
         self, delay: float, callback: Callable[..., object], *args: object, context: contextvars.Context | None = None
@@ -73,6 +76,9 @@ class Request:
         self.at_tick()
 
     def abort(self, ending: object, error: object, detail: object = "") -> None:
+        raise NotImplementedError
+
+    def renew_locks(self) -> None:
         raise NotImplementedError
 
 
@@ -195,6 +201,24 @@ def test_timer_lets_requests_leave_and_enter_within_a_tick(monkeypatch: pytest.M
     run(story())
 
 
+def test_time_in_which_the_loop_stood_still_counts_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second of it does. What has come meanwhile is taken after the tick: no client was silent so long."""
+
+    async def story() -> None:
+        loop = here()
+        with monkeypatch.context() as patch:
+            clock = Clock(patch)
+            request = Request()
+            loop.enter(request)
+            for later in (0.0, 0.125, 0.5, 100.0, 0.125, 0.625):
+                clock.now += later
+                clock.advance()
+            assert request.ticks == [42.0, 42.125, 42.625, 43.125, 43.25, 43.75]
+            loop.leave(request)
+
+    run(story())
+
+
 def test_timer_runs_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a loop's own timers it ticks again and again."""
 
@@ -281,6 +305,26 @@ def test_forked_child_waits_for_no_lock_of_its_parent() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_forked_child_that_goes_on_with_its_parents_loop_has_one_of_its_own() -> None:
+    """The loop as the parent used it counts as closed in the child: responses would end after a second."""
+    loops = BridgeLoops(list)
+
+    async def is_live() -> bool:
+        return loops.here().is_live()
+
+    loop = asyncio.new_event_loop()
+    try:
+        assert loop.run_until_complete(is_live())
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if loop.run_until_complete(is_live()) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        loop.close()
+
+
 # -- Interruption -----------------------------------------------------------------------------------------------------
 
 
@@ -348,3 +392,24 @@ def test_interruption_that_was_not_fired_is_not_ours() -> None:
         assert not interruption.is_ours()
 
     run(story())
+
+
+def test_interruption_of_a_task_whose_loop_is_closed_raises_nothing() -> None:
+    """A loop that was thrown away leaves its tasks where they wait, and the ending that interrupts one goes on."""
+    made: list[Interruption] = []
+
+    async def wait() -> None:
+        made.append(Interruption(asyncio.get_running_loop()))
+        with contextlib.suppress(GeneratorExit):
+            await asyncio.get_running_loop().create_future()
+
+    loop = asyncio.new_event_loop()
+    coroutine = wait()
+    task = loop.create_task(coroutine)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    made[0].fire()
+    assert made[0].fired
+    coroutine.close()
+    left: Any = task
+    left._log_destroy_pending = False  # else asyncio complains of it

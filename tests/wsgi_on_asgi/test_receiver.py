@@ -16,7 +16,7 @@ from a2wsgi._wsgi_on_asgi import receiver as module
 from a2wsgi._wsgi_on_asgi.input import WholeBody
 from a2wsgi._wsgi_on_asgi.receiver import Receiver
 from apps import hello
-from support.asgi_driver import DISCONNECT, Client, Message, answer, body_message, http_scope
+from support.asgi_driver import DISCONNECT, Client, Message, answer, body_message, http_scope, until
 from support.lockstep import BOUND_SECONDS, Signal
 from support.runtimes import cancelled, rest, soon, start, verbs
 from support.streams import in_story
@@ -503,7 +503,7 @@ def test_spooled_body_is_whole_before_the_app_starts() -> None:
         assert file.seek(0) == 0
         assert it.environ == {"CONTENT_LENGTH": str(len(b"".join(parts)))}
         it.incoming.discard()
-        assert file.closed
+        await until(lambda: file.closed)
         it.incoming.discard()
         await it.close()
 
@@ -547,7 +547,7 @@ def test_spooled_body_is_closed_when_its_request_is_cancelled(files: list[Any]) 
         await it.client.hungry.wait_in_task()
         opening.cancel()
         await cancelled(opening)
-        assert [file.closed for file in files] == [True]
+        await until(lambda: [file.closed for file in files] == [True])
         await it.close()
 
     in_story(story)
@@ -569,7 +569,7 @@ def test_spooled_body_is_closed_when_no_worker_is_free(files: list[Any]) -> None
         first = start(answer(bridge, Client(b"ab", b"cd"), http_scope("POST")))
         await called.wait_in_task()
         assert (await answer(bridge, Client(b"ab", b"cd"), http_scope("POST"))).status == 503
-        assert [file.closed for file in files] == [False, True]
+        await until(lambda: [file.closed for file in files] == [False, True])
         go.set()
         assert (await first).status == 200
         assert [file.closed for file in files] == [True, True]

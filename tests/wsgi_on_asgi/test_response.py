@@ -469,3 +469,30 @@ def test_iterable_whose_len_fails_is_answered(bridged: Bridged, error: Exception
         return _Sized(error, b"one", b"another")
 
     assert call(bridged(app)).body == b"oneanother"
+
+
+@pytest.mark.parametrize("chunks", [[bytes(65_536)] * 200, [bytes(200 << 20)]], ids=["many", "large"])
+def test_download_that_never_waits_lets_the_loop_go_on(chunks: list[bytes]) -> None:
+    """A quick client's server takes each message at once, and a quick app has the next one ready. Others are served."""
+    written = Signal("the response is queued")
+    served_after: list[int] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        write = start_response("200 OK", [])
+        for chunk in chunks:
+            write(chunk)
+        written.set()
+        return []
+
+    async def on_send(number: int, _: Message) -> None:
+        if number == 1:
+            written.wait()  # on the loop thread, which takes nothing meanwhile
+            start(other_request())
+
+    async def other_request() -> None:
+        served_after.append(client.sends)
+
+    client = Client(on_send=on_send)
+    response = call(WSGIMiddleware(app, response_buffer_bytes=200 << 20), client)
+    assert len(response.messages) > 200
+    assert served_after[0] <= 64  # trio may run this task twice before the other

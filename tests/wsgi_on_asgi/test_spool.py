@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import io
 import tempfile
+import threading
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ from apps.recording import Recording
 from apps.waiting import Waiting
 from support.asgi_driver import Client, answer, body_message, call, http_scope, run
 from support.bridges import Bridged
+from support.lockstep import Signal
 from support.runtimes import cancelled, start
 from support.wsgi_requests import echoed
 
@@ -106,6 +109,66 @@ def test_spool_closes_its_file_when_the_request_is_cancelled(bridged: Bridged) -
         assert client.sent == []
 
     run(main())
+
+
+def test_spool_cancelled_as_it_writes_does_not_hold_up_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To close a file waits for a write that is under way. Not the loop does so, but a thread."""
+    writing, goes_on, closed = Signal("a write has begun"), Signal("the write may end"), Signal("the file is closed")
+
+    class Slow(io.RawIOBase):
+        """A disk that takes its time."""
+
+        def readable(self) -> bool:
+            return True
+
+        def writable(self) -> bool:
+            return True
+
+        def seekable(self) -> bool:
+            return True
+
+        def seek(self, offset: int, whence: int = 0, /) -> int:
+            return offset
+
+        def write(self, data: Any, /) -> int:
+            writing.set()
+            goes_on.wait()
+            return len(data)
+
+        def close(self) -> None:
+            super().close()
+            closed.set()
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: io.BufferedRandom(Slow(), 2))
+
+    async def main() -> None:
+        bridge = WSGIMiddleware(hello.app, request_buffer_bytes=0, spool_request=True)
+        task = start(answer(bridge, Client(b"abc", complete=False), http_scope("POST")))
+        await writing.wait_in_task()
+        task.cancel()
+        await cancelled(task)
+        assert not closed.is_set()
+        goes_on.set()
+        await closed.wait_in_task()
+
+    run(main())
+
+
+def test_spool_that_finds_no_thread_closes_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the loop waits for the disk, and the file is closed."""
+
+    class Thread(threading.Thread):
+        def start(self) -> None:
+            if self.name == "a2wsgi-spool":
+                raise RuntimeError("can't start new thread")
+            super().start()
+
+    monkeypatch.setattr(threading, "Thread", Thread)
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - to be closed by what is tested
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: file)
+    client = Client(messages=[body_message(b"abc", more=True), {"type": "http.disconnect"}])
+    call(WSGIMiddleware(hello.app, request_buffer_bytes=0, spool_request=True), client, http_scope("POST"))
+    assert file.closed
 
 
 def test_spool_file_that_cannot_be_closed_harms_nobody(bridged: Bridged, monkeypatch: pytest.MonkeyPatch) -> None:

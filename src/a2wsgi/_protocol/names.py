@@ -57,7 +57,8 @@ MAX_CACHED_LENGTH = 64
 class Cache(dict[_K, _V]):
     """Maps each key to ``make(key)``, which is called once a key.
 
-    A full cache is emptied, so that a flood of odd names slows nobody down for long. Long keys are not kept.
+    A full cache is emptied, so that a flood of odd names slows nobody down for long. Long keys are not kept, nor are
+    those of a subclass, which may have attributes of any size.
     """
 
     __slots__ = ("_make",)
@@ -67,7 +68,7 @@ class Cache(dict[_K, _V]):
 
     def __missing__(self, key: _K) -> _V:
         value = self._make(key)
-        if len(key) <= MAX_CACHED_LENGTH:
+        if (type(key) is str or type(key) is bytes) and len(key) <= MAX_CACHED_LENGTH:
             if len(self) >= MAX_CACHED:
                 self.clear()
             self[key] = value

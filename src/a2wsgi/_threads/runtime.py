@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
     from .handles import Task, Timer, Transport, Waiter
     from .runtime_trio import TrioRun
+    from .stream import Stream
 
 
 class Doorbell:
@@ -138,6 +139,11 @@ class Doorbell:
                 return
             self._answering = True
         self.loop.call_soon(self._answer, context=contextvars.Context())
+
+
+def renew_lock(owner: Doorbell | Stream) -> None:
+    """Give ``owner`` a new lock: in a forked child, where nobody would release one that another thread held."""
+    owner._lock = threading.RLock()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]  # of this package: it changes here alone
 
 
 def wake(waiter: Waiter) -> None:
@@ -223,7 +229,8 @@ class Interruption:
         """Raise ``CancelledError`` where the task waits. Loop thread; once."""
         if not self.fired:
             self.fired = True
-            self._task.cancel()
+            with contextlib.suppress(RuntimeError):  # the loop was closed: the task will never go on
+                self._task.cancel()
 
     def is_ours(self) -> bool:
         """Whether the ``CancelledError`` in hand is from `fire` alone; if so, the task counts it no more. Once."""

@@ -50,6 +50,11 @@ if TYPE_CHECKING:
     from .loops import BridgeLoop
 
 
+#: After so many messages the loop goes round once. A server's ``send()`` does not wait for a quick client, and an app
+#: can be quicker than its server: one download would have the loop to itself. Arbitrary: two mebibytes, as a rule.
+MESSAGES_A_TURN = 32
+
+
 class Ending(enum.Enum):
     """How a request ends.
 
@@ -166,6 +171,8 @@ class Abortable:
         if self._interruption.fired:  # send() has caught the cancellation, and returned all the same
             self._interruption.is_ours()
             return False
+        if not self._sends % (2 * MESSAGES_A_TURN):
+            await self._loop.runtime.go_round()
         return True
 
     def _was_interrupted(self) -> bool:
@@ -190,6 +197,9 @@ class Abortable:
         if now - self._seen_since >= timeout:
             self._stall(self.STALLED, f"read nothing of {self.SENT} for {timeout:g} s")
             self._interruption.fire()  # the request may have ended before, and be sending an answer of ours
+
+    def renew_locks(self) -> None:
+        """Make anew what another thread may have held as the process was forked. In the child, whose thread goes on."""
 
     def _pieces(self) -> int:
         """How many times ``send_timeout`` the message that is being sent may take."""

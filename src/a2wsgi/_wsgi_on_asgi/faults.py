@@ -74,6 +74,14 @@ def too_short(missing: int) -> AppProtocolError:
     )
 
 
+def file_shrank() -> AppProtocolError:
+    """The file has become shorter while the server sent it."""
+    return AppProtocolError(
+        "A file became shorter while it was being sent, so the response was cut off, and the client has to see that "
+        "(RFC 9112 §8). Replace files that are being served (os.replace) instead of writing into them."
+    )
+
+
 def worker_lost() -> AppError:
     """The worker thread of a request died while it ran the request."""
     return AppError(

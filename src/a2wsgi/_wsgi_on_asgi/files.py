@@ -12,7 +12,8 @@ Guarantees
 
 What remains
     A server opens a path that it is sent a moment later. A file that is replaced in between is sent as it is then; if
-    its length has changed, the client sees a broken response. With a descriptor there is no such moment.
+    its length has changed, the client sees a broken response. With a descriptor there is no such moment. But if a file
+    becomes shorter while its last piece is sent, only the server can notice.
 
 Threading: a worker thread; the loop thread calls `SentFile.messages` and `SentFile.close`.
 """
@@ -35,6 +36,8 @@ from a2wsgi._protocol.files import (
     offers,
     plain_file,
 )
+
+from .faults import file_shrank
 
 if TYPE_CHECKING:
     import io
@@ -111,13 +114,19 @@ class SentFile:
         self.path = path
 
     def messages(self) -> Iterator[Message]:
-        """The body, as it is sent."""
+        """The body, as it is sent.
+
+        Raises:
+            AppProtocolError: The file has become shorter meanwhile. Send nothing more.
+        """
         if self.path is not None:
             yield {"type": PATHSEND, "path": self.path}
             return
         offset, end = self._offset, self._offset + self._length
         while offset < end:
             count = min(PIECE_BYTES, end - offset)
+            if os.fstat(self._file.fileno()).st_size < offset + count:  # what sends it unread does not notice that
+                raise file_shrank()
             yield {
                 "type": ZEROCOPYSEND,
                 "file": self._file,

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 #: 3.13; later ones have 128 KiB, which would be much for each request.
 LEAST_BUFFER_BYTES = 8_192
 
+#: The largest. It is allocated whole, so one of an option that is to mean "no limit" would find no memory. Python's own
+#: figure from 3.14 on.
+MOST_BUFFER_BYTES = 131_072
+
 
 class WholeBody(io.BytesIO):
     """A body that is complete when the app starts, with what ``io.BufferedReader`` has and ``io.BytesIO`` lacks."""
@@ -146,5 +150,5 @@ class BodyReader(io.RawIOBase):
 
 
 def streamed_input(stream: ToThread, ask: Callable[[], object] | None, buffer_bytes: int) -> io.BufferedReader:
-    """A ``wsgi.input`` over ``stream``, with its own buffer of ``buffer_bytes``, at least `LEAST_BUFFER_BYTES`."""
-    return io.BufferedReader(BodyReader(stream, ask), max(buffer_bytes, LEAST_BUFFER_BYTES))
+    """A ``wsgi.input`` over ``stream``. Its own buffer has ``buffer_bytes``, but 8 KiB at least and 128 KiB at most."""
+    return io.BufferedReader(BodyReader(stream, ask), min(max(buffer_bytes, LEAST_BUFFER_BYTES), MOST_BUFFER_BYTES))

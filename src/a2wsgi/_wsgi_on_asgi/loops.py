@@ -8,7 +8,8 @@ Guarantees
     - The timer holds no request: it never meets one that begins and ends between two ticks.
     - A request that cannot be looked after does not keep the timer from the others.
     - Counts are never lost: each is written on one loop thread, and the next loop takes over those of a dead one.
-    - A forked child makes new loops, whatever lock another thread of its parent held at the fork.
+    - A forked child makes new loops, whatever lock another thread of its parent held at the fork. Nor does an app wait
+      for such a lock that has forked during its request, and goes on in the child.
 
 Assumes
     Everything but `BridgeLoops` is called on the loop thread. ``tick`` raises nothing.
@@ -17,6 +18,7 @@ Assumes
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import weakref
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from a2wsgi._errors import MissingCapability
 from a2wsgi._log import logger
-from a2wsgi._threads.runtime import running_trio, runtime_of, wake
+from a2wsgi._threads.runtime import renew_lock, running_trio, runtime_of, wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
 
     from .endings import Ending
 
+#: How many seconds count between two visits at most. In a loop that stood still for longer no client could be heard, be
+#: it that other code held it up or that the process was stopped. Arbitrary: long for a busy loop, short for a timeout.
+MOST_TICK_SECONDS = 0.5
+
 #: How often the timer visits the requests in flight. A client that left is to be noticed within a second, also by a
 #: request that sends nothing; arbitrary below that.
 TICK_SECONDS = 0.1
@@ -44,10 +50,13 @@ class InFlight(Protocol):
     """A request in flight, as the timer sees it."""
 
     def tick(self, now: float) -> None:
-        """Look after the request. ``now`` is the loop's own clock, in seconds. Must not raise."""
+        """Look after the request. ``now`` is the loop's own clock, in seconds, less what was lost. Must not raise."""
 
     def abort(self, ending: Ending, error: Callable[[], BaseException], detail: object = "") -> object:
         """End the request, unless it has ended. See `Abortable.abort`."""
+
+    def renew_locks(self) -> None:
+        """See `Abortable.renew_locks`."""
 
 
 class BridgeLoop:
@@ -69,7 +78,9 @@ class BridgeLoop:
 
     __slots__ = (
         "_drained",
+        "_lost_seconds",
         "_pid",
+        "_ticked_at",
         "_ticking",
         "disconnected",
         "draining",
@@ -92,6 +103,8 @@ class BridgeLoop:
         self.refused = 0
         self._pid = os.getpid()
         self._ticking = False
+        self._ticked_at = math.inf  # by the loop's clock
+        self._lost_seconds = 0.0  # in which the loop stood still
         self._drained: Waiter | None = None
 
     def is_live(self) -> bool:
@@ -128,7 +141,12 @@ class BridgeLoop:
             return
         self.runtime.call_later(TICK_SECONDS, self._tick)
         self.runtime.doorbell.look()
+        # 1. A client sends. 2. The loop stands still. 3. It goes on, and visits the requests before any task has taken
+        # what came. None of them is to be told that its client was silent for all that time.
         now = self.runtime.time()
+        self._lost_seconds += max(0.0, now - self._ticked_at - MOST_TICK_SECONDS)
+        self._ticked_at = now
+        now -= self._lost_seconds
         # Copies: see `in_flight`.
         for request in (*self.in_flight.copy(), *self.left.copy()):
             try:
@@ -147,17 +165,20 @@ class BridgeLoops:
     """
 
     def __init__(self, meet: Callable[[], object]) -> None:
-        self.renew_lock()
+        self.reset()
         self._meet = meet
         self._known: list[BridgeLoop] = []  # replaced under _lock, never changed
+        _all_loops.add(self)
+
+    def reset(self) -> None:
+        """Make the lock: in the constructor, and in a forked child, where nobody would release the parent's.
+
+        A child may go on with its parent's loop, as an object. It is another loop there.
+        """
+        self._lock = threading.Lock()
         # That of the last call, which is most likely that of the next. Any loop thread's, without a lock: each looks
         # whether what it finds is its own.
         self._last: BridgeLoop | None = None
-        _all_loops.add(self)
-
-    def renew_lock(self) -> None:
-        """Make the lock: in the constructor, and in a forked child, where nobody would release the parent's."""
-        self._lock = threading.Lock()
 
     def here(self) -> BridgeLoop:
         """The `BridgeLoop` of the running loop, or of the running trio. Loop thread.
@@ -215,7 +236,11 @@ _all_loops: weakref.WeakSet[BridgeLoops] = weakref.WeakSet()
 
 def _after_fork_in_child() -> None:
     for loops in tuple(_all_loops):
-        loops.renew_lock()
+        loops.reset()
+        for loop in loops.known():
+            renew_lock(loop.runtime.doorbell)
+            for request in (*loop.in_flight.copy(), *loop.left.copy()):
+                request.renew_locks()
 
 
 if hasattr(os, "register_at_fork"):

@@ -15,7 +15,7 @@ Guarantees
     - While the app waits for the body, `Receiver.is_silent` tells for how long the client has sent nothing.
     - A body that is not as long as its ``Content-Length``, or that ends in a disconnect, never looks complete.
     - What the app has not read is bounded: the stream holds ``buffer_bytes`` (`GROWTH` times that if the app is faster
-      than the client) and one message, its reader as much, and ``io.BufferedReader`` too, but at least 8 KiB.
+      than the client) and one message, its reader as much, and ``io.BufferedReader`` too, but 8 KiB to 128 KiB.
 
 Assumes
     Everything runs on the loop thread, except `_ask` (worker thread) and `discard` (the last thread to use the body).
@@ -34,7 +34,7 @@ from a2wsgi._log import logger
 from .input import WholeBody, declare_length, streamed_input
 from .messages import body_part, is_disconnect
 from .receiving import Receiving
-from .spool import spool
+from .spool import close_file_elsewhere, spool
 from .streams import ToThread
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Receiver:
     Attributes:
         received: How many bytes of the body have come. Loop thread.
         spooled: The temporary file that has the body, if any. Written before the app starts.
+        stream: What carries the rest of the body to the app, if it was not all read ahead. As ``spooled``.
     """
 
     __slots__ = (
@@ -86,10 +87,10 @@ class Receiver:
         "_silent_since",
         "_spool",
         "_state",
-        "_stream",
         "_task",
         "received",
         "spooled",
+        "stream",
     )
 
     def __init__(
@@ -119,7 +120,7 @@ class Receiver:
         self._seen_received = 0  # what was received when the silence began
         self._silent_since: float | None = None  # None while nobody waits for the client
         self.spooled: BinaryIO | None = None
-        self._stream: ToThread | None = None  # carries what was not read ahead
+        self.stream: ToThread | None = None
         self._task: Task | None = None
 
     # -- Before the app starts ------------------------------------------------------------------------------------
@@ -222,10 +223,10 @@ class Receiver:
             # Werkzeug then puts a stream of its own above ours, by which Flask answers a quiet 400 where ours raises,
             # instead of logging an error for each client that leaves. It looks for the key and ignores its value.
             environ.pop("wsgi.input_terminated", None)
-        self._stream = ToThread(self._runtime, self._buffer_bytes)
+        self.stream = ToThread(self._runtime, self._buffer_bytes)
         for chunk in chunks:
-            self._stream.put(chunk)
-        return streamed_input(self._stream, ask, self._buffer_bytes)
+            self.stream.put(chunk)
+        return streamed_input(self.stream, ask, self._buffer_bytes)
 
     # -- While the app runs ---------------------------------------------------------------------------------------
 
@@ -238,8 +239,8 @@ class Receiver:
         """The app has been running for a while: watch for the client's leaving."""
         if self._state is Receiving.IDLE:
             self._start()
-        elif self._stream is not None:
-            self._stream.revive()
+        elif self.stream is not None:
+            self.stream.revive()
 
     def is_silent(self, now: float, seconds: float) -> bool:
         """Whether somebody has waited that long for the body, and its client has sent nothing. Once a tick.
@@ -247,7 +248,7 @@ class Receiver:
         The app waits in a read; or there is no app yet, and the body is read ahead. A body that the app leaves unread
         is not the client's fault.
         """
-        if not self._in_receive or (self._stream is not None and not self._stream.is_awaited):
+        if not self._in_receive or (self.stream is not None and not self.stream.is_awaited):
             self._silent_since = None
         elif self._silent_since is None or self.received != self._seen_received:
             self._seen_received, self._silent_since = self.received, now
@@ -290,8 +291,8 @@ class Receiver:
     async def _run(self) -> None:
         """Bring the rest of the body, then watch for the client's leaving."""
         try:
-            if self._more and self._stream is not None:
-                await self._bring(self._stream)
+            if self._more and self.stream is not None:
+                await self._bring(self.stream)
             if self._state is not Receiving.TASK:
                 return
             try:
@@ -369,15 +370,13 @@ class Receiver:
 
     def abort(self, error: Callable[[], BaseException]) -> None:
         """The app's reads of a body that is not complete raise ``error()``."""
-        if self._stream is not None:
-            self._stream.abort(error)
+        if self.stream is not None:
+            self.stream.abort(error)
 
-    def discard(self) -> None:
-        """Close the temporary file. The thread that used the body last."""
+    def discard(self, close: Callable[[BinaryIO], None] = close_file_elsewhere) -> None:
+        """Have ``close`` close the temporary file, if there is one. The thread that used the body last."""
         if self.spooled is not None:
-            # The disk is full, and what is not written is not wanted any more; or the app has detached the file.
-            with contextlib.suppress(OSError, ValueError):
-                self.spooled.close()
+            close(self.spooled)
 
     def close(self) -> bool:
         """Listen no more. Whether there is a task, which `end_task` must end then."""

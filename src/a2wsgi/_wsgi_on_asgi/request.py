@@ -30,6 +30,7 @@ from a2wsgi._protocol.environ import environ_from_scope
 from a2wsgi._protocol.framing import BadRequest
 from a2wsgi._protocol.hints import EXTENSION, KEY
 from a2wsgi._protocol.iterables import CompleteBody, NoBody
+from a2wsgi._threads.runtime import renew_lock
 from a2wsgi._wrong_server import named_as
 
 from .disconnected import current
@@ -41,6 +42,7 @@ from .overdue import Timed
 from .receiver import Receiver
 from .refusals import refusal
 from .response import Response, ignore_hint
+from .spool import close_file
 from .streams import ToLoop
 
 if TYPE_CHECKING:
@@ -250,7 +252,7 @@ class Request(Timed):
                     _nested.give_back(self._body, self._scope)
             finally:
                 if self._receiver.spooled is not None:
-                    self._receiver.discard()
+                    self._receiver.discard(close_file)
 
     def _close(self, close: Callable[[], object]) -> None:
         """PEP 3333, "Specification Details": close() is called once, however the request ended."""
@@ -314,6 +316,12 @@ class Request(Timed):
         if timeout is not None and self._started_at and not self._is_overdue:
             self._look_at_app(timeout)
         super().tick(now)
+
+    def renew_locks(self) -> None:
+        """Those of the streams: the app may go on reading and writing in a child, until it has to wait."""
+        renew_lock(self._output)
+        if self._receiver.stream is not None:
+            renew_lock(self._receiver.stream)
 
     def _pieces(self) -> int:
         return 1 if self._response.file is None else self._response.file.pieces

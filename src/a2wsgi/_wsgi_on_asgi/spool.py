@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import threading
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ async def spool(runtime: Runtime, chunks: list[bytes], next_chunk: Callable[[], 
         The file, at its beginning. The caller closes it.
 
     Raises:
-        Exception: What ``next_chunk`` or the disk raised. The file is closed.
+        Exception: What ``next_chunk`` or the disk raised. The file is closed by another thread.
     """
     import tempfile  # noqa: PLC0415 - it takes 4 ms, and few bridges spool
 
@@ -35,7 +37,23 @@ async def spool(runtime: Runtime, chunks: list[bytes], next_chunk: Callable[[], 
                 await runtime.in_thread(file.write, chunk)
         await runtime.in_thread(file.seek, 0)
     except BaseException:
-        with contextlib.suppress(OSError, ValueError):  # of a full disk: it must not hide a cancellation
-            file.close()
+        # 1. The request is cancelled while another thread writes. 2. To close the file now would wait for that thread.
+        close_file_elsewhere(file)
         raise
     return file
+
+
+def close_file_elsewhere(file: BinaryIO) -> None:
+    """Close a temporary file in a thread of its own: for whoever must not wait for a disk. Any thread."""
+    thread = threading.Thread(target=close_file, args=(file,), name="a2wsgi-spool", daemon=True)
+    try:
+        contextvars.Context().run(thread.start)  # free-threaded Pythons copy the caller's, a request's
+    except RuntimeError:  # the system has no thread to give
+        close_file(file)
+
+
+def close_file(file: BinaryIO) -> None:
+    """Close a temporary file. Raises nothing of the disk's."""
+    # The disk is full, and what is not written is not wanted any more; or the app has detached the file.
+    with contextlib.suppress(OSError, ValueError):
+        file.close()
