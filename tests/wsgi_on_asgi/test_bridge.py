@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from a2wsgi import (
+    ASGIMiddleware,
     ClientDisconnected,
     ServerProtocolError,
     Statistics,
@@ -29,7 +30,7 @@ from support.asgi_driver import DISCONNECT, Client, Message, answer, call, http_
 from support.bridges import Bridged
 from support.forks import forks_with_threads, in_child, needs_fork
 from support.lockstep import BOUND_SECONDS, Signal
-from support.runtimes import gather, on, rest, start
+from support.runtimes import gather, on, rest, start, within
 from support.threads import in_thread
 from support.wsgi_requests import HELLO, LIFESPAN, our_log
 
@@ -321,6 +322,46 @@ def test_shutdown_tells_a_blocked_app() -> None:
 
     run(main())
     assert errors == ["the server shuts down"]
+
+
+def test_shutdown_of_one_of_two_servers_ends_no_request_of_the_other() -> None:
+    """They have one loop, as for http and https. The last to shut down ends what still runs, and an app inside."""
+    said: list[str] = []
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for phase in ("startup", "shutdown"):
+                await receive()
+                said.append(phase)
+                await send({"type": f"lifespan.{phase}.complete"})
+            return
+        await receive()
+        entered.set()
+        await within(BOUND_SECONDS, let.wait_in_task())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    entered, let = Signal("the app was called"), Signal("the app may answer")
+
+    async def main() -> None:
+        bridge: Any = WSGIMiddleware(ASGIMiddleware(inner), shutdown_timeout=0)
+        servers = [Client(messages=[{"type": "lifespan.startup"}]) for _ in range(2)]
+        lifespans = [start(answer(bridge, server, dict(LIFESPAN))) for server in servers]
+        await until(lambda: all(server.sent for server in servers))
+        request = start(answer(bridge))
+        await entered.wait_in_task()
+        servers[0].say({"type": "lifespan.shutdown"})
+        await lifespans[0]
+        let.set()
+        assert (await request).body == b"done"
+        assert said == ["startup"]
+        servers[1].say({"type": "lifespan.shutdown"})
+        await lifespans[1]
+        ends = [{"type": "lifespan.startup.complete"}, {"type": "lifespan.shutdown.complete"}]
+        assert [server.sent for server in servers] == [ends, ends]
+
+    run(main())
+    assert said == ["startup", "shutdown"]
 
 
 def test_shutdown_ends_idle_workers(bridged: Bridged) -> None:

@@ -153,7 +153,12 @@ class WSGIBridge:
         if kind == "lifespan":
             here = self._shared.loops.here()
             shut_down = functools.partial(self._shut_down, here)
-            await answer_lifespan(scope, receive, send, runtime=here.runtime, bridges=self._inner, shut_down=shut_down)
+            runtime = here.runtime
+            here.lifespans += 1
+            try:
+                await answer_lifespan(scope, receive, send, runtime=runtime, bridges=self._inner, shut_down=shut_down)
+            finally:
+                here.lifespans -= 1
         elif kind == "websocket":
             from .websocket.session import Session  # noqa: PLC0415 - few processes have any
 
@@ -216,8 +221,17 @@ class WSGIBridge:
         deprecated("Setting WSGIMiddleware.executor is deprecated and changes nothing. Pass workers=.")
         self._executor = executor
 
-    async def _shut_down(self, loop: BridgeLoop) -> None:
-        """Wait for running requests, abort those that take too long, and end the workers."""
+    async def _shut_down(self, loop: BridgeLoop) -> bool:
+        """Wait for running requests, abort those that take too long, and end the workers.
+
+        Programs have several servers on one loop, for http and https say. Nobody knows whose a request is, and a server
+        that shuts down has waited for its own. So the last one does all this.
+
+        Returns:
+            Whether no other server has the bridge any more.
+        """
+        if loop.lifespans > 1:
+            return False
         self._websockets.stop(loop)
         await loop.drain(self._shared.settings.shutdown_timeout)
         reason = "the server shuts down"
@@ -225,6 +239,7 @@ class WSGIBridge:
             request.abort(Ending.SHUT_DOWN, functools.partial(ClientDisconnected, reason), reason)
         self._shared.workers.end_idle()
         self._websockets.workers.end_idle()
+        return sum(one.lifespans for one in self._shared.loops.live()) == 1
 
     def longest_stop_inside(self) -> float:
         """How many seconds the bridges inside take at most to stop, one after the other. For a bridge around this."""

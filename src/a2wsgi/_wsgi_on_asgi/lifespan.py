@@ -40,7 +40,7 @@ async def answer_lifespan(
     *,
     runtime: Runtime,
     bridges: tuple[Startable, ...],
-    shut_down: Callable[[], Awaitable[None]],
+    shut_down: Callable[[], Awaitable[bool]],
 ) -> None:
     """Answer a server's lifespan, from its startup to its shutdown. Loop thread; the bridges wait in other threads.
 
@@ -53,7 +53,7 @@ async def answer_lifespan(
         send: The server's.
         runtime: The loop.
         bridges: The bridges that start up and shut down with the server, the innermost first.
-        shut_down: Ends the requests, before the bridges are stopped.
+        shut_down: Ends the requests, before the bridges are stopped. False if another server goes on, with the bridges.
 
     Raises:
         Exception: What the app of a bridge raised. The server has been told that its lifespan failed.
@@ -77,8 +77,8 @@ async def answer_lifespan(
                     for bridge in bridges:
                         scope["state"].update(bridge.state)
             elif phase == "lifespan.shutdown":
-                await shut_down()
-                await _stop_all(bridges, runtime)
+                if await shut_down():
+                    await _stop_all(bridges, runtime)
             else:
                 continue  # of a later version, or a server's own: nobody knows what to answer
         except BridgeError as error:  # LifespanFailed, or what else keeps a bridge from starting
