@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import inspect
@@ -362,6 +363,42 @@ def test_shutdown_of_one_of_two_servers_ends_no_request_of_the_other() -> None:
 
     run(main())
     assert said == ["startup", "shutdown"]
+
+
+def test_two_servers_that_shut_down_at_once_end_an_app_inside() -> None:
+    """The lifespans of both are still open when the second one looks; the app inside is shut down, once."""
+    said: list[str] = []
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        for phase in ("startup", "shutdown"):
+            await receive()
+            said.append(phase)
+            await send({"type": f"lifespan.{phase}.complete"})
+
+    async def main() -> None:
+        bridge: Any = WSGIMiddleware(ASGIMiddleware(inner))
+        complete: list[object] = []
+        both = asyncio.Event()
+
+        async def serve() -> None:
+            messages = iter(("lifespan.startup", "lifespan.shutdown"))
+
+            async def receive() -> dict[str, Any]:
+                return {"type": next(messages)}
+
+            async def send(message: Any) -> None:
+                if message["type"] == "lifespan.shutdown.complete":
+                    complete.append(message)
+                    if len(complete) == 2:
+                        both.set()
+                    await both.wait()
+
+            await bridge(dict(LIFESPAN), receive, send)
+
+        await asyncio.wait_for(asyncio.gather(serve(), serve()), BOUND_SECONDS)
+        assert said == ["startup", "shutdown"]
+
+    asyncio.run(main())
 
 
 def test_shutdown_ends_idle_workers(bridged: Bridged) -> None:

@@ -151,14 +151,14 @@ class WSGIBridge:
         """Answer a scope that is not an HTTP request."""
         kind = scope["type"]
         if kind == "lifespan":
-            here = self._shared.loops.here()
-            shut_down = functools.partial(self._shut_down, here)
+            here, lifespan = self._shared.loops.here(), object()
+            shut_down = functools.partial(self._shut_down, here, lifespan)
             runtime = here.runtime
-            here.lifespans += 1
+            here.lifespans.add(lifespan)
             try:
                 await answer_lifespan(scope, receive, send, runtime=runtime, bridges=self._inner, shut_down=shut_down)
             finally:
-                here.lifespans -= 1
+                here.lifespans.discard(lifespan)
         elif kind == "websocket":
             from .websocket.session import Session  # noqa: PLC0415 - few processes have any
 
@@ -221,7 +221,7 @@ class WSGIBridge:
         deprecated("Setting WSGIMiddleware.executor is deprecated and changes nothing. Pass workers=.")
         self._executor = executor
 
-    async def _shut_down(self, loop: BridgeLoop) -> bool:
+    async def _shut_down(self, loop: BridgeLoop, lifespan: object) -> bool:
         """Wait for running requests, abort those that take too long, and end the workers.
 
         Programs have several servers on one loop, for http and https say. Nobody knows whose a request is, and a server
@@ -230,7 +230,10 @@ class WSGIBridge:
         Returns:
             Whether no other server has the bridge any more.
         """
-        if loop.lifespans > 1:
+        # 1. Two servers shut down at once. 2. Each finds the other's lifespan open. 3. Nobody does it. So each closes
+        # its own first.
+        loop.lifespans.discard(lifespan)
+        if loop.lifespans:
             return False
         self._websockets.stop(loop)
         await loop.drain(self._shared.settings.shutdown_timeout)
@@ -239,7 +242,7 @@ class WSGIBridge:
             request.abort(Ending.SHUT_DOWN, functools.partial(ClientDisconnected, reason), reason)
         self._shared.workers.end_idle()
         self._websockets.workers.end_idle()
-        return sum(one.lifespans for one in self._shared.loops.live()) == 1
+        return not any(one.lifespans for one in self._shared.loops.live())
 
     def longest_stop_inside(self) -> float:
         """How many seconds the bridges inside take at most to stop, one after the other. For a bridge around this."""

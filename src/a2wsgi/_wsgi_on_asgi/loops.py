@@ -73,7 +73,8 @@ class BridgeLoop:
         stalled: How many requests were aborted here because their client had stopped.
         timed_out: How many requests exceeded ``app_timeout`` here.
         refused: How many WebSockets were refused here for want of room.
-        lifespans: How many servers have a lifespan of the bridge on this loop. Written on the loop thread only.
+        lifespans: One object for each lifespan of a server on this loop that has not begun to shut down. Written on the
+            loop thread only.
         draining: `drain` waits: the server shuts down. Written on the loop thread only.
     """
 
@@ -101,7 +102,7 @@ class BridgeLoop:
         self.disconnected = 0
         self.stalled = 0
         self.timed_out = 0
-        self.lifespans = 0
+        self.lifespans: set[object] = set()
         self.draining = False
         self.refused = 0
         self._pid = os.getpid()
