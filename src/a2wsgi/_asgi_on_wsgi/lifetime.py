@@ -221,9 +221,8 @@ class Lifetime:
     async def _start_lifespan(self, host: LoopHost, app: ASGIApp) -> None:
         lifespan = Lifespan(app, host)
         await lifespan.startup(self._startup_timeout)
-        if lifespan.supported:
-            self._lifespan, self.state = lifespan, lifespan.state
-        else:
+        self._lifespan, self.state = (lifespan, lifespan.state) if lifespan.supported else (None, {})
+        if not lifespan.supported:
             await lifespan.shutdown(self._shutdown_timeout)
 
     def _longest_startup(self) -> float:
