@@ -133,7 +133,9 @@ class SharedLoop(LoopHost):
         return self.stopping
 
     def trouble(self) -> BaseException | None:
-        return self._end_error() if self._ended.is_set() else None
+        if self._ended.is_set():
+            return self._end_error()
+        return faults.loop_stopped() if self.is_inherited() else None
 
     def release(self, user: LoopUser) -> None:
         with _lock:
