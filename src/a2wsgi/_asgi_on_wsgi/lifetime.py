@@ -214,9 +214,7 @@ class Lifetime:
             return InlineLoop()
         if self._loop is not None:
             return GivenLoop(self._loop)
-        host = self._shared_loop.acquire(self)
-        host.wait_ready()
-        return host
+        return self._shared_loop.acquire(self)
 
     async def _start_lifespan(self, host: LoopHost, app: ASGIApp) -> None:
         lifespan = Lifespan(app, host)
