@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import io
 import threading
+import weakref
 from typing import Any
 
 import anyio
@@ -11,6 +14,7 @@ import anyio.lowlevel
 import pytest
 
 from a2wsgi import BridgeClosed, BridgeError
+from a2wsgi._asgi_on_wsgi.loops.host import LoopHost
 from a2wsgi._front.asgi_middleware import ASGIMiddleware
 from support.asgi_bridges import HELLO, START, Bridge, hello, threaded
 from support.lockstep import BOUND_SECONDS, Signal
@@ -220,6 +224,33 @@ def test_bridge_on_a_closed_loop_says_so() -> None:
     loop.close()
     with pytest.raises(BridgeError, match="passed as loop= is not running"):
         ASGIMiddleware(hello, loop=loop, lifespan=True)(environ_of(), lambda *_: lambda _: None)
+
+
+def test_requests_that_fail_on_a_stopped_loop_do_not_stay_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may run again, and is asked to. But what nobody waits for any more would pile up."""
+    monkeypatch.setattr(LoopHost, "look_seconds", 0.01)
+    loop = asyncio.new_event_loop()
+    one = ASGIMiddleware(hello, loop=loop, lifespan=False)
+    failed = [weakref.ref(call_failing(one)) for _ in range(3)]
+    gc.collect()
+    assert [reference() for reference in failed] == [None, None, None]
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    assert call(one).body == b"hello"
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+class Body(io.BytesIO):
+    """A body that can be looked for."""
+
+
+def call_failing(bridge: ASGIMiddleware) -> Body:
+    """Call a bridge whose loop stands still; the body of the request, which nobody else is to hold."""
+    body = Body(b"x")
+    call(bridge, environ_of("POST", CONTENT_LENGTH="1", wsgi__input=body), fails=BridgeError)
+    return body
 
 
 def test_loop_whose_text_raises_is_named_by_its_type() -> None:

@@ -16,8 +16,10 @@ import pytest
 
 from a2wsgi import ASGIMiddleware, BridgeError, LifespanFailed
 from a2wsgi._asgi_on_wsgi import exit_and_fork as _exit_and_fork
-from support.asgi_bridges import THREAD_INLINE_TRIO
-from support.wsgi_driver import call
+from a2wsgi._asgi_on_wsgi.loops.host import LoopHost
+from support.asgi_bridges import START, THREAD_AND_TRIO, THREAD_INLINE_TRIO, body
+from support.lockstep import Signal
+from support.wsgi_driver import Exchange, call
 
 
 async def thread_name(scope: Any, receive: Any, send: Any) -> None:
@@ -99,6 +101,39 @@ def test_given_loop_of_the_parent_is_an_error_in_the_child(served: bool) -> None
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@THREAD_AND_TRIO
+@pytest.mark.parametrize("complete", [False, True], ids=["streaming", "complete"])
+def test_child_that_is_forked_in_a_request_does_not_wait_for_its_app(
+    complete: bool, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A middleware forks, say, and its child leaves by an exception, which closes the response. The parent goes on."""
+    monkeypatch.setattr(LoopHost, "look_seconds", 0.01)
+    go = Signal("go")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(body(b"begin", more=not complete))
+        await go.wait_in_task()
+        await send(body(b"end"))
+
+    one = ASGIMiddleware(app, lifespan=False, **options)
+    exchange = Exchange(one).begin()
+    assert exchange.next() == b"begin"
+
+    def leave() -> None:
+        if not complete:
+            with pytest.raises(BridgeError, match="was forked"):
+                exchange.next()
+        exchange.close()
+
+    in_child(leave)
+    go.set()
+    assert list(exchange.iterator) == ([] if complete else [b"end"])
+    exchange.close()
 
 
 TESTS = Path(__file__).parent.parent

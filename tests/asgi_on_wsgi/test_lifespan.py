@@ -125,6 +125,28 @@ def test_state_is_copied_for_each_request(options: dict[str, Any]) -> None:
 # -- Apps that do not know lifespan -----------------------------------------------------------------------------------
 
 
+@THREAD_INLINE_TRIO
+def test_state_of_an_earlier_startup_is_not_kept(options: dict[str, Any]) -> None:
+    """What is in it was closed by the shutdown since then. An app whose second startup raises is served without."""
+
+    class FailsLater(App):
+        async def startup(self, send: Any) -> None:
+            if self.seen.count(STARTUP) > 1:
+                raise ValueError
+            await super().startup(send)
+
+    app = FailsLater()
+    app.state = {"pool": "open"}
+    one = ASGIMiddleware(app, **options)
+    one.start()
+    assert one.state == {"pool": "open"}
+    one.stop()
+    app.state = {}
+    one.start()
+    assert one.state == {}
+    one.close()
+
+
 async def refuses(scope: Any, receive: Any, send: Any) -> None:
     """Raise at once, as Django does."""
     if scope["type"] != "http":

@@ -68,7 +68,15 @@ def test_server_that_shows_nothing_tells_nothing() -> None:
     assert not has_hung_up(environ_of())
 
 
-@pytest.mark.parametrize("socket_", [object(), types.SimpleNamespace(fileno=lambda: -1)])
+@pytest.mark.parametrize(
+    "socket_",
+    [
+        object(),
+        types.SimpleNamespace(fileno=lambda: -1),
+        types.SimpleNamespace(fileno=lambda: None),
+        types.SimpleNamespace(fileno=lambda: 1 << 40),
+    ],
+)
 def test_socket_that_is_none_tells_nothing(socket_: object) -> None:
     """Middleware may have put anything there; a closed socket has the descriptor -1."""
     assert not has_hung_up({**environ_of(), "gunicorn.socket": socket_})

@@ -206,7 +206,7 @@ def loop_stopped() -> BridgeError:
     """What a request gets whose loop was stopped."""
     return BridgeError(
         "The event loop was stopped while it handled the request: the app called loop.stop(), or the process is "
-        "exiting. The request gets no answer. The next request starts another loop."
+        "exiting or was forked during the request. The request gets no answer. The next request starts another loop."
     )
 
 

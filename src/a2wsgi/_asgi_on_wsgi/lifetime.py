@@ -214,16 +214,13 @@ class Lifetime:
             return InlineLoop()
         if self._loop is not None:
             return GivenLoop(self._loop)
-        host = self._shared_loop.acquire(self)
-        host.wait_ready()
-        return host
+        return self._shared_loop.acquire(self)
 
     async def _start_lifespan(self, host: LoopHost, app: ASGIApp) -> None:
         lifespan = Lifespan(app, host)
         await lifespan.startup(self._startup_timeout)
-        if lifespan.supported:
-            self._lifespan, self.state = lifespan, lifespan.state
-        else:
+        self._lifespan, self.state = (lifespan, lifespan.state) if lifespan.supported else (None, {})
+        if not lifespan.supported:
             await lifespan.shutdown(self._shutdown_timeout)
 
     def _longest_startup(self) -> float:

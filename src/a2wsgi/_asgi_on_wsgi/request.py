@@ -215,7 +215,10 @@ class Request(Interruptible):
 
     def withdraw(self) -> bool:
         """Keep the loop from starting the app. False if it is too late for that."""
-        return self._start_lock.acquire(blocking=False)
+        if not self._start_lock.acquire(blocking=False):
+            return False
+        self._host.take_back(self)
+        return True
 
     def next_chunks(self) -> tuple[list[bytes], bool]:
         """What the app sends next, and whether that is all. Reads the request's body whenever the app asks for it."""

@@ -99,6 +99,12 @@ class Doorbell:
             raise
         return True
 
+    def take_back(self, owner: object) -> None:
+        """Forget what was rung with ``owner`` or a method of it, if the loop has not heard of it yet. Any thread."""
+        with self._lock:
+            for ring in [one for one in self._rung if one[1] is owner or getattr(one[0], "__self__", None) is owner]:
+                self._rung.remove(ring)
+
     def look(self) -> None:
         """Answer those who rang a while ago, if there are any. Loop thread, now and then.
 

@@ -20,6 +20,7 @@ from a2wsgi._asgi_on_wsgi.loops import host as _all_loops
 from a2wsgi._asgi_on_wsgi.loops import shared_loop as _loops
 from a2wsgi._asgi_on_wsgi.loops.fast_loop import FastLoop
 from a2wsgi._asgi_on_wsgi.loops.host import LoopHost, close_loop
+from support.asgi_bridges import THREAD_AND_TRIO
 from support.asgi_driver import run
 from support.lockstep import BOUND_SECONDS, Signal
 from support.threads import threads_inherit_context
@@ -466,3 +467,36 @@ def test_stop_that_is_still_due_does_not_cut_the_end_of_a_loop_short(caplog: pyt
     assert ended == ["generator"]
     assert loop.is_closed()
     assert caplog.records == []
+
+
+@THREAD_AND_TRIO
+@pytest.mark.parametrize("is_ready", [False, True], ids=["not ready", "ready"])
+def test_loop_whose_first_user_was_interrupted_ends(
+    is_ready: bool, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal handler ends the wait for the loop of the first request, say, and the bridge is dropped."""
+    go, threads = Signal("the thread may be ready"), list[threading.Thread]()
+    make, wait = LoopHost.__init__, _loops.SharedLoop.wait_ready
+
+    def make_later(self: Any, loop: Any) -> None:
+        go.wait()
+        make(self, loop)
+
+    def wait_ready(self: _loops.SharedLoop) -> None:
+        assert self._thread is not None
+        threads.append(self._thread)
+        if is_ready:
+            go.set()
+            wait(self)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LoopHost, "__init__", make_later)
+        patch.setattr(_loops.SharedLoop, "wait_ready", wait_ready)
+        with pytest.raises(KeyboardInterrupt):
+            ASGIMiddleware(hello, lifespan=False, **options).start()
+        go.set()
+        (thread,) = threads
+        thread.join(BOUND_SECONDS)
+    assert not thread.is_alive()
+    assert call(ASGIMiddleware(hello, lifespan=False, **options)).body == b"hello"

@@ -169,6 +169,12 @@ class LoopHost(Runtime):
         A loop that has a thread goes on by itself, so there is nothing to do.
         """
 
+    def take_back(self, request: object) -> None:
+        """Forget a request that nobody waits for, and whose app was not started. A server thread.
+
+        A loop of ours that does not run any more is thrown away, with all that was asked of it.
+        """
+
     def release(self, user: LoopUser) -> None:
         """Let ``user`` go. A loop of ours ends with its last user. Any thread."""
 
@@ -188,6 +194,10 @@ class GivenLoop(LoopHost):
         if self.loop.is_running() and self.loop not in _lost_in_fork:
             return None
         return faults.loop_stands_still(self.loop)
+
+    def take_back(self, request: object) -> None:
+        # 1. The user's loop is stopped, but not closed. 2. Each request that comes fails, and would stay with it.
+        self.doorbell.take_back(request)
 
 
 # -- A server without threads ------------------------------------------------------------------------------------------

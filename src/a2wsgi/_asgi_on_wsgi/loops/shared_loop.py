@@ -82,7 +82,11 @@ class SharedLoop(LoopHost):
 
     @classmethod
     def acquire(cls, user: LoopUser) -> Self:
-        """The process's one shared loop of this kind, with ``user`` on it. Starts it if there is none. Any thread."""
+        """The process's one shared loop of this kind, with ``user`` on it. Starts it if there is none. Any thread.
+
+        Raises:
+            BaseException: It could not be made, or an exception from outside has interrupted the wait for it.
+        """
         with _lock:
             host = cast("Self | None", _shared.get(cls))
             if host is None or host.stopping:
@@ -90,7 +94,12 @@ class SharedLoop(LoopHost):
                 host.launch()  # if this raises, nobody else finds a loop that will never be ready
                 _shared[cls] = host
             host._users.add(user)
-            return host
+        try:
+            host.wait_ready()
+        except BaseException:
+            host.release(user)
+            raise
+        return host
 
     def launch(self) -> None:
         """Start the thread. Once.
@@ -131,7 +140,9 @@ class SharedLoop(LoopHost):
         return self.stopping
 
     def trouble(self) -> BaseException | None:
-        return self._end_error() if self._ended.is_set() else None
+        if self._ended.is_set():
+            return self._end_error()
+        return faults.loop_stopped() if self.is_inherited() else None
 
     def release(self, user: LoopUser) -> None:
         with _lock:
@@ -139,8 +150,10 @@ class SharedLoop(LoopHost):
             if self._users or self.stopping:
                 return
             self._stop_sharing()
-        with contextlib.suppress(RuntimeError):  # closed: it has ended already
-            self.loop.call_soon_threadsafe(self.loop.stop)
+        # 1. Its thread was started. 2. The only user gives up waiting for it. 3. It is ready, and looks for itself.
+        if self._ready.is_set():
+            with contextlib.suppress(RuntimeError):  # closed: it has ended already
+                self.loop.call_soon_threadsafe(self.loop.stop)
 
     def join(self, seconds: float) -> None:
         if not self.stopping:

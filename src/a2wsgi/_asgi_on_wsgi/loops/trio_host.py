@@ -62,7 +62,7 @@ class SharedTrio(SharedLoop):
             loop = TrioLoop()
             LoopHost.__init__(self, cast("Any", loop))
             self.before_wait = loop.before_wait
-            loop.run(self._ready.set, self._fail_users)
+            loop.run(self._begin, self._fail_users)
         except BaseException as error:  # noqa: BLE001 - raised by wait_ready(), or logged; requests get another for it
             if self._ready.is_set():
                 self._broken = type(error.__cause__ or error).__name__
@@ -75,6 +75,11 @@ class SharedTrio(SharedLoop):
             finally:
                 self._ended.set()
                 self._ready.set()
+
+    def _begin(self) -> None:
+        self._ready.set()
+        if self.stopping:  # as in release()
+            self.loop.call_soon_threadsafe(self.loop.stop)
 
     def _end_error(self) -> BaseException:
         return faults.trio_ended() if self._broken is None else faults.loop_broke(self._broken)
