@@ -101,6 +101,19 @@ def test_thread_ends_after_our_side_if_the_client_reads_nothing(
     held.thread.result()
 
 
+def test_server_that_stops_does_not_wait_for_a_client_that_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would wait for its thread, as long as for any request."""
+    monkeypatch.setattr(carrier, "_LAST_SECONDS", 2 * BOUND_SECONDS)
+    monkeypatch.setattr(carrier, "_STOP_SECONDS", 0.01)
+    monkeypatch.setattr(carrier, "stop_of_server", lambda: lambda: True)
+    with contextlib.ExitStack() as stack:
+        held = Held(stack)
+        held.ours.sendall(b"x")
+        held.watched.is_full.wait()
+        held.ours.close()
+        held.thread.result()
+
+
 @pytest.mark.parametrize("how", ENDS)
 def test_client_gets_all_that_was_sent_before_our_side_has_left(held: Held, how: str) -> None:
     """It begins to read when that is over."""

@@ -30,6 +30,7 @@ from a2wsgi._protocol.upgrade import Handshake, accept_token, head_101
 from a2wsgi._threads import call as _call
 from a2wsgi._threads.runtime import Runtime
 from a2wsgi._wsgi_on_asgi import loops as _loops
+from a2wsgi._wsgi_on_asgi.websocket import failures
 from support.asgi_driver import Message, run, until
 from support.forks import forks_with_threads, in_child, living_child, needs_fork
 from support.lockstep import BOUND_SECONDS, Signal
@@ -710,6 +711,26 @@ def test_send_that_raises_hides_no_last_words_of_the_client(raw: bool, number: i
     _, raised = talk(WSGIMiddleware(app), None, client, fails=OSError)
     assert raised is error
     assert seen == [FromClient("last"), FromClient("words"), Close(4444, "mine")]
+
+
+def test_send_that_raises_ends_it_though_its_client_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wraps send() may raise an OSError of another kind, and the client has not left."""
+    monkeypatch.setattr(failures, "MOST_HEAR_OUT_SECONDS", 0.2)
+    error = FileNotFoundError("a log of somebody's")
+
+    def app(ws: WebSocket) -> None:
+        ws.send("x")
+        for _ in ws:
+            client.says("more")
+
+    async def on_send(count: int, message: Message) -> None:
+        if count == 2:
+            client.says("first")
+            raise error
+
+    client = WebSocketClient(on_send)
+    _, raised = talk(native(app), None, client, fails=OSError)
+    assert raised is error
 
 
 def test_code_of_the_app_reaches_the_server() -> None:

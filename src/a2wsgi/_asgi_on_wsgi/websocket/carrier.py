@@ -30,6 +30,8 @@ _CARRIED_BYTES = 65_536
 _UNTIMED_BYTES = 4_096
 #: How long a client may take to take the last bytes, in all. As long as for the Close handshake.
 _LAST_SECONDS = 10.0
+#: The same when the server stops, which is not to wait for clients.
+_STOP_SECONDS = 1.0
 #: How long it may take to end its side after that; arbitrary. What it still sends would make the system reset the
 #: connection, and the client might lose what it was sent last.
 _LINGER_SECONDS = 1.0
@@ -118,13 +120,13 @@ class _Carrier:
 
     def run(self, on_stop: Callable[[], object]) -> None:
         """Carry until our side is through and the client has all, or the client has left."""
-        stops = stop_of_server()
+        stops, has_stopped = stop_of_server(), False
         while not (self._pair_ended or self._client_ended or self._we_left()):
             self._step(_LOOK_SECONDS if self._to_client or stops is not None else None)
             if stops is not None and stops():
-                stops = None
+                stops, has_stopped = None, True
                 on_stop()
-        deadline = time.monotonic() + _LAST_SECONDS
+        deadline = time.monotonic() + (_STOP_SECONDS if has_stopped else _LAST_SECONDS)
         while not (self._client_ended or self._client_has_all()) and (seconds := deadline - time.monotonic()) > 0:
             self._step(seconds)
         if not self._to_client:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: a few turns of a loop, and short for an app that waits in a send() of its own.
 HEAR_OUT_LOOKS = 10
 HEAR_OUT_SECONDS = 0.05
+#: How long it may take in all. The client may not have left: whoever wraps the server's send() may raise as well.
+MOST_HEAR_OUT_SECONDS = 10.0
 
 _BY_THE_APP = {Ending.FINISHED, Ending.FAILED, Ending.APP_BROKE_FRAMES}
 
@@ -36,13 +38,14 @@ class FailingSocket(Deniable):
     _heard = 0  # how many messages receive() has given
 
     async def _hear_out(self) -> None:
-        """Wait for what ends the WebSocket, since send() has failed: as long as more comes, and then for a while.
+        """Wait for what ends the WebSocket, since send() has failed: for a while after each message, but not for long.
 
         ASGI, "Disconnected Client - send() exception": the client has left. How it has left comes by receive(), behind
         what it has said before, and the app is to get all of that.
         """
         runtime, looks = self._loop.runtime, 0
-        while self.ending is None and looks < HEAR_OUT_LOOKS:
+        last = runtime.time() + MOST_HEAR_OUT_SECONDS
+        while self.ending is None and looks < HEAR_OUT_LOOKS and runtime.time() < last:
             before = self._heard
             await runtime.wait_for(runtime.create_waiter(), HEAR_OUT_SECONDS)
             looks = looks + 1 if self._heard == before else 0
