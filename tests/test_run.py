@@ -184,6 +184,18 @@ def test_run_calls_a_factory(monkeypatch: pytest.MonkeyPatch) -> None:
         assert get(running.url) == "wsgi at , True"
 
 
+def test_run_may_be_called_again_with_a_server_that_keeps_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As waitress does: it reads those in the list that was ``sys.argv`` when it was imported."""
+    arguments, before, seen = sys.argv, [*sys.argv], list[list[str]]()
+    monkeypatch.setattr("runpy.run_module", lambda *_, **__: seen.append([*arguments]))
+    ports = [free_port(), free_port()]
+    for port in ports:
+        a2wsgi.run(wsgi_app, server=installed("waitress"), port=port)
+    assert [[word for word in words if "--port" in word] for words in seen] == [[f"--port={port}"] for port in ports]
+    assert sys.argv is arguments
+    assert arguments == before
+
+
 def test_run_takes_a_list_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     """As pyproject.toml does. On the command line there are commas between them."""
     words: list[str] = []

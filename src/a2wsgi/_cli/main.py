@@ -10,7 +10,6 @@ Exit codes before that: 0 for success; 1 if the app or the server is at fault; 2
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 import traceback
@@ -203,8 +202,8 @@ def _hint(name: str, kind: str, start: Start) -> str | None:
 def _inspect(options: Options, known: argparse.Namespace) -> None:
     target, app = _app(options)
     report = report_of(options.app, target, app, options.server)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # it may have an encoding that does not have what names may have
-        sys.stdout.reconfigure(errors="backslashreplace")
+    if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
+        reconfigure(errors="backslashreplace")  # its encoding may lack the letters of a name
     print(as_json(report) if known.json else as_text(report))
 
 

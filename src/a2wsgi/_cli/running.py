@@ -158,7 +158,7 @@ def _run(start: Start, app: Any, *, is_object: bool) -> None:  # noqa: ANN401 - 
     if is_object or runs_here(start):
         if start.name == "hypercorn":  # without this, it starts a process that imports the app
             start.words.insert(0, "--workers=0")
-        caller, arguments, environment = os.getpid(), sys.argv, {**os.environ}
+        caller, arguments, environment = os.getpid(), [*sys.argv], {**os.environ}
         handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
         try:
             run_here(start, app, as_main=False)
@@ -213,7 +213,7 @@ def _restore(
         if handler is not None and signal.getsignal(number) != handler:  # None: it was not set from Python
             with contextlib.suppress(ValueError):  # in another thread than the main one, where no server sets any
                 signal.signal(number, handler)
-    sys.argv = arguments
+    sys.argv[:] = arguments
     sys.modules.pop("a2wsgi._cli.served", None)
     handed_over.app = None
     for name in start.environment:

@@ -46,7 +46,7 @@ def run_here(start: Start, app: Any, *, as_main: bool = True) -> int:  # noqa: A
     """
     handed_over.app = app
     os.environ.update(start.environment)
-    sys.argv = [start.server.module, *start.words]
+    sys.argv[:] = [start.server.module, *start.words]  # in place: waitress keeps the list that it finds at its import
     runpy.run_module(start.server.module, run_name="__main__", alter_sys=as_main)
     return 0
 
