@@ -603,8 +603,8 @@ def test_error_that_comes_of_a_broken_answer_says_so() -> None:
 
     _, raised = talk(WSGIMiddleware(app), fails=ConnectionError)
     assert raised is error
-    assert isinstance(raised.__context__, AppProtocolError)
-    assert "HTTP/1.1" in str(raised.__context__)
+    assert isinstance(error.__context__, AppProtocolError)
+    assert "HTTP/1.1" in str(error.__context__)
 
 
 def test_malformed_length_is_refused_with_400() -> None:
