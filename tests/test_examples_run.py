@@ -425,15 +425,15 @@ def test_fastapi_on_mod_wsgi(tmp_path: Path) -> None:
 
 
 #: Stands for Passenger's wsgi-loader.py, which takes the file of that name and answers one request at a time with it.
+#: wsgiref takes a KeyboardInterrupt that comes during a request for the app's error, and serves on.
 PASSENGER = """
-import importlib.util, sys, wsgiref.simple_server
+import importlib.util, signal, sys, threading, wsgiref.simple_server
 spec = importlib.util.spec_from_file_location("passenger_wsgi", sys.argv[1])
 sys.modules["passenger_wsgi"] = module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
-try:
-    wsgiref.simple_server.make_server("127.0.0.1", int(sys.argv[2]), module.application).serve_forever()
-except KeyboardInterrupt:
-    pass
+server = wsgiref.simple_server.make_server("127.0.0.1", int(sys.argv[2]), module.application)
+signal.signal(signal.SIGINT, lambda *_: threading.Thread(target=server.shutdown).start())
+server.serve_forever()
 """
 
 
