@@ -19,6 +19,7 @@ from a2wsgi._asgi_on_wsgi import exit_and_fork as _exit_and_fork
 from a2wsgi._asgi_on_wsgi.loops.host import LoopHost
 from support.asgi_bridges import START, THREAD_AND_TRIO, THREAD_INLINE_TRIO, body
 from support.lockstep import Signal
+from support.threads import in_thread
 from support.wsgi_driver import Exchange, call
 
 
@@ -130,7 +131,20 @@ def test_child_that_is_forked_in_a_request_does_not_wait_for_its_app(
                 exchange.next()
         exchange.close()
 
+    (request,) = one._lifetime.requests
+    held, forked = Signal("the lock is held"), Signal("the child is gone")
+
+    def hold() -> None:
+        """As the loop thread holds it now and then."""
+        with request._stream._lock:  # type: ignore[attr-defined]
+            held.set()
+            forked.wait()
+
+    holder = in_thread(hold)
+    held.wait()
     in_child(leave)
+    forked.set()
+    holder.result()
     go.set()
     assert list(exchange.iterator) == ([] if complete else [b"end"])
     exchange.close()

@@ -647,3 +647,45 @@ def test_bridge_that_cannot_be_closed_on_its_own_loop_stays_open(options: dict[s
     bridge.stop()
     assert call(bridge).body == b"hello"
     bridge.close()
+
+
+@pytest.mark.parametrize("options", [{}, {"inline": True}], ids=["thread", "inline"])
+def test_app_that_calls_its_own_bridge_in_its_lifespan_is_told_so(options: dict[str, Any]) -> None:
+    """Neither its startup nor its stop has taken too long: nobody can wait for it there."""
+    told = list[str]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for phase in ("startup", "shutdown"):
+            await receive()
+            with pytest.raises(BridgeError, match="on the thread of its own event loop"):
+                bridge(environ_of(), lambda *_: None)  # type: ignore[arg-type]
+            told.append(phase)
+            await send({"type": f"lifespan.{phase}.complete"})
+
+    bridge = bridge_of(app, lifespan=True, **options)
+    bridge.start()
+    bridge.stop()
+    assert told == ["startup", "shutdown"]
+
+
+def test_signal_handler_closes_the_bridge_at_the_very_end_of_its_startup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes between two lines that hold the lock, and finds the startup or the loop: so the app is shut down."""
+    notes = list[str]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for phase in ("startup", "shutdown"):
+            notes.append((await receive())["type"])
+            await send({"type": f"lifespan.{phase}.complete"})
+
+    has_ended = _shared_loop.SharedLoop.has_ended
+
+    def close_and_look(host: _shared_loop.SharedLoop) -> bool:
+        monkeypatch.undo()
+        bridge.close()
+        return has_ended(host)
+
+    monkeypatch.setattr(_shared_loop.SharedLoop, "has_ended", close_and_look)
+    bridge = bridge_of(app, lifespan=True)
+    call(bridge, fails=BridgeClosed)
+    assert notes == ["lifespan.startup", "lifespan.shutdown"]
+    assert not bridge.statistics().started

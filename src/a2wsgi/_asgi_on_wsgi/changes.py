@@ -89,6 +89,8 @@ class Change:
 
     def await_startup(self, seconds: float, startup_timeout: float) -> None:
         """Wait for another request's startup, at most ``seconds``. Raises an error of its own if that fails."""
+        if self.host is not None:
+            self.host.refuse_own_thread()  # with inline=True the app itself may call the bridge as it starts up
         if not self.wait(seconds):
             raise LifespanFailed(
                 "The app's startup, which another request had begun, took longer than "
@@ -99,6 +101,8 @@ class Change:
 
     def await_stop(self, seconds: float) -> None:
         """Wait for a stop that another thread is at, at most ``seconds``."""
+        if self.host is not None:
+            self.host.refuse_own_thread()  # with inline=True the app itself may call it as it is shut down
         if not self.wait(seconds):
             raise BridgeError(
                 f"The bridge is still stopping after {seconds:g} s: blocking code holds up the thread of its event "

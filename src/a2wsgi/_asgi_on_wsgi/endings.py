@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from a2wsgi._errors import AppTimeout, ClientDisconnected
 from a2wsgi._log import logger
-from a2wsgi._threads.runtime import wake
+from a2wsgi._threads.runtime import renew_lock, wake
 
 from .outcome import COMPLETE, DETACHED, ENDED, GONE, READING, RUNNING, WAITING
 from .overdue import describe
@@ -61,6 +61,10 @@ class Interruptible(Sender):
 
     #: What the app failed with, and nobody was told yet. Whoever tells it, server thread or loop thread, takes it out.
     _failure: Failure | None
+
+    def renew_lock(self) -> None:
+        """Make the stream's lock anew, which another thread may have held as the process was forked. In the child."""
+        renew_lock(self._stream)
 
     def _look_at_task(self) -> None:
         """End the app if it has lost its task. Loop thread."""

@@ -28,7 +28,9 @@ import weakref
 from typing import TYPE_CHECKING
 
 from a2wsgi._log import logger
+from a2wsgi._threads.runtime import Doorbell, renew_lock
 
+from .endings import Interruptible
 from .loops.host import CANCEL_SECONDS, LOOK_SECONDS, forget_given
 from .loops.shared_loop import forget_shared
 
@@ -139,8 +141,19 @@ def _stop_all() -> None:
 # -- Fork: the only thread of the child -------------------------------------------------------------------------------
 
 
+def _renew_locks(lifetime: Lifetime) -> None:
+    """Make anew what the parent's loop thread may have held: the child may go on with a response, and gets an error."""
+    if lifetime.host is not None and isinstance(lifetime.host.doorbell, Doorbell):
+        renew_lock(lifetime.host.doorbell)
+    for request in lifetime.requests:
+        if isinstance(request, Interruptible):
+            request.renew_lock()
+
+
 def _after_fork_in_child() -> None:
     lifetimes = _all_lifetimes()
+    for lifetime in lifetimes:
+        _renew_locks(lifetime)
     forget_given()
     _inherited.append((forget_shared(), [lifetime.inherited() for lifetime in lifetimes], *_departures))
     _departures.clear()

@@ -193,11 +193,11 @@ class Lifetime:
             raise
         finally:
             with self._lock:
-                self._change = None
                 # 1. The app has started up. 2. Its loop ends, and finds no bridge that uses it. 3. This one would.
                 has_ended = host is not None and host.has_ended()
                 if started and not has_ended:
                     self.host = host  # also if the bridge was closed meanwhile: close() waits for this, or we stop it
+                self._change = None  # last: a signal handler that closes the bridge here must find one of the two
             startup.over.set()
             if host is not None and (has_ended or not started):  # not by a look at self.host, which close() may take
                 host.release(self)

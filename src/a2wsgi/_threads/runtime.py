@@ -102,7 +102,8 @@ class Doorbell:
     def take_back(self, owner: object) -> None:
         """Forget what was rung with ``owner`` or a method of it, if the loop has not heard of it yet. Any thread."""
         with self._lock:
-            for ring in [one for one in self._rung if one[1] is owner or getattr(one[0], "__self__", None) is owner]:
+            rung = list(self._rung)  # a copy: a finalizer may ring while it is walked
+            for ring in [one for one in rung if one[1] is owner or getattr(one[0], "__self__", None) is owner]:
                 self._rung.remove(ring)
 
     def look(self) -> None:

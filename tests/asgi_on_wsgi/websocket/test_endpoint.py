@@ -428,3 +428,22 @@ def test_app_that_sends_to_a_fast_client_does_not_keep_the_loop() -> None:
         return went
 
     assert asyncio.run(main()) == ["went"]
+
+
+def test_codec_that_fails_ends_the_app_s_wait(caplog: pytest.LogCaptureFixture) -> None:
+    """A connection whose data nobody could read is lost to asyncio. What is left of it is not read again."""
+    calls = list[object]()
+
+    def fail(data: object) -> Any:
+        calls.append(data)
+        raise MemoryError
+
+    async def main() -> object:
+        async with connected() as (endpoint, client):
+            endpoint._frames.feed = fail  # type: ignore[method-assign]
+            client.send(text(b"hello"))
+            return await asyncio.wait_for(endpoint.take(), BOUND_SECONDS)
+
+    assert asyncio.run(main()) == Ended(1006, "")
+    assert len(calls) == 1
+    assert "Fatal error" in caplog.text

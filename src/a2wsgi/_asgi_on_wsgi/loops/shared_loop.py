@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from .host import LoopUser
 
 #: Guards `_shared`, and the users of each shared loop. It is held while a thread is started, which needs nothing that
-#: we guard; else nothing is waited for while it is held. Re-entrant: a signal handler or a finalizer may close a bridge
-#: in the thread that holds it.
+#: we guard; else nothing is waited for while it is held, but by a signal handler or a finalizer that closes a bridge in
+#: the thread that holds it: so it is re-entrant.
 _lock = threading.RLock()
 #: The one of each class that takes users.
 _shared: dict[type[SharedLoop], SharedLoop] = {}
@@ -150,10 +150,11 @@ class SharedLoop(LoopHost):
             if self._users or self.stopping:
                 return
             self._stop_sharing()
-        # 1. Its thread was started. 2. The only user gives up waiting for it. 3. It is ready, and looks for itself.
-        if self._ready.is_set():
-            with contextlib.suppress(RuntimeError):  # closed: it has ended already
-                self.loop.call_soon_threadsafe(self.loop.stop)
+            # 1. Its thread was started. 2. The only user gives up waiting for it. 3. It is ready, and looks for itself.
+            # Under the lock, which the loop takes before it closes: a stop that came later would cut that short.
+            if self._ready.is_set():
+                with contextlib.suppress(RuntimeError):  # closed: it has ended already
+                    self.loop.call_soon_threadsafe(self.loop.stop)
 
     def join(self, seconds: float) -> None:
         if not self.stopping:

@@ -7,10 +7,10 @@ Strategy
     full.
 
 Guarantees
-    - Held at most: `INBOX_BYTES` and one message, what one read gave, and ``write_buffer_bytes`` and one message.
-      A client that floods with pings, fragments or messages is stopped.
+    - Held at most: `INBOX_BYTES` and one message, what one read gave, and ``write_buffer_bytes`` and one message; of a
+      lost client `REST_BYTES`, too. A client that floods with pings, fragments or messages is stopped.
     - Each turn of the loop takes about `TURN_SECONDS` for one socket at most, besides what one message takes.
-    - What a client has sent before a write to it fails is received, its Close, too.
+    - What a client has sent before a write to it fails is received, its Close, too, up to `REST_BYTES`.
     - Past ``OPEN`` the connection is gone within seconds, whatever the client does. While ``OPEN``, a client that
       is gone without a word is noticed by pings, if they are on.
     - A connection is shut down, not just closed: a copy of its descriptor in a forked child does not keep it.
@@ -247,7 +247,8 @@ class Endpoint(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         rest = b""
-        if self.phase is Phase.OPEN and exc is not None:  # a write failed; the client's last words may be unread
+        # If a write failed, the client's last words may be unread. Any other error is of what reads them.
+        if self.phase is Phase.OPEN and isinstance(exc, OSError):
             rest = bytes(self._received) + rest_of(self._socket)
             self._paused = True  # until the app has room for them
         else:
