@@ -31,7 +31,7 @@ class BridgeError(Exception):
     """The base of all errors that a2wsgi itself raises."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Let `pickle` and `copy` keep the text, which the constructors of some make of something else."""
+        """Let `pickle` and `copy` keep the text, which some constructors build from their arguments."""
         return _rebuilt, (type(self), self.args), dict(vars(self))
 
 

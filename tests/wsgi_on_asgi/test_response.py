@@ -11,11 +11,13 @@ import pytest
 
 from a2wsgi import (
     AppProtocolError,
+    ClientDisconnected,
     Statistics,
     WSGIMiddleware,
 )
 from a2wsgi._wsgi_on_asgi import receiver as _incoming
 from a2wsgi._wsgi_on_asgi import streams as _streams
+from a2wsgi._wsgi_on_asgi.endings import Ending
 from a2wsgi.wsgi_typing import Environ, StartResponse
 from apps import hello
 from apps.counting import Counting
@@ -496,3 +498,27 @@ def test_download_that_never_waits_lets_the_loop_go_on(chunks: list[bytes]) -> N
     response = call(WSGIMiddleware(app, response_buffer_bytes=200 << 20), client)
     assert len(response.messages) > 200
     assert served_after[0] <= 64  # trio may run this task twice before the other
+
+
+def test_ending_that_comes_as_the_loop_goes_round_ends_the_sending() -> None:
+    """It finds no ``send()`` to interrupt then: a large chunk is not sent to its end."""
+    ended_after: list[int] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return [bytes(200 << 20)]
+
+    async def on_send(number: int, _: Message) -> None:
+        if number == 1:
+            start(end())
+
+    async def end() -> None:
+        (request,) = bridge._shared.loops.known()[0].in_flight
+        ended_after.append(client.sends)
+        request.abort(Ending.SHUT_DOWN, ClientDisconnected)
+
+    client = Client(on_send=on_send)
+    bridge: Any = WSGIMiddleware(app, response_buffer_bytes=200 << 20)
+    call(bridge, client)
+    assert ended_after[0] > 1
+    assert client.sends == ended_after[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import io
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterable
@@ -22,7 +24,7 @@ from apps.waiting import Waiting
 from support.asgi_driver import Client, answer, body_message, call, http_scope, run
 from support.bridges import Bridged
 from support.lockstep import Signal
-from support.runtimes import cancelled, start
+from support.runtimes import cancelled, only_on, start
 from support.wsgi_requests import echoed
 
 pytestmark = pytest.mark.usefixtures("runtime")
@@ -183,3 +185,35 @@ def test_spool_file_that_cannot_be_closed_harms_nobody(bridged: Bridged, monkeyp
     bridge = bridged(echo.app, workers=1, request_buffer_bytes=0, spool_request=True)
     for _ in range(2):
         assert call(bridge, Client(b"abc"), http_scope("POST")).messages == echoed(b"abc")
+
+
+#: The loop is stopped while an upload is spooled, and left as it is: its task is closed as the interpreter ends.
+LEFT_LOOP = """
+import asyncio
+from a2wsgi import WSGIMiddleware
+
+bridge = WSGIMiddleware(lambda environ, start_response: [], spool_request=True, request_buffer_bytes=0)
+parts = [b"one", b"another"]
+
+async def receive():
+    if parts:
+        return {"type": "http.request", "body": parts.pop(), "more_body": True}
+    loop.stop()
+    await asyncio.get_running_loop().create_future()
+
+async def send(message):
+    pass
+
+scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
+loop = asyncio.new_event_loop()
+task = loop.create_task(bridge(scope, receive, send))
+loop.run_forever()
+print("stopped", task.done())
+"""
+
+
+@only_on("asyncio", reason="asyncio closes the task at the end of the process")
+def test_process_ends_though_its_loop_was_left_while_a_body_was_spooled() -> None:
+    """The file is closed at once then. Up to Python 3.11, another thread would never come to it."""
+    ended = subprocess.run([sys.executable, "-c", LEFT_LOOP], capture_output=True, timeout=50, check=False, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "stopped False\n")

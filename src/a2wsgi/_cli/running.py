@@ -187,8 +187,9 @@ def _run_beside(start: Start) -> int:
             process.terminate()
 
     handler = signal.getsignal(signal.SIGTERM)
-    with contextlib.suppress(ValueError):  # in another thread than the main one
-        signal.signal(signal.SIGTERM, terminate)
+    if handler is not signal.SIG_IGN:
+        with contextlib.suppress(ValueError):  # in another thread than the main one
+            signal.signal(signal.SIGTERM, terminate)
     try:
         with subprocess.Popen(start.command, env={**os.environ, **start.environment}) as process:  # noqa: S603 - our words
             if terminated:

@@ -238,7 +238,7 @@ class WSGIBridge:
         self._websockets.stop(loop)
         await loop.drain(self._shared.settings.shutdown_timeout)
         reason = "the server shuts down"
-        for request in loop.in_flight.copy():
+        for request in loop.in_flight.copy() if not loop.lifespans else ():  # no other server has come meanwhile
             request.abort(Ending.SHUT_DOWN, functools.partial(ClientDisconnected, reason), reason)
         self._shared.workers.end_idle()
         self._websockets.workers.end_idle()

@@ -155,6 +155,11 @@ class Abortable:
 
         Cancellation: passed on; whether the server has taken the message is not known.
         """
+        if self._sends and not self._sends % (2 * MESSAGES_A_TURN):
+            ending = self.ending
+            await self._loop.runtime.go_round()
+            if self.ending is not ending:  # it found no send() to interrupt
+                return False
         self._sends += 1
         try:
             await self._send(message)
@@ -171,8 +176,6 @@ class Abortable:
         if self._interruption.fired:  # send() has caught the cancellation, and returned all the same
             self._interruption.is_ours()
             return False
-        if not self._sends % (2 * MESSAGES_A_TURN):
-            await self._loop.runtime.go_round()
         return True
 
     def _was_interrupted(self) -> bool:
@@ -183,7 +186,7 @@ class Abortable:
         """Abort the request if one ``send()`` takes too long. Ten times a second.
 
         Args:
-            now: The loop's own clock, in seconds.
+            now: The loop's own clock, in seconds, less the time in which the loop stood still.
         """
         if not self._sends & 1:
             return
@@ -199,7 +202,7 @@ class Abortable:
             self._interruption.fire()  # the request may have ended before, and be sending an answer of ours
 
     def renew_locks(self) -> None:
-        """Make anew what another thread may have held as the process was forked. In the child, whose thread goes on."""
+        """Replace the locks that another thread may have held at the fork. Called in the child."""
 
     def _pieces(self) -> int:
         """How many times ``send_timeout`` the message that is being sent may take."""

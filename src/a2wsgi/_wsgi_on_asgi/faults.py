@@ -77,8 +77,8 @@ def too_short(missing: int) -> AppProtocolError:
 def file_shrank() -> AppProtocolError:
     """The file has become shorter while the server sent it."""
     return AppProtocolError(
-        "A file became shorter while it was being sent, so the response was cut off, and the client has to see that "
-        "(RFC 9112 §8). Replace files that are being served (os.replace) instead of writing into them."
+        "A file became shorter while it was being sent, so the response was cut off. The client must be able to tell "
+        "(RFC 9112 §8). Write a new file and os.replace() the old one instead of changing it in place."
     )
 
 

@@ -8,11 +8,11 @@ Guarantees
     - The timer holds no request: it never meets one that begins and ends between two ticks.
     - A request that cannot be looked after does not keep the timer from the others.
     - Counts are never lost: each is written on one loop thread, and the next loop takes over those of a dead one.
-    - A forked child makes new loops, whatever lock another thread of its parent held at the fork. Nor does an app wait
-      for such a lock that has forked during its request, and goes on in the child.
+    - A forked child makes new loops, whatever lock another thread of its parent held at the fork. An app that
+      forks during its HTTP request and goes on in the child does not wait for such a lock either.
 
 Assumes
-    Everything but `BridgeLoops` is called on the loop thread. ``tick`` raises nothing.
+    Everything but `BridgeLoops` and ``renew_locks`` is called on the loop thread. ``tick`` raises nothing.
 """
 
 from __future__ import annotations

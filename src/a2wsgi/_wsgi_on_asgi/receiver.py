@@ -15,7 +15,7 @@ Guarantees
     - While the app waits for the body, `Receiver.is_silent` tells for how long the client has sent nothing.
     - A body that is not as long as its ``Content-Length``, or that ends in a disconnect, never looks complete.
     - What the app has not read is bounded: the stream holds ``buffer_bytes`` (`GROWTH` times that if the app is faster
-      than the client) and one message, its reader as much, and ``io.BufferedReader`` too, but 8 KiB to 128 KiB.
+      than the client) and one message, its reader as much, and ``io.BufferedReader`` 8 KiB to 128 KiB.
 
 Assumes
     Everything runs on the loop thread, except `_ask` (worker thread) and `discard` (the last thread to use the body).
@@ -69,7 +69,8 @@ class Receiver:
     Attributes:
         received: How many bytes of the body have come. Loop thread.
         spooled: The temporary file that has the body, if any. Written before the app starts.
-        stream: What carries the rest of the body to the app, if it was not all read ahead. As ``spooled``.
+        stream: What carries the rest of the body to the app, if it was not all read ahead. Written before
+            the app starts.
     """
 
     __slots__ = (

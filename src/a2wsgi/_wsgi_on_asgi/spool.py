@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import sys
 import threading
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -45,6 +46,9 @@ async def spool(runtime: Runtime, chunks: list[bytes], next_chunk: Callable[[], 
 
 def close_file_elsewhere(file: BinaryIO) -> None:
     """Close a temporary file in a thread of its own: for whoever must not wait for a disk. Any thread."""
+    if sys.is_finalizing():  # up to Python 3.11, start() would wait for ever: the new thread does not run any more
+        close_file(file)
+        return
     thread = threading.Thread(target=close_file, args=(file,), name="a2wsgi-spool", daemon=True)
     try:
         contextvars.Context().run(thread.start)  # free-threaded Pythons copy the caller's, a request's
