@@ -665,6 +665,10 @@ def test_each_phase_of_the_app_may_call(bridged: Bridged) -> None:
 # -- Endings ----------------------------------------------------------------------------------------------------------
 
 
+#: A timeout of a coroutine that has to have begun by then, also on a busy machine.
+BEGUN_BY_SECONDS = 0.3
+
+
 class Endless:
     """A coroutine that waits for ever, and tells what happens to it.
 
@@ -923,7 +927,7 @@ def test_coroutine_may_clean_up_and_even_return() -> None:
             raise ValueError("in the clean-up")
 
     with pytest.raises(ValueError, match="in the clean-up"):
-        in_request(WSGIMiddleware, lambda: run_in_loop(fail(), timeout=0.01))
+        in_request(WSGIMiddleware, lambda: run_in_loop(fail(), timeout=BEGUN_BY_SECONDS))
 
 
 def test_coroutine_that_ignores_its_cancellation_holds_nobody(
@@ -935,7 +939,7 @@ def test_coroutine_that_ignores_its_cancellation_holds_nobody(
     endless = Endless(stubborn=1)
 
     async def main() -> None:
-        view = View(lambda: run_in_loop(endless.wait(), timeout=0.01))
+        view = View(lambda: run_in_loop(endless.wait(), timeout=BEGUN_BY_SECONDS))
         await answer(WSGIMiddleware(view), fails=TimeoutError)
         endless.let.set()
         await rest()
@@ -992,7 +996,7 @@ def test_clean_up_that_takes_long_is_not_cancelled_again(monkeypatch: pytest.Mon
                     told.append("cancelled again")
                 over.set()
 
-        view = View(lambda: run_in_loop(work(), timeout=0.01))
+        view = View(lambda: run_in_loop(work(), timeout=BEGUN_BY_SECONDS))
         await answer(WSGIMiddleware(view), fails=TimeoutError)
         await rest()
         go.set()

@@ -143,8 +143,9 @@ def _stop_all() -> None:
 
 def _renew_locks(lifetime: Lifetime) -> None:
     """Make anew what the parent's loop thread may have held: the child may go on with a response, and gets an error."""
-    if lifetime.host is not None and isinstance(lifetime.host.doorbell, Doorbell):
-        renew_lock(lifetime.host.doorbell)
+    doorbell: object = None if lifetime.host is None else lifetime.host.doorbell
+    if isinstance(doorbell, Doorbell):  # that of a `FastLoop` is the loop itself, and has no lock
+        renew_lock(doorbell)
     for request in lifetime.requests:
         if isinstance(request, Interruptible):
             request.renew_lock()
