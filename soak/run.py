@@ -61,9 +61,10 @@ MORE_DESCRIPTORS = 0
 MORE_TASKS = 0
 MORE_OBJECTS = 400
 MORE_OF_A_TYPE = 150
-#: Besides, a process keeps what it took at its peak, and on a busy machine the warm-up does not come to that: a process
-#: of 45 MB had 66 after 1,000 WebSockets, one that had 58 after its warm-up had 61, and both had the same objects.
-MORE_MEMORY = 24 << 20
+MORE_MEMORY = 8 << 20
+#: In a quick run. A process keeps what it took at its peak, which the warm-up of a busy machine does not reach: one of
+#: 45 MB had 66 after 1,000 WebSockets, one that had 58 after its warm-up had 61, and both had the same objects.
+MORE_MEMORY_IF_QUICK = 24 << 20
 #: And for each 1,000 requests: below one object in 200 requests, and below 60 bytes a request.
 MORE_OBJECTS_A_THOUSAND = 2
 MORE_MEMORY_A_THOUSAND = 60_000
@@ -349,7 +350,7 @@ def growth(seen: dict[str, Any], allowed: dict[str, int]) -> list[str]:
     ]
 
 
-def allowed_after(seen: dict[str, Any], requests: int) -> dict[str, int]:
+def allowed_after(seen: dict[str, Any], requests: int, *, quick: bool) -> dict[str, int]:
     """What there may be after so many more requests."""
     thousands = requests // 1000
     allowed = {
@@ -357,7 +358,7 @@ def allowed_after(seen: dict[str, Any], requests: int) -> dict[str, int]:
         "descriptors": seen["descriptors"] + MORE_DESCRIPTORS,
         "tasks": seen["tasks"] + MORE_TASKS,
         "objects": seen["objects"] + MORE_OBJECTS + thousands * MORE_OBJECTS_A_THOUSAND,
-        "rss": seen["rss"] + MORE_MEMORY + thousands * MORE_MEMORY_A_THOUSAND,
+        "rss": seen["rss"] + (MORE_MEMORY_IF_QUICK if quick else MORE_MEMORY) + thousands * MORE_MEMORY_A_THOUSAND,
     }
     for name, count in seen["types"].items():
         more = MORE_OF_A_TELLING_TYPE if name.startswith(TELLING) else MORE_OF_A_TYPE
@@ -406,7 +407,7 @@ def soak(name: str, seconds: float, requests: int, seed: int, without: frozenset
                 failures.append(f"The server ended with {server.process.returncode}:\n{server.tail()}")
                 return Outcome(name, kind.direction, done, waited, took, failures)
             if number:
-                allowed = allowed_after(first, load.target.total())
+                allowed = allowed_after(first, load.target.total(), quick=quick)
             seen = settle(server, allowed)
             figures = "  ".join(f"{key} {seen[key]}" for key in ("threads", "descriptors", "tasks", "objects"))
             rate = load.target.total() / spent
