@@ -31,8 +31,8 @@ def listen_for_signal() -> None:
 
 
 def _is_of_an_executor(thread: threading.Thread) -> bool:
-    """Whether it is of a loop's default executor: that starts more when it likes, up to a bound of its own."""
-    return thread.name.startswith(("asyncio_", "uvloop_"))
+    """Whether it is of a loop's default executor or of gunicorn's: each starts more until it has as many as it may."""
+    return thread.name.startswith(("asyncio_", "uvloop_", "ThreadPoolExecutor-"))
 
 
 def look(tasks: int, statistics: object) -> dict[str, object]:
