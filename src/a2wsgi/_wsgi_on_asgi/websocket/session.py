@@ -61,10 +61,6 @@ if TYPE_CHECKING:
 #: How long the task that receives may take to end once it is cancelled. Arbitrary: servers' receive() ends at once.
 _END_TASK_SECONDS = 10.0
 
-#: After so many messages of the app the loop goes round once. A server's ``send()`` does not wait for a quick client,
-#: and an app can be quicker than its server: it would have the loop to itself. Arbitrary.
-MESSAGES_A_TURN = 64
-
 #: Keys of an outer WSGI server's environ that would lead a library past the link to the server's own socket.
 _OTHER_SOCKETS = ("gunicorn.socket", "eventlet.input", "waitress.client_disconnected")
 
@@ -282,7 +278,6 @@ class Session(FailingSocket):
 
     async def _from_app(self, run: AppRun, link: Link, passage: Passage) -> None:
         """Carry what the app sends to the server, until it ends."""
-        sent = 0
         while self.ending is None:
             events = await passage.take()
             if events is None:
@@ -297,9 +292,6 @@ class Session(FailingSocket):
                     await self._app_broke_frames(event)
                 else:
                     await self._app_closed(event)
-                sent += 1
-                if sent % MESSAGES_A_TURN == 0:
-                    await self._loop.runtime.go_round()
                 if self.is_over():
                     return
 
