@@ -31,7 +31,7 @@ SERVICE_RESTART = 1012
 MAX_REASON_BYTES = 123  # RFC 6455 §5.5, §5.5.1
 
 
-class Ending(Enum):
+class WebSocketEnding(Enum):
     """Each way in which a WebSocket ends that is not a Close of the client or of the app.
 
     ======================  =========================  ================  ==========

@@ -27,7 +27,7 @@ import contextvars
 import os
 from typing import TYPE_CHECKING, Final, cast
 
-from a2wsgi._protocol.close_codes import LOST, Ending
+from a2wsgi._protocol.close_codes import LOST, WebSocketEnding
 from a2wsgi._protocol.frames import Close, Message, Ping, Violation
 from a2wsgi._threads.runtime import wake_all
 
@@ -322,7 +322,7 @@ class Endpoint(asyncio.Protocol):
         return self._written - (0 if self._transport is None else self._transport.get_write_buffer_size())
 
     def _no_pong(self) -> None:
-        ending = Ending.NO_PONG
+        ending = WebSocketEnding.NO_PONG
         self._inbox.end(Ended(cast("int", ending.app), ""))
         self._write(self._frames.close(cast("int", ending.client), ending.reason))
         self._hang_up()
@@ -349,7 +349,7 @@ class Endpoint(asyncio.Protocol):
         """End the connection because the process or the bridge ends."""
         self._seconds = STOP_SECONDS
         if self.phase is Phase.OPEN:
-            self.close(cast("int", Ending.STOPPED.client))
+            self.close(cast("int", WebSocketEnding.STOPPED.client))
         elif self.phase is not Phase.CLOSED:
             self._set_deadline()
 

@@ -60,7 +60,7 @@ class FailingSocket(Deniable):
         failed = run.raised = failure is not None and not is_of_used_socket(failure, ended=False)
         failed = failed or (head is not None and head.status >= 500)
         if self.abort(Ending.FAILED if failed else Ending.FINISHED, closed):
-            ending = close_codes.Ending.APP_RAISED if failed else close_codes.Ending.APP_RETURNED
+            ending = close_codes.WebSocketEnding.APP_RAISED if failed else close_codes.WebSocketEnding.APP_RETURNED
             await self.close(ending.client, ending.reason)
 
     def _raise_failure(self, run: AppRun) -> None:

@@ -307,7 +307,7 @@ class Session(FailingSocket):
             "closed with 1011. Use a WebSocket library, and let one thread write at a time."
         )
         if self.abort(Ending.APP_BROKE_FRAMES, closed, detail):
-            await self.close(close_codes.Ending.APP_BROKE_FRAMES.client, "")
+            await self.close(close_codes.WebSocketEnding.APP_BROKE_FRAMES.client, "")
 
     async def _from_server(self) -> None:
         """Carry what the server receives to the app, until there is no more. A task of its own."""
@@ -384,7 +384,7 @@ class Session(FailingSocket):
         """Say the last word, wait for the worker and the link, and raise what the server is to know of."""
         assert self._link is not None
         if self.ending is Ending.SHUT_DOWN and self._frames is not None:
-            await self.close(close_codes.Ending.STOPPED.client, close_codes.Ending.STOPPED.reason)
+            await self.close(close_codes.WebSocketEnding.STOPPED.client, close_codes.WebSocketEnding.STOPPED.reason)
         if not run.output.done:
             await run.output.wait_done()
         await self._link.wait_lost()
