@@ -324,7 +324,7 @@ class Endpoint(asyncio.Protocol):
     def _no_pong(self) -> None:
         ending = WebSocketEnding.NO_PONG
         self._inbox.end(Ended(cast("int", ending.app), ""))
-        self._write(self._frames.close(cast("int", ending.client), ending.reason))
+        self._write(self._frames.close(ending.client, ending.reason))
         self._hang_up()
 
     # -- The end
@@ -349,7 +349,7 @@ class Endpoint(asyncio.Protocol):
         """End the connection because the process or the bridge ends."""
         self._seconds = STOP_SECONDS
         if self.phase is Phase.OPEN:
-            self.close(cast("int", WebSocketEnding.STOPPED.client))
+            self.close(WebSocketEnding.STOPPED.client)
         elif self.phase is not Phase.CLOSED:
             self._set_deadline()
 

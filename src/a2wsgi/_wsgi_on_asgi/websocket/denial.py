@@ -42,7 +42,7 @@ class Deniable(Abortable):
         super().__init__(shared.loops.here(), send, shared.settings.send_timeout)
         self._scope = scope
 
-    async def close(self, code: int | None, reason: str) -> None:
+    async def close(self, code: int, reason: str) -> None:
         """ASGI WebSocket 2.5, "Close": sent before the handshake is accepted, it has the server answer 403."""
         await self.send_message({"type": "websocket.close", "code": code, "reason": reason})
 
