@@ -129,10 +129,10 @@ def test_requests_are_visited_while_the_collector_ends_one() -> None:
         loop = BridgeLoop(Runtime(asyncio.get_running_loop()))
         first, second = Counted(), Counted()
         loop.in_flight = cast("Any", Walked([first], Counted()))
-        loop.left = cast("Any", Walked([second], Counted()))
+        loop.abandoned = cast("Any", Walked([second], Counted()))
         loop._tick()
         loop.in_flight.clear()
-        loop.left.clear()
+        loop.abandoned.clear()
         assert (first.told, second.told) == (["visited"], ["visited"])
 
     asyncio.run(main())

@@ -57,6 +57,8 @@ Glossary
 
     *pair*: two bridges of one request, and what the inner one has to tell the outer (``a2wsgi._nested``).
 
+    *To abandon* a worker thread: to wait for it no more, though it may still run its app.
+
     *overdue*: of an app, or its worker, that has exceeded ``app_timeout``. *To write off*: to count it no more.
 
     *to fix the head*: from then on ``start_response()`` cannot replace it.

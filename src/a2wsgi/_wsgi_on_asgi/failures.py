@@ -51,8 +51,8 @@ class Failing(Abortable):
     def _log_failure(self) -> None:
         """Log what the app raised, if it has: the server gets another error. Keep it no longer: it leads back here.
 
-        Once the request was left, the worker thread does this; or both do, each at its own end of the race in
-        `Timed._leave_worker`. So one of them takes the failure out, and tells of it.
+        Once the worker thread is abandoned, that thread does this; or both do, each at its own end of the race in
+        `Timed._abandon_worker`. So one of them takes the failure out, and tells of it.
         """
         with self._output.alone():
             # 1. The worker thread has found its request not aborted. 2. Here it has not failed yet. 3. It writes its

@@ -147,7 +147,7 @@ class Request(Timed):
         finally:
             self._loop.leave(self)
             if self._submitted_at and (self._is_overdue or not may_wait):
-                self._leave_worker(watch=self._shared.settings.app_timeout is not None)
+                self._abandon_worker(watch=self._shared.settings.app_timeout is not None)
             else:
                 self._disconnected._finish()
             if self._response.file is not None:
@@ -266,7 +266,7 @@ class Request(Timed):
         """Tell the loop thread that this thread is done with the request."""
         self._output.finish(self._response.last, done=True)
         self._response.last = None  # kept here, it would stay in memory while it is sent
-        if self._is_abandoned:  # see the race in _leave_worker()
+        if self._is_abandoned:  # see the race in _abandon_worker()
             self._log_failure()
             self._disconnected._finish()
 
