@@ -91,7 +91,7 @@ class AppRun:
         self.used_socket = False
         self.raised = False
         self._ran = False  # run() has come to its end
-        self._last: list[Callable[[], object]] = []  # what to do when the thread is done; any thread's
+        self._done_callbacks: list[Callable[[], object]] = []  # one at most; any thread's
 
     def run(self) -> None:
         """Run the app, in one copy of the handshake's context from its call to its close()."""
@@ -119,23 +119,19 @@ class AppRun:
     def done(self) -> None:
         """Tell the loop thread that this thread is done with it."""
         self.output.finish(done=True)
-        self._do_last()
+        self._call_back()
 
-    def leave(self, last: Callable[[], object]) -> None:
-        """Have ``last`` called once the worker is done, as nobody waits for it any more. Loop thread.
-
-        Args:
-            last: What is left to do. Any thread.
-        """
-        # 1. The worker thread says that it is done. 2. It sees that nobody has left it. 3. It is left. So this looks
-        # whether it is done after it has said so.
-        self._last.append(last)
+    def add_done_callback(self, callback: Callable[[], object]) -> None:
+        """Have ``callback`` called once the worker is done, in any thread. Loop thread; once."""
+        # 1. The worker thread says that it is done. 2. It finds no callback. 3. One is added. So this looks again after
+        # it has added one.
+        self._done_callbacks.append(callback)
         if self.output.done:
-            self._do_last()
+            self._call_back()
 
-    def _do_last(self) -> None:
-        with contextlib.suppress(IndexError):  # it was not left, or another thread does it
-            self._last.pop()()
+    def _call_back(self) -> None:
+        with contextlib.suppress(IndexError):  # there is none, or another thread calls it
+            self._done_callbacks.pop()()
 
     def lost(self) -> None:
         """Do what the worker thread, which died, has not done. Any thread."""

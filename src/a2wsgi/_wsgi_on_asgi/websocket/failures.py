@@ -100,8 +100,8 @@ class FailingSocket(Deniable):
             return True
         return False
 
-    def _worker_left(self, run: AppRun) -> None:
-        """Do what is left to do for an app that has outlived the server's call. Any thread."""
+    def _abandoned_app_ended(self, run: AppRun) -> None:
+        """The app has ended, after the server's call. Any thread."""
         self._log_failure(run)
         self._disconnected._finish()  # noqa: SLF001 - the request's own
 

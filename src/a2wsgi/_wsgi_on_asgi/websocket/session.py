@@ -136,7 +136,7 @@ class Session(FailingSocket):
             if self._run is None or settled:
                 self._disconnected._finish()
             else:
-                self._run.leave(functools.partial(self._worker_left, self._run))
+                self._run.add_done_callback(functools.partial(self._abandoned_app_ended, self._run))
             websockets.open.discard(self)
             websockets.admitted.discard(self)
             self._loop.leave(self)
