@@ -479,8 +479,8 @@ async def interrupted(function: Callable[[Any], Awaitable[object]]) -> tuple[obj
     assert interruption.guard is not None
     result = await interruption.guard(function)(interruption)
     fired = interruption.fired
-    assert interruption.is_ours() is fired
-    assert interruption.is_ours() is False
+    assert interruption.settle() is fired
+    assert interruption.settle() is False
     return result, fired
 
 
@@ -528,7 +528,7 @@ def test_interruption_is_known_whatever_the_server_makes_of_it() -> None:
         assert interruption.guard is not None
         with pytest.raises(ConnectionResetError):
             await interruption.guard(raises)(interruption)
-        assert interruption.is_ours() is True
+        assert interruption.settle() is True
 
     run(story)
 
@@ -554,7 +554,7 @@ def test_cancellation_is_not_taken_for_an_interruption(first: str) -> None:
             try:
                 await guarded()
             except trio.Cancelled:
-                assert interruption.is_ours() is False
+                assert interruption.settle() is False
                 raise
         assert scope.cancelled_caught
 

@@ -210,7 +210,7 @@ class Interruption:
     It is what ``asyncio.timeout`` does, which Python 3.10 lacks, and which would cost a timer for each message.
 
     Attributes:
-        fired: `fire` was called, and `is_ours` has not answered it yet.
+        fired: `fire` was called, and `settle` was not called since.
         guard: Makes of a coroutine function one whose waits `fire` can end. None if it can end any wait of the task.
     """
 
@@ -239,8 +239,8 @@ class Interruption:
             with contextlib.suppress(RuntimeError):  # the loop was closed: the task will never go on
                 self._task.cancel()
 
-    def is_ours(self) -> bool:
-        """Whether the ``CancelledError`` in hand is from `fire` alone; if so, the task counts it no more. Once."""
+    def settle(self) -> bool:
+        """Uncancel the task. Whether `fire` alone has cancelled it, so that the ``CancelledError`` ends here. Once."""
         if not self.fired:
             return False
         self.fired = False

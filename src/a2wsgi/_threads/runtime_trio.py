@@ -215,8 +215,8 @@ class TrioInterruption(Interruption):
 
         return guarded
 
-    def is_ours(self) -> bool:
-        """Whether what came of the wait comes from `fire` alone. Once."""
+    def settle(self) -> bool:
+        """Whether what came of the wait comes from `fire`. Once."""
         fired, self.fired = self.fired, False
         return fired
 

@@ -174,13 +174,13 @@ class Abortable:
         finally:
             self._sends += 1
         if self._interruption.fired:  # send() has caught the cancellation, and returned all the same
-            self._interruption.is_ours()
+            self._interruption.settle()
             return False
         return True
 
     def _was_interrupted(self) -> bool:
         """Whether the exception that ended the task's wait comes from `abort` alone. If so, it is settled by this."""
-        return self._interruption.fired and self._interruption.is_ours()
+        return self._interruption.fired and self._interruption.settle()
 
     def tick(self, now: float) -> None:
         """Abort the request if one ``send()`` takes too long. Ten times a second.

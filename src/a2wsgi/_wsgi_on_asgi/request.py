@@ -175,7 +175,7 @@ class Request(Timed):
         finally:
             self._ahead = False
         if self._interruption.fired:  # receive() has caught the cancellation, and returned all the same
-            self._interruption.is_ours()
+            self._interruption.settle()
         # The app runs even with half an upload: only it knows what that means to it.
         if self.ending is not None and not (self.ending is Ending.CLIENT_LEFT and self._receiver.received):
             self._receiver.discard()
