@@ -215,7 +215,7 @@ def test_wake_ends_the_wait_of_all_that_wait() -> None:
         waiter = runtime.create_waiter()
 
         async def wait(number: int) -> None:
-            await runtime.wait_for(waiter, None)
+            await runtime.wait(waiter, None)
             over.append(number)
 
         async with trio.open_nursery() as nursery:
@@ -239,7 +239,7 @@ def test_wake_minds_no_wait_that_was_cancelled() -> None:
         awaited, kept = runtime.create_waiter(), runtime.create_waiter()
         with trio.move_on_after(0):
             await awaited
-        await runtime.wait_for(kept, 0)
+        await runtime.wait(kept, 0)
         assert (awaited.done(), kept.done()) == (True, False)
         for waiter in (awaited, kept):
             wake(waiter)

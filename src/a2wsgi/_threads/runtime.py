@@ -10,7 +10,7 @@ Strategy
     ``doorbell.ring``          have the loop call a function, from any thread
     `Runtime.call_later`       have the loop call a function after some time
     `Runtime.time`             the clock of ``call_later``
-    `Runtime.wait_for`         await a waiter for a limited time
+    `Runtime.wait`             await a waiter for a limited time
     `Runtime.start_task`       run a coroutine beside the caller
     `Runtime.end_task`         cancel it and wait for its end
     `Runtime.go_round`         let everything else that is ready go first
@@ -304,7 +304,7 @@ class Runtime:
         return self.loop.call_later(seconds, function, context=contextvars.Context())
 
     @staticmethod
-    async def wait_for(waiter: Waiter, seconds: float | None) -> None:
+    async def wait(waiter: Waiter, seconds: float | None) -> None:
         """Wait for ``waiter``, at most ``seconds``. It stays as it is when the time is over, or the wait cancelled."""
         await asyncio.wait((cast("asyncio.Future[None]", waiter),), timeout=seconds)
 

@@ -307,8 +307,8 @@ class TrioRuntime(Runtime):
         return timer
 
     @staticmethod
-    async def wait_for(waiter: Waiter, seconds: float | None) -> None:
-        """See `Runtime.wait_for`."""
+    async def wait(waiter: Waiter, seconds: float | None) -> None:
+        """See `Runtime.wait`."""
         with trio.move_on_after(math.inf if seconds is None else seconds):
             await cast("TrioWaiter", waiter).wait()
 

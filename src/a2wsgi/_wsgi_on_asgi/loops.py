@@ -135,7 +135,7 @@ class BridgeLoop:
                 self._drained = self.runtime.create_waiter()
             self.draining = True
             try:
-                await self.runtime.wait_for(self._drained, seconds)
+                await self.runtime.wait(self._drained, seconds)
             finally:
                 self.draining = False  # a bridge may serve again
 

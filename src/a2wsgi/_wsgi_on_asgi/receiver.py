@@ -200,7 +200,7 @@ class Receiver:
         self._in_receive = True  # its client counts as silent, as it does while receive() waits
         try:
             if seconds:
-                await self._runtime.wait_for(self._runtime.create_waiter(), seconds)
+                await self._runtime.wait(self._runtime.create_waiter(), seconds)
             else:
                 await self._runtime.go_round()
         finally:

@@ -121,7 +121,7 @@ class SharedTrio(SharedLoop):
 
     # -- What `Runtime` does by asyncio, as far as this wing asks for it ----------------------------------------------
 
-    wait_for = staticmethod(TrioRuntime.wait_for)
+    wait = staticmethod(TrioRuntime.wait)
 
     @staticmethod
     async def end_task(task: Task, seconds: float) -> None:

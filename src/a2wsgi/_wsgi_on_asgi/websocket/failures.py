@@ -47,7 +47,7 @@ class FailingSocket(Deniable):
         last = runtime.time() + MOST_HEAR_OUT_SECONDS
         while self.ending is None and looks < HEAR_OUT_LOOKS and runtime.time() < last:
             before = self._heard
-            await runtime.wait_for(runtime.create_waiter(), HEAR_OUT_SECONDS)
+            await runtime.wait(runtime.create_waiter(), HEAR_OUT_SECONDS)
             looks = looks + 1 if self._heard == before else 0
 
     async def _app_ended(self, run: AppRun, link: Link) -> None:

@@ -164,7 +164,7 @@ class Link(asyncio.Protocol):
     async def wait_lost(self) -> None:
         """Wait until nothing is left of the link. After `finish`, it is `CLOSE_SECONDS` at most."""
         if not self._lost.done():
-            await self._runtime.wait_for(self._lost, None)
+            await self._runtime.wait(self._lost, None)
 
     def leave_to(self, passage: ByObject) -> None:
         """Carry no messages: they go by ``passage``, which is told when the app's side ends or the process does."""
