@@ -439,15 +439,15 @@ def test_call_later_calls_in_an_empty_context_by_the_runs_clock() -> None:
     trio.run(story, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-def test_in_thread_calls_elsewhere_and_raises_here() -> None:
+def test_to_thread_calls_elsewhere_and_raises_here() -> None:
     """A function that blocks runs in a thread, and its error is raised to the caller."""
 
     async def story() -> None:
         runtime, threads = here(), list[int]()
-        await runtime.in_thread(lambda number: threads.append(number + threading.get_ident()), 0)
+        await runtime.to_thread(lambda number: threads.append(number + threading.get_ident()), 0)
         assert threads != [threading.get_ident()]
         with pytest.raises(ZeroDivisionError):
-            await runtime.in_thread(divmod, 1, 0)
+            await runtime.to_thread(divmod, 1, 0)
 
     run(story)
 
@@ -463,7 +463,7 @@ def test_shielded_clean_up_may_wait() -> None:
                 await trio.lowlevel.checkpoint()
             finally:
                 with runtime.shielded():
-                    await runtime.in_thread(cleaned.append, True)
+                    await runtime.to_thread(cleaned.append, True)
         assert cleaned == [True]
 
     run(story)

@@ -14,7 +14,7 @@ Strategy
     `Runtime.start_task`       run a coroutine beside the caller
     `Runtime.end_task`         cancel it and wait for its end
     `Runtime.go_round`         let everything else that is ready go first
-    `Runtime.in_thread`        call a function that may block
+    `Runtime.to_thread`        call a function that may block
     `Runtime.connect`          have a protocol read and write a connected socket
     `Runtime.shielded`         let a clean-up wait though its task is cancelled
     `Runtime.interruption`     end what the current task waits for, from outside
@@ -348,7 +348,7 @@ class Runtime:
         """Let everything else that is ready go first, once."""
         await asyncio.sleep(0)
 
-    async def in_thread(self, function: Callable[..., object], *args: object) -> None:
+    async def to_thread(self, function: Callable[..., object], *args: object) -> None:
         """Call a function that may block, as on a disk, in a thread of the loop's own executor."""
         await self.loop.run_in_executor(None, function, *args)
 

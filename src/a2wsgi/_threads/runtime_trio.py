@@ -354,8 +354,8 @@ class TrioRuntime(Runtime):
         """See `Runtime.go_round`."""
         await trio.lowlevel.checkpoint()
 
-    async def in_thread(self, function: Callable[..., object], *args: object) -> None:
-        """See `Runtime.in_thread`. Cancelled, it leaves the thread to itself, as asyncio does."""
+    async def to_thread(self, function: Callable[..., object], *args: object) -> None:
+        """See `Runtime.to_thread`. Cancelled, it leaves the thread to itself, as asyncio does."""
         await trio.to_thread.run_sync(functools.partial(function, *args), abandon_on_cancel=True)
 
     async def connect(self, protocol: asyncio.Protocol, sock: socket.socket, high_water: int) -> Transport:
