@@ -2,28 +2,7 @@
 
 Strategy
     All that crosses from a thread to a loop goes through a `Runtime`, and nothing in it belongs to a request or a
-    bridge. Another library's loop is served by another class with these verbs, as trio's by ``runtime_trio``:
-
-    =========================  ========================================================================================
-    ``create_waiter``          something that one coroutine awaits until `wake` ends its wait
-    ``create_prompt_waiter``   the same for what a thread ends by way of the doorbell, with ``resume``
-    ``doorbell.ring``          have the loop call a function, from any thread
-    `Runtime.call_later`       have the loop call a function after some time
-    `Runtime.time`             the clock of ``call_later``
-    `Runtime.wait`             await a waiter for a limited time
-    `Runtime.start_task`       run a coroutine beside the caller
-    `Runtime.end_task`         cancel it and wait for its end
-    `Runtime.go_round`         let everything else that is ready go first
-    `Runtime.to_thread`        call a function that may block
-    `Runtime.connect`          have a protocol read and write a connected socket
-    `Runtime.shielded`         let a clean-up wait though its task is cancelled
-    `Runtime.interruption`     end what the current task waits for, from outside
-    `Runtime.is_closed`        tell whether the loop will never run again
-    `Runtime.is_inherited`     tell whether it runs in another process, from which this one was forked
-    `Runtime.is_here`          tell whether the calling thread runs it now
-    `Runtime.is_cancellation`  tell whether an error is what is raised in a task that is cancelled
-    `Runtime.was_cancelled`    tell whether it is from a cancellation of the current task
-    =========================  ========================================================================================
+    bridge. Another library's loop is served by another class with these methods, as trio's by ``runtime_trio``.
 
 Guarantees
     - `Doorbell.ring` may be called from any thread, and by a finalizer in the middle of another ring. It holds its lock
