@@ -14,7 +14,7 @@ from a2wsgi._threads.runtime import renew_lock, wake
 
 from .outcome import COMPLETE, DETACHED, ENDED, GONE, READING, RUNNING, WAITING
 from .overdue import describe
-from .sender import Sender
+from .sender import SenderMixin
 
 if TYPE_CHECKING:
     import asyncio
@@ -51,10 +51,10 @@ class _BothTimers:
             timer.cancel()
 
 
-class Interruptible(Sender):
-    """The part of a request that ends it from outside. A `Request` sets the attributes.
+class EndingMixin(SenderMixin):
+    """The part of a `Request` that ends it from outside. `Request` sets the attributes.
 
-    Fast path: it is a base class, as `Sender` is.
+    Fast path: it is a mixin, as `SenderMixin` is.
     """
 
     __slots__ = ("_failure",)

@@ -28,7 +28,7 @@ from a2wsgi._log import logger
 from a2wsgi._threads.runtime import carry_reporter_marks
 
 from . import faults
-from .endings import Interruptible
+from .endings import EndingMixin
 from .faults import closed_error, fit_for_a_server
 from .inbox import Inbox
 from .outcome import COMPLETE, ENDED, GONE, NEW, OPENING, READING, RUNNING, WAITING, Failure, Outcome, outcome
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .loops.host import LoopHost
 
 
-class Request(Interruptible):
+class Request(EndingMixin):
     """One request.
 
     The loop thread writes all that changes, with three exceptions: `_pair`, `_failure`, and `_app` if the loop never

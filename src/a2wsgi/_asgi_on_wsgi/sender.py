@@ -2,7 +2,7 @@
 
 The messages move the machine `Said`, whose table is in `outcome`.
 
-Threading: the loop thread, but for `Sender._join`.
+Threading: the loop thread, but for `SenderMixin._join`.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 HEAD_TURNS = 8
 
 
-class Sender:
-    """The part of a request that its app sends by. A `Request` sets the attributes.
+class SenderMixin:
+    """The part of a `Request` that its app sends by. `Request` sets the attributes.
 
-    Fast path: it is a base class. An object of its own would cost each request a call and a reference cycle.
+    Fast path: it is a mixin, since an object of its own would cost each request a call and a reference cycle.
     """
 
     __slots__ = (

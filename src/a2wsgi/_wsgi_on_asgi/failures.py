@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from .streams import ToLoop
 
 
-class Failing(Abortable):
-    """The part of a request that tells of failures. A `Request` sets the attributes.
+class FailureMixin(Abortable):
+    """The part of a `Request` that tells of failures. `Request` sets the attributes.
 
-    Fast path: it is a base class, since an object of its own would cost each request a call.
+    Fast path: it is a mixin, since an object of its own would cost each request a call.
     """
 
     __slots__ = ("_context", "_failure", "_output", "_server_error")
@@ -52,7 +52,7 @@ class Failing(Abortable):
         """Log what the app raised, if it has: the server gets another error. Keep it no longer: it leads back here.
 
         Once the worker thread is abandoned, that thread does this; or both do, each at its own end of the race in
-        `Timed._abandon_worker`. So one of them takes the failure out, and tells of it.
+        `AppTimeoutMixin._abandon_worker`. So one of them takes the failure out, and tells of it.
         """
         with self._output.alone():
             # 1. The worker thread has found its request not aborted. 2. Here it has not failed yet. 3. It writes its

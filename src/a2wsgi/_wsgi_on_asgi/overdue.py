@@ -15,7 +15,7 @@ from a2wsgi._errors import AppTimeout
 from a2wsgi._log import logger
 
 from .endings import Ending
-from .failures import Failing
+from .failures import FailureMixin
 
 if TYPE_CHECKING:
     import threading
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from .workers import Workers
 
 
-class Timed(Failing):
-    """The part of a request that looks after ``app_timeout``. A `Request` sets the attributes.
+class AppTimeoutMixin(FailureMixin):
+    """The part of a `Request` that looks after ``app_timeout``. `Request` sets the attributes.
 
-    The time runs from the app's start to the first chunk of its response, which its head goes out with. A request that
-    is over for another reason still has it: its client has left, say, as clients do long before the app comes back.
-    Then nobody is answered, but the thread is as lost as any.
+    The time runs from the app's start to the first chunk of its response, which takes the head along. A request that is
+    over for another reason is timed all the same: clients leave long before an app that hangs comes back. Nobody is
+    answered then, but its thread is just as lost.
 
-    A base class, as `Failing`.
+    Fast path: it is a mixin, as `FailureMixin` is.
     """
 
     __slots__ = ("_is_abandoned", "_is_overdue", "_response", "_scope", "_started_at", "_workers")

@@ -38,7 +38,7 @@ from .endings import Ending
 from .faults import is_of_an_ending, worker_lost
 from .files import FileWrapper
 from .jobs import Overloaded
-from .overdue import Timed
+from .overdue import AppTimeoutMixin
 from .receiver import Receiver
 from .refusals import refusal
 from .response import Response, ignore_hint
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 _LIST_ITER = type([b""]).__iter__  # what a list iterates with, unless a subclass has its own
 
 
-class Request(Timed):
+class Request(AppTimeoutMixin):
     """One request. Each method says in whose thread it runs."""
 
     __slots__ = (
@@ -101,7 +101,7 @@ class Request(Timed):
         self._environ: Environ
         self._body: IO[bytes]
         self._submitted_at = 0.0  # 0 if it was not submitted, or was withdrawn
-        # See `Failing` and `Timed`.
+        # See `FailureMixin` and `AppTimeoutMixin`.
         self._failure = None
         self._server_error = None
         self._started_at = 0.0

@@ -35,8 +35,8 @@ DENIAL = "websocket.http.response"
 PIECE_BYTES = 4_096
 
 
-class Deniable(Abortable):
-    """A WebSocket, as far as its handshake can be refused. Loop thread."""
+class DenialMixin(Abortable):
+    """The part of a `Session` that refuses its handshake. Loop thread."""
 
     def __init__(self, shared: Shared, scope: Scope, send: Send) -> None:
         super().__init__(shared.loops.here(), send, shared.settings.send_timeout)

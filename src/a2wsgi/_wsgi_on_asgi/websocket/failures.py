@@ -14,7 +14,7 @@ from a2wsgi._threads.runtime import carry_reporter_marks
 from a2wsgi._wsgi_on_asgi.endings import Ending
 from a2wsgi._wsgi_on_asgi.faults import fit_for_a_loop, is_of_an_ending, is_of_used_socket
 
-from .denial import Deniable
+from .denial import DenialMixin
 
 if TYPE_CHECKING:
     from .app import AppRun
@@ -31,8 +31,8 @@ MOST_HEAR_OUT_SECONDS = 10.0
 _BY_THE_APP = {Ending.FINISHED, Ending.FAILED, Ending.APP_BROKE_FRAMES}
 
 
-class FailingSocket(Deniable):
-    """A WebSocket, as far as it tells of failures. A `Session` sets the attributes, on the loop thread."""
+class WebSocketFailureMixin(DenialMixin):
+    """The part of a `Session` that tells of failures. `Session` sets the attributes, on the loop thread."""
 
     _receive_error: Exception | None
     _heard = 0  # how many messages receive() has given

@@ -40,7 +40,7 @@ from a2wsgi._wsgi_on_asgi.jobs import Overloaded
 
 from .app import AppRun
 from .app_socket import GeventWebSocket, WebSocket
-from .failures import FailingSocket, closed
+from .failures import WebSocketFailureMixin, closed
 from .link import Link
 from .messages import data_of, too_early, type_of
 from .passages import ByFrames, ByObject
@@ -65,7 +65,7 @@ _END_TASK_SECONDS = 10.0
 _OTHER_SOCKETS = ("gunicorn.socket", "eventlet.input", "waitress.client_disconnected")
 
 
-class Session(FailingSocket):
+class Session(WebSocketFailureMixin):
     """One WebSocket. Each method says in whose thread it runs."""
 
     SENT = "its messages"
