@@ -300,7 +300,7 @@ def test_failure_is_not_lost_that_comes_as_it_is_looked_for(
 def test_failure_that_two_threads_look_for_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """Both the loop and the worker thread may clean up after a request.
 
-    Defends `FailureMixin._log_failure`: ``alone()``.
+    Defends `FailureMixin._log_failure`: ``locked()``.
     """
     came, lock, others = Signal("another thread looks, too"), HookedLock(), list[Running[None]]()
 

@@ -54,7 +54,7 @@ class FailureMixin(Abortable):
         Once the worker thread is abandoned, that thread does this; or both do, each at its own end of the race in
         `AppTimeoutMixin._abandon_worker`. So one of them takes the failure out, and tells of it.
         """
-        with self._output.alone():
+        with self._output.locked():
             # 1. The worker thread has found its request not aborted. 2. Here it has not failed yet. 3. It writes its
             # failure, which takes no lock. To write None now would lose that: nobody else has seen it.
             if (failure := self._failure) is not None:

@@ -130,8 +130,8 @@ class ToLoop(Stream):
         if waiter is not None:
             self._runtime.doorbell.ring(self._runtime.resume, waiter)
 
-    def alone(self) -> contextlib.AbstractContextManager[object]:
-        """Let nothing else happen here within it. Any thread; not to be waited in."""
+    def locked(self) -> contextlib.AbstractContextManager[object]:
+        """Hold the stream's lock within it. Any thread; do not wait there."""
         return self._lock
 
     def _has_room(self) -> bool:
