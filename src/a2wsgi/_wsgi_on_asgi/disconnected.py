@@ -5,8 +5,8 @@ Strategy
     in a list, and then looks whether the request is over. Whoever ends the request first says so, and then opens the
     gates in the list. So one of the two always sees the other.
 
-    The context in which the app runs has the request's own one of these in `current`. A thread that the app starts with
-    a copy of that context works for the request, too.
+    The context in which the app runs has the request's own one of these in `current_request`. A thread that the app
+    starts with a copy of that context works for the request, too.
 
 Guarantees
     - Nobody goes on waiting when the response has ended, the request is over, or its loop is closed.
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 #: The request that the app's code works for. It is this small object, and not the request, since a thread may keep its
 #: context for long.
-current: contextvars.ContextVar[Disconnected] = contextvars.ContextVar("a2wsgi_request")
+current_request: contextvars.ContextVar[Disconnected] = contextvars.ContextVar("a2wsgi_request")
 
 
 class AbortReason:

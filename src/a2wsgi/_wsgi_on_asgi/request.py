@@ -33,7 +33,7 @@ from a2wsgi._protocol.iterables import CompleteBody, NoBody
 from a2wsgi._threads.runtime import renew_lock
 from a2wsgi._wrong_server import named_as
 
-from .disconnected import current
+from .disconnected import current_request
 from .endings import Ending
 from .faults import is_of_an_ending, worker_lost
 from .files import FileWrapper
@@ -217,7 +217,7 @@ class Request(AppTimeoutMixin):
         self._ran = True
 
     def _run_app(self) -> None:
-        current.set(self._disconnected)
+        current_request.set(self._disconnected)
         environ = self._environ
         self._started_at = time.monotonic()
         environ["a2wsgi.queued_seconds"] = self._started_at - self._submitted_at

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from a2wsgi._log import logger
 from a2wsgi._protocol.headers import response_head_from_wsgi
-from a2wsgi._wsgi_on_asgi.disconnected import current
+from a2wsgi._wsgi_on_asgi.disconnected import current_request
 from a2wsgi._wsgi_on_asgi.faults import (
     as_bytes,
     error_of,
@@ -143,7 +143,7 @@ class AppRun:
         self.done()
 
     def _run_app(self) -> None:
-        current.set(self._environ["a2wsgi.disconnected"])
+        current_request.set(self._environ["a2wsgi.disconnected"])
         close = None
         try:
             iterable = self._app(self._environ, self._start_response)
