@@ -163,14 +163,14 @@ class BridgeLoops:
     """The loops that one bridge has been called on: nearly always one.
 
     Args:
-        meet: Called on each loop thread at its first call of the bridge.
+        on_new_loop: Called on each loop thread at its first call of the bridge.
 
     Threading: any thread.
     """
 
-    def __init__(self, meet: Callable[[], object]) -> None:
+    def __init__(self, on_new_loop: Callable[[], object]) -> None:
         self.reset()
-        self._meet = meet
+        self._on_new_loop = on_new_loop
         self._known: list[BridgeLoop] = []  # replaced under _lock, never changed
         _all_loops.add(self)
 
@@ -214,7 +214,7 @@ class BridgeLoops:
             live = self.live()
             here = next((known for known in live if known.runtime.loop is loop), None)
             if here is None:
-                self._meet()
+                self._on_new_loop()
                 here = BridgeLoop(runtime_of(loop))
                 for known in self._known:
                     if known not in live:
