@@ -22,7 +22,7 @@ from a2wsgi._wrong_server import NOT_GIVEN, called_by_wrong_server, named_as, ws
 from .body import RequestBody
 from .faults import no_loop_on_trio, no_trio
 from .lifetime import Lifetime
-from .loops.shared_loop import AsyncioLoop
+from .loops.shared_loop import AsyncioHost
 from .request import Request
 from .response import answer_with, request_timeout
 from .settings import ASGISettings
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         StartResponse,
     )
 
-    from .loops.shared_loop import SharedLoop
+    from .loops.shared_loop import SharedHost
     from .websocket.session import WebSocketSession
 
 
@@ -328,19 +328,19 @@ class ASGIBridge:
         self.close()
 
 
-def _backend(settings: ASGISettings) -> tuple[type[SharedLoop], Callable[[ASGIApp], ASGIApp]]:
+def _backend(settings: ASGISettings) -> tuple[type[SharedHost], Callable[[ASGIApp], ASGIApp]]:
     """The loop that bridges of a backend share, and what adapts an app to it. Imports trio only for who wants it.
 
     Raises:
         MissingCapability: trio is not there.
     """
     if settings.backend == "asyncio":
-        return AsyncioLoop, lambda app: app
+        return AsyncioHost, lambda app: app
     try:
-        from .loops.trio_host import SharedTrio, on_trio  # noqa: PLC0415 - it imports trio
+        from .loops.trio_host import TrioHost, on_trio  # noqa: PLC0415 - it imports trio
     except ImportError as error:
         raise no_trio(error) from error
-    return SharedTrio, on_trio
+    return TrioHost, on_trio
 
 
 def _longest_stop_inside(app: object) -> Callable[[], float]:

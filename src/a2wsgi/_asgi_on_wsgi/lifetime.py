@@ -39,7 +39,7 @@ from . import exit_and_fork
 from .changes import Change
 from .faults import closed_error, loop_held_up, loop_stopped
 from .lifespan import Lifespan, run_lifespan
-from .loops.host import CANCEL_SECONDS, GivenLoop, LoopHost, expect_given, warn_of_uwsgi_without_threads
+from .loops.host import CANCEL_SECONDS, GivenHost, LoopHost, expect_given, warn_of_uwsgi_without_threads
 
 if TYPE_CHECKING:
     import asyncio
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from a2wsgi._types import ASGIApp
 
     from .endings import Running
-    from .loops.shared_loop import SharedLoop
+    from .loops.shared_loop import SharedHost
 
 #: The tasks that end dropped bridges. asyncio itself keeps no strong reference to a task.
 _ending_tasks: set[asyncio.Task[None]] = set()
@@ -78,7 +78,7 @@ class Lifetime:
         self,
         *,
         loop: asyncio.AbstractEventLoop | None,
-        shared: type[SharedLoop],
+        shared: type[SharedHost],
         inline: bool,
         lifespan: bool,
         startup_timeout: float,
@@ -209,11 +209,11 @@ class Lifetime:
 
     def _find_host(self) -> LoopHost:
         if self._inline:
-            from .loops.inline_loop import InlineLoop  # noqa: PLC0415 - few programs need it
+            from .loops.inline_loop import InlineHost  # noqa: PLC0415 - few programs need it
 
-            return InlineLoop()
+            return InlineHost()
         if self._loop is not None:
-            return GivenLoop(self._loop)
+            return GivenHost(self._loop)
         return self._shared_loop.acquire(self)
 
     async def _start_lifespan(self, host: LoopHost, app: ASGIApp) -> None:

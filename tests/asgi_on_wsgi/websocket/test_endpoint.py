@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("websockets")
 
-from a2wsgi._asgi_on_wsgi.loops.host import GivenLoop
+from a2wsgi._asgi_on_wsgi.loops.host import GivenHost
 from a2wsgi._asgi_on_wsgi.websocket.endpoint import STOP_SECONDS, Endpoint
 from a2wsgi._asgi_on_wsgi.websocket.inbox import INBOX_BYTES, Ended
 from a2wsgi._asgi_on_wsgi.websocket.keepalive import TURN_SECONDS
@@ -60,7 +60,7 @@ def endpoint_on(
 ) -> Endpoint:
     """Without compression."""
     frames = Frames(Role.SERVER, max_message_bytes=None)
-    host = GivenLoop(asyncio.get_running_loop())
+    host = GivenHost(asyncio.get_running_loop())
     return Endpoint(
         host, frames, sock, write_buffer_bytes=65_536, ping_interval=ping_interval, ping_timeout=ping_timeout
     )
