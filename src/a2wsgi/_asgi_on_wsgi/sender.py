@@ -127,7 +127,7 @@ class SenderMixin:
             body = message.get("body", b"")
             if type(body) is not bytes:
                 body = faults.as_bytes(body)
-            full = self._stream.give(body) if body else False
+            full = self._stream.put(body) if body else False
         elif self._taker is GONE:
             await self._fail_send()
         elif self._said is COMPLETE:
@@ -200,7 +200,7 @@ class SenderMixin:
         self._head, self._framing = head, framing
         self._said = OPEN_ENDED if framing.remaining is None else COUNTED
         # Wakes the server thread, which gives it to the server, to flush the head with.
-        self._stream.give_head(HEAD_TURNS if framing.remaining else 0)
+        self._stream.put_head(HEAD_TURNS if framing.remaining else 0)
 
     async def _send_file(self, message: Message) -> None:
         """Have the server thread open a file, and wait for that. The response is complete then."""
@@ -217,7 +217,7 @@ class SenderMixin:
             return
         self._file = file = SentFile(path, framing.remaining, self._host.create_waiter(), self._said)
         self._said = OPENING
-        self._stream.give(b"")  # wakes the server thread
+        self._stream.put(b"")  # wakes the server thread
         await file.waiter
         if self._taker is GONE:
             await self._fail_send()
@@ -256,10 +256,10 @@ class SenderMixin:
                 self._hidden_bytes += len(body)
             body = framing.cut(body)
         if not last:
-            return bool(body) and self._stream.give(body)
+            return bool(body) and self._stream.put(body)
         if self._pair is not None and self._pair.trailers is not None:
             self._said = TRAILERS
-            return bool(body) and self._stream.give(body)
+            return bool(body) and self._stream.put(body)
         # Fast path: `_complete`, inlined, as nearly every request comes here (tests/test_call_counts.py).
         self._stream.finish(body)  # first, as it needs memory: what is complete is no longer told of a failure
         self._said = COMPLETE
