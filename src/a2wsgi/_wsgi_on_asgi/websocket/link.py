@@ -179,7 +179,7 @@ class Link(asyncio.Protocol):
         self.was_shut_down = True
         passage = self._object
         if passage is not None:
-            passage.cut()
+            passage.shut_down()
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 

@@ -178,14 +178,14 @@ class ByObject:
         """End it from the app's side, after what it has sent. A `send` that still waits for room raises."""
         self.is_closed = True
         # First: the loop may end it as soon as it knows, and whoever receives is to get this code.
-        self._to_app.cut(lambda: WebSocketClosed(code, reason))
+        self._to_app.abort_threadsafe(lambda: WebSocketClosed(code, reason))
         self._farewell = Close(code, reason)
         self._from_app.finish()
 
-    def cut(self) -> None:
+    def shut_down(self) -> None:
         """Wake all threads, as the process ends. Any thread; the loop may be gone."""
-        self._to_app.cut(self.closed)
-        self._from_app.cut(self.closed)
+        self._to_app.abort_threadsafe(self.closed)
+        self._from_app.abort_threadsafe(self.closed)
 
     def closed(self) -> WebSocketClosed:
         """How it has ended, to be raised in the app: what that runs on the loop from then on is its clean-up."""
@@ -241,7 +241,7 @@ class _ToApp(ToThread):
             self._runtime.refuse_loop_thread()
         while not gate.acquire(timeout=max(min(deadline - time.monotonic(), LOOK_SECONDS), 0)):
             if self._runtime.is_closed():
-                self.cut(lambda: WebSocketClosed(LOST, ""))
+                self.abort_threadsafe(lambda: WebSocketClosed(LOST, ""))
                 return
             if self._gate is not gate:  # whoever was to open it, or to pass it on, was ended by another thread
                 return
