@@ -10,7 +10,7 @@ import pytest
 
 from a2wsgi import AppProtocolError, ClientDisconnected
 from a2wsgi._asgi_on_wsgi import outcome as module
-from a2wsgi._asgi_on_wsgi.outcome import App, Outcome, Said, Taker, outcome
+from a2wsgi._asgi_on_wsgi.outcome import AppState, Outcome, Said, Taker, outcome
 
 ENDS = {"returned": None, "raised": ValueError("the app's"), "was cancelled": asyncio.CancelledError()}
 
@@ -67,8 +67,8 @@ def test_outcome_carries_its_fault(member: Outcome, is_failure: bool, error: typ
     assert (None if member.fault is None else type(member.fault())) is error
 
 
-@pytest.mark.parametrize("machine", [Said, Taker, App])
-def test_tables_of_the_docstring_name_each_state(machine: type[Said | Taker | App]) -> None:
+@pytest.mark.parametrize("machine", [Said, Taker, AppState])
+def test_tables_of_the_docstring_name_each_state(machine: type[Said | Taker | AppState]) -> None:
     """A state that is added has its row, and a row has its state."""
     assert module.__doc__ is not None
     text = module.__doc__.partition(f"(`{machine.__name__}`)")[2].partition("\n*")[0]

@@ -76,7 +76,7 @@ class EndingMixin(SenderMixin):
             self._host.loop.call_soon_threadsafe(self._abort_with_grace, error)
 
     def _abort_with_grace(self, error: BaseException) -> None:
-        if self._said is not COMPLETE and self._app is not ENDED and self._taker is READING:
+        if self._said is not COMPLETE and self._app_state is not ENDED and self._taker is READING:
             self._lose_client_with_grace(error)
 
     def abort(self, error: BaseException) -> None:
@@ -91,7 +91,7 @@ class EndingMixin(SenderMixin):
         hear of that. One that was told may be cleaning up, and has the time that it was given for this.
         """
         has_client = self._taker is READING
-        if self._said is not WAITING or self._app is not RUNNING or (not has_client and self._inbox.has_told):
+        if self._said is not WAITING or self._app_state is not RUNNING or (not has_client and self._inbox.has_told):
             return
         self._shared.lifetime.count("timed_out")  # before the server thread is woken, which may ask
         if has_client:
@@ -135,7 +135,7 @@ class EndingMixin(SenderMixin):
     def _server_left(self, reason: str) -> None:
         """The server takes nothing more of the response."""
         self._look_at_task()
-        if self._app is ENDED:
+        if self._app_state is ENDED:
             self._detach()
             if self._said is not COMPLETE and self._taker is not GONE:  # a task that the app has left may still send
                 self._end_taking(ClientDisconnected(reason))
@@ -149,14 +149,14 @@ class EndingMixin(SenderMixin):
     def _background_ran_out_of_time(self) -> None:
         """The server thread no longer waits for what the app does after its response."""
         self._detach()
-        if self._app is not ENDED:
+        if self._app_state is not ENDED:
             self._cancel()
 
     def _detach(self) -> None:
         """No server thread will come for a failure any more: log it, now or when the app ends."""
         if self._taker is READING:
             self._taker = DETACHED
-        if self._app is ENDED:
+        if self._app_state is ENDED:
             self._log_failure()
 
     def _log_failure(self) -> None:

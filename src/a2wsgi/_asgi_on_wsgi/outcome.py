@@ -36,7 +36,7 @@ now           what happens                                                      
 ``DETACHED``  that response was not complete: a task that the app has left may still send  ``GONE``
 ============  ==========================================================================  ============
 
-*Whether the app runs* (`App`)
+*Whether the app runs* (`AppState`)
 
 ===========  ========================================================  ===========
 now          what happens                                              next
@@ -94,7 +94,7 @@ class Taker(enum.Enum):
     DETACHED = enum.auto()
 
 
-class App(enum.Enum):
+class AppState(enum.Enum):
     """Whether the app runs. See the table above."""
 
     NEW = enum.auto()
@@ -112,9 +112,9 @@ COMPLETE: Final = Said.COMPLETE
 READING: Final = Taker.READING
 GONE: Final = Taker.GONE
 DETACHED: Final = Taker.DETACHED
-NEW: Final = App.NEW
-RUNNING: Final = App.RUNNING
-ENDED: Final = App.ENDED
+NEW: Final = AppState.NEW
+RUNNING: Final = AppState.RUNNING
+ENDED: Final = AppState.ENDED
 
 
 class Outcome(enum.Enum):

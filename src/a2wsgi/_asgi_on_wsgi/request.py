@@ -50,10 +50,10 @@ if TYPE_CHECKING:
 class Request(EndingMixin):
     """One request.
 
-    The loop thread writes all that changes, with three exceptions: `_pair`, `_failure`, and `_app` if the loop never
-    hears of the request. The server thread looks at it without a lock. Once the stream has told it of a head or of the
-    end, it sees what the loop wrote before that; at any other time, it sees what held a moment ago. So it then decides
-    nothing alone: it rings the loop, which looks again.
+    The loop thread writes all that changes, with three exceptions: `_pair`, `_failure`, and `_app_state` if the loop
+    never hears of the request. The server thread looks at it without a lock. Once the stream has told it of a head or
+    of the end, it sees what the loop wrote before that; at any other time, it sees what held a moment ago. So it then
+    decides nothing alone: it rings the loop, which looks again.
     """
 
     __slots__ = ("_body", "_context", "_start_lock")
@@ -72,7 +72,7 @@ class Request(EndingMixin):
         self.task: asyncio.Task[None] | None = None
         #: Acquired by whichever is first: the loop thread to start the app, or the server thread to give up waiting.
         self._start_lock = threading.Lock()
-        self._app = NEW
+        self._app_state = NEW
         self._said = WAITING
         self._taker = READING
         self._lost = None
@@ -92,7 +92,7 @@ class Request(EndingMixin):
             self._join(self._environ, self._outer_aborted)
         try:
             if not self._host.doorbell.ring(Request._begin, self):
-                self._app = ENDED  # nobody will start it
+                self._app_state = ENDED  # nobody will start it
                 error = self._host.trouble() or closed_error()
                 self._shared.lifetime.forget(self._host)
                 raise error  # noqa: TRY301 - ends as a failed wait does
@@ -107,7 +107,7 @@ class Request(EndingMixin):
                 assert framing is not None  # it is set with the head
                 if head.content_length is None and (length := self.length_to_add(len(body))) is not None:
                     head.headers.append(("Content-Length", str(length)))
-                over = self._app is ENDED
+                over = self._app_state is ENDED
                 closes = not over or self._failure is not None
                 return give_whole(self, start_response, head, framing, body, ended=over, closes=closes)
             if (file := self._file) is not None and file.is_open and not any(chunks):
@@ -127,7 +127,7 @@ class Request(EndingMixin):
     def _give_up(self, error: BaseException, start_response: StartResponse) -> Iterable[bytes] | None:
         """No response has begun: have the app end, and answer if the error is a timeout of ours. None to raise it."""
         self.leave("the request failed on the server's side")
-        if self._app is not ENDED and isinstance(error, Exception):  # not the end of the server's thread
+        if self._app_state is not ENDED and isinstance(error, Exception):  # not the end of the server's thread
             is_cancelled = isinstance(error, AppTimeout)
             self._host.let_finish(self._stream, 0 if is_cancelled else self._shared.settings.grace_timeout)
         if error is not self._lost:
@@ -146,7 +146,7 @@ class Request(EndingMixin):
                 # 1. The server thread saw the host. 2. The bridge was closed. 3. The server thread rang.
                 self._failure = Failure(closed_error(), self._context)
             elif self._taker is READING and self._start_lock.acquire(blocking=False):
-                self._app = RUNNING
+                self._app_state = RUNNING
                 running = self._run()
                 timeout = self._shared.settings.app_timeout
                 if timeout is not None:  # before the task: the app may take its first step as that is made
@@ -156,7 +156,7 @@ class Request(EndingMixin):
             # Else nobody waits for the request: a given loop did not run in time, or an outer bridge has aborted it.
             if self._timer is not None:
                 self._timer.cancel()
-            self._app = ENDED
+            self._app_state = ENDED
             self._stream.set_done()
         except BaseException as error:  # noqa: BLE001 - of a task factory, a given loop or no memory: the server thread waits
             self._app_ended(error, self._context)
@@ -172,7 +172,7 @@ class Request(EndingMixin):
     def _body_broke_off(self, messages: list[Message]) -> None:
         """The last part of a body that ends early has come: its client has left, or sent nothing for too long."""
         self._inbox.put(messages)
-        if self._said is COMPLETE or self._app is ENDED or self._taker is GONE:
+        if self._said is COMPLETE or self._app_state is ENDED or self._taker is GONE:
             return  # it makes no difference, or the client was counted when it was lost
         self._inbox.broke_off = True
         # Before the server thread is woken, which may ask.
@@ -205,7 +205,7 @@ class Request(EndingMixin):
         """Whether the app was to be started, and no task will ever tell how it ended. Any thread."""
         # 1. The loop makes the app's task. 2. Somebody cancels all tasks. 3. It ends before its first step, and tells
         # nobody. Or a signal handler raises, with inline=True, before there is a task.
-        return self._app is not ENDED and self._start_lock.locked() and (self.task is None or self.task.done())
+        return self._app_state is not ENDED and self._start_lock.locked() and (self.task is None or self.task.done())
 
     def _look_at_task(self) -> None:
         if self._has_lost_task():
@@ -287,7 +287,7 @@ class Request(EndingMixin):
             error: What it raised; None if it returned.
             context: The one that it leaves.
         """
-        if self._app is ENDED:
+        if self._app_state is ENDED:
             return
         inbox = self._inbox
         result, failure = Outcome.RAISED, error  # should anything here fail
@@ -309,7 +309,7 @@ class Request(EndingMixin):
             # 1. The failure is there. 2. The app has ended. 3. The server thread is told. It may look at any moment: if
             # it finds 2, it looks for 1 next.
             self._failure = None if failure is None else Failure(failure, context)
-            self._app = ENDED
+            self._app_state = ENDED
             self._shared.lifetime.requests.discard(self)
             inbox.is_closed = True
             if inbox.receivers:
@@ -334,7 +334,7 @@ class Request(EndingMixin):
     @property
     def queued(self) -> bool:
         """Whether the app has not been called yet. Any thread."""
-        return self._app is NEW
+        return self._app_state is NEW
 
     @property
     def complete(self) -> bool:
@@ -344,7 +344,7 @@ class Request(EndingMixin):
     @property
     def broken(self) -> bool:
         """Whether the app has ended in the middle of its response."""
-        return self._app is ENDED and self._said is not COMPLETE
+        return self._app_state is ENDED and self._said is not COMPLETE
 
     def close(self) -> None:
         """The server is through with the response: wait for what the app still does, or tell it to stop.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .bridge import Shared
     from .inbox import Inbox
     from .loops.host import LoopHost
-    from .outcome import App, Said, Taker
+    from .outcome import AppState, Said, Taker
     from .to_server import ToServer
 
 #: Turns of the loop for which the head of a body of known length is held back, so that a file that follows it can be
@@ -48,7 +48,7 @@ class SenderMixin:
     """
 
     __slots__ = (
-        "_app",
+        "_app_state",
         "_environ",
         "_file",
         "_framing",
@@ -79,7 +79,7 @@ class SenderMixin:
     _inbox: Inbox
     # The loop thread writes these. The server thread looks at most of them, as `Request` says.
     task: asyncio.Task[None] | None
-    _app: App
+    _app_state: AppState
     _said: Said
     _taker: Taker
     #: Why nobody takes the response any more. Set with ``GONE``.
@@ -140,7 +140,7 @@ class SenderMixin:
         elif kind == "http.response.body":
             full = self._take_body(message)
             if (
-                self._app is ENDED
+                self._app_state is ENDED
                 or self._said is TRAILERS
                 or (self._hidden_bytes and self._hidden_bytes > self._shared.settings.response_buffer_bytes)
             ):
@@ -243,7 +243,7 @@ class SenderMixin:
             raise faults.file_and_more()
         if self._said is TRAILERS:
             return False  # the body is over: ignored, as any message after the last
-        if self._app is ENDED:
+        if self._app_state is ENDED:
             return False  # from a task that the app has left: the server is told that the response is not complete
         body = message.get("body", b"")
         if type(body) is not bytes:
@@ -288,7 +288,7 @@ class SenderMixin:
 
     def _complete(self, chunk: bytes) -> None:
         """The app has sent its last message, with this last chunk."""
-        if self._app is ENDED:
+        if self._app_state is ENDED:
             return  # as in _take_body()
         self._stream.finish(chunk)
         self._said = COMPLETE
