@@ -160,10 +160,10 @@ class WSGIBridge:
             finally:
                 here.lifespans.discard(lifespan)
         elif kind == "websocket":
-            from .websocket.session import Session  # noqa: PLC0415 - few processes have any
+            from .websocket.session import WebSocketSession  # noqa: PLC0415 - few processes have any
 
             self._websockets.app = self.app  # a program may have put another one in its place
-            await Session.answer(self, self._websockets, scope, receive, send)
+            await WebSocketSession.answer(self, self._websockets, scope, receive, send)
         else:
             raise ServerProtocolError(
                 f"The server sent a scope of type {kind!r}. A WSGI app can only answer 'http' and 'websocket'."

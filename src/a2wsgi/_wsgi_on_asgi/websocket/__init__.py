@@ -1,10 +1,10 @@
-"""WebSockets of a WSGI app. Each has a `session.Session` on the loop and an `app.AppRun` on a thread.
+"""WebSockets of a WSGI app. Each has a `session.WebSocketSession` on the loop and an `app.AppRun` on a thread.
 
 Threads
     ::
 
-        loop thread      Session.answer: makes a socket pair → submits → carries what the app sends to the server
-                         its second task: what the server receives to the app
+        loop thread      WebSocketSession.answer: makes a socket pair → submits → carries what the app sends
+                         its second task: carries what the server receives
         worker thread    AppRun.run, on a pool of its own: the app, with its end of the socket pair
 
 Reading order

@@ -36,7 +36,7 @@ PIECE_BYTES = 4_096
 
 
 class DenialMixin(Abortable):
-    """The part of a `Session` that refuses its handshake. Loop thread."""
+    """The part of a `WebSocketSession` that refuses its handshake. Loop thread."""
 
     def __init__(self, shared: Shared, scope: Scope, send: Send) -> None:
         super().__init__(shared.loops.here(), send, shared.settings.send_timeout)

@@ -65,7 +65,7 @@ _END_TASK_SECONDS = 10.0
 _OTHER_SOCKETS = ("gunicorn.socket", "eventlet.input", "waitress.client_disconnected")
 
 
-class Session(WebSocketFailureMixin):
+class WebSocketSession(WebSocketFailureMixin):
     """One WebSocket. Each method says in whose thread it runs."""
 
     SENT = "its messages"
