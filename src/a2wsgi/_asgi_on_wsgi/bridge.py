@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from a2wsgi import _nested
 from a2wsgi._deprecated import deprecated
 from a2wsgi._interface import MARK, detect, wrong_kind
-from a2wsgi._log import logger
+from a2wsgi._log import DroppedHeaders, logger
 from a2wsgi._protocol.files import PATHSEND
 from a2wsgi._protocol.framing import BadRequest
 from a2wsgi._protocol.scope import process_headers, scope_from_environ
@@ -58,26 +58,18 @@ class Shared:
         app: The app, as ASGI 3.
         lifetime: Where it runs.
         settings: The bridge's options.
+        dropped_headers: Those that the app set, and the log was told of.
         has_bridge_inside: The app is a `WSGIMiddleware`.
     """
 
-    __slots__ = ("__weakref__", "_warned_of", "app", "has_bridge_inside", "lifetime", "settings")
+    __slots__ = ("__weakref__", "app", "dropped_headers", "has_bridge_inside", "lifetime", "settings")
 
     def __init__(self, app: ASGIApp, lifetime: Lifetime, settings: ASGISettings, *, has_bridge_inside: bool) -> None:
         self.app = app
         self.lifetime = lifetime
         self.settings = settings
         self.has_bridge_inside = has_bridge_inside
-        self._warned_of: set[str] = set()  # the dropped headers that the log has been told of; the loop thread's
-
-    def warn_of_dropped(self, names: tuple[str, ...]) -> None:
-        """Log, once for each name, that the app sent a header that belongs to the server. Loop thread."""
-        for name in set(names) - self._warned_of:
-            self._warned_of.add(name)
-            logger.warning(
-                "The app set the header %s, which only the server may set; it was dropped (PEP 3333, RFC 9110 §7.6.1)",
-                name,
-            )
+        self.dropped_headers = DroppedHeaders()
 
 
 @named_as("ASGIMiddleware")

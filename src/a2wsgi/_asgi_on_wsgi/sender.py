@@ -187,7 +187,7 @@ class SenderMixin:
             raise faults.no_status()
         head = response_head_from_asgi(message["status"], message.get("headers"))
         if head.dropped:
-            self._shared.warn_of_dropped(head.dropped)
+            self._shared.dropped_headers.log(head.dropped)
         framing = Framing(self._method, head.code, head.content_length)
         if self._timer is not None:
             self._timer.cancel()  # of app_timeout

@@ -131,7 +131,7 @@ class Response:
             raise second_head()
         self.head = head = response_head_from_wsgi(status, headers)
         if head.dropped:
-            self._shared.log_dropped(head.dropped)
+            self._shared.dropped_headers.log(head.dropped)
         return self.write
 
     def _fix_head(self) -> Framing:

@@ -283,7 +283,7 @@ class WebSocketSession:
             headers=message.get("headers"),
         )
         if head.dropped:
-            self._shared.warn_of_dropped(head.dropped)
+            self._shared.dropped_headers.log(head.dropped)
         self._enter(Stage.ACCEPTING)
         try:
             taken = await self._take_over()

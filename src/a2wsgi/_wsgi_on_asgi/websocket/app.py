@@ -191,7 +191,7 @@ class AppRun:
             return self._write
         self.head = head = response_head_from_wsgi(status, headers)
         if head.dropped:
-            self._shared.log_dropped(head.dropped)
+            self._shared.dropped_headers.log(head.dropped)
         return self._write
 
     def _write(self, chunk: bytes, /) -> None:
