@@ -80,12 +80,12 @@ class WebSocketSession:
         self._host = host
         self._handshake = handshake
         self._hand_over = HandOver(environ, found)
-        # Copies for this one request: once the app has accepted, its server thread must not wait for it.
+        # Copies, for the `Request` alone: once the app has accepted, its server thread must not wait for it.
         self._settings = copy.copy(shared.settings)
-        self._own = copy.copy(shared)
-        self._own.app, self._own.settings = self._run, self._settings
+        self._request_shared = copy.copy(shared)
+        self._request_shared.app, self._request_shared.settings = self._run, self._settings
         self._settings.app_timeout = None  # it bounds requests: a handshake may wait for whatever it is to be let in by
-        self._request = Request(self._own, host, environ, scope, cast("Any", self._hand_over))
+        self._request = Request(self._request_shared, host, environ, scope, cast("Any", self._hand_over))
         self._hand_over.read = None
         self._scope = websocket_scope(scope, handshake)
         # All below is the loop thread's.
@@ -201,7 +201,7 @@ class WebSocketSession:
     def _forget(self) -> None:
         """The session is over. Either thread, once the other has no more to do with it."""
         self._shared.lifetime.requests.discard(self)
-        self._own.app = self._shared.app  # else the two know each other, and wait for the garbage collector
+        self._request_shared.app = self._shared.app  # else the two know each other, and wait for the garbage collector
 
     # -- From the client: the loop thread -----------------------------------------------------------------------------
 
