@@ -98,8 +98,8 @@ class SenderMixin:
         self._pair = _nested.join(environ, on_abort)
 
     @property
-    def outer(self) -> _nested.Pair | None:
-        """What takes what WSGI has no word for: the bridge around this one."""
+    def pair(self) -> _nested.Pair | None:
+        """What tells the bridge around this one what WSGI has no word for; None if there is none."""
         return self._pair
 
     async def send(self, message: Message) -> None:

@@ -175,11 +175,11 @@ class WebSocketSession:
 
     def _app_raised(self, endpoint: Endpoint, error: BaseException) -> None:
         by_client = endpoint.phase is not Phase.OPEN and not self._closed_by_app
-        outer = self._request.outer
+        pair = self._request.pair
         if endpoint.phase is not Phase.OPEN and says_that_it_is_over(error):
             logger.debug("The app ended after its WebSocket", exc_info=error)
         # A bridge further out raises that to its server when it has read the Close, which comes after this.
-        elif by_client or outer is None or not outer.offer(error, contextvars.copy_context()):
+        elif by_client or pair is None or not pair.offer(error, contextvars.copy_context()):
             when = ", and with it its WebSocket (1011)" if endpoint.phase is Phase.OPEN else " after its WebSocket"
             # In the app's context, as it is here: error reporters know by it which request it was.
             logger.error("The app failed%s", when, exc_info=error)
@@ -295,7 +295,7 @@ class WebSocketSession:
                 taken.socket,
                 write_buffer_bytes=settings.response_buffer_bytes,
                 # Under another bridge that is its server's: the link is silent while that sends to a slow client.
-                ping_interval=settings.websocket_ping_interval if self._request.outer is None else None,
+                ping_interval=settings.websocket_ping_interval if self._request.pair is None else None,
                 ping_timeout=settings.websocket_ping_timeout,
             )
             await self._endpoint.open(head.data, taken.early)
