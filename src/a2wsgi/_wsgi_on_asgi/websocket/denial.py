@@ -20,7 +20,7 @@ from a2wsgi._wsgi_on_asgi.refusals import refusal
 from a2wsgi._wsgi_on_asgi.streams import MESSAGE_BYTES
 
 if TYPE_CHECKING:
-    from a2wsgi._protocol.answer import Body, Denied
+    from a2wsgi._protocol.answer import BodyParser, Denied
     from a2wsgi._types import Scope, Send
     from a2wsgi._wsgi_on_asgi.bridge import Shared
     from a2wsgi._wsgi_on_asgi.streams import ToLoop
@@ -118,7 +118,7 @@ class DenialMixin(Abortable):
                 await self.deny_body(bytes(body), more=False)
         self.abort(Ending.FINISHED, _refused)
 
-    async def _feed(self, parser: Body, data: bytes, body: bytearray) -> None:
+    async def _feed(self, parser: BodyParser, data: bytes, body: bytearray) -> None:
         """Add the part of ``data`` that belongs to the body, as long as the WebSocket has not ended."""
         for start in range(0, len(data), PIECE_BYTES):
             if start:
