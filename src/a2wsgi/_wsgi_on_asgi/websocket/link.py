@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from a2wsgi._threads.handles import Timer, Waiter
     from a2wsgi._threads.runtime import Runtime
 
-    from .passages import ByObject
+    from .passages import ObjectPassage
 
 #: How long the other end may leave unread what was last written to it. RFC 6455 names no figure; websockets' own.
 CLOSE_SECONDS = 10.0
@@ -63,7 +63,7 @@ class Link(asyncio.Protocol):
         self._paused = False  # reading
         self._ended = False  # the app's end is closed, or ours: nothing is to be read but what is in _unread
         self._finished = False  # finish() was called
-        self._object: ByObject | None = None  # by which messages go, instead of the link
+        self._object: ObjectPassage | None = None  # by which messages go, instead of the link
         self.was_shut_down = False  # by shut_down(), in any thread
 
     @classmethod
@@ -166,7 +166,7 @@ class Link(asyncio.Protocol):
         if not self._lost.done():
             await self._runtime.wait(self._lost, None)
 
-    def leave_to(self, passage: ByObject) -> None:
+    def bypass_by(self, passage: ObjectPassage) -> None:
         """Carry no messages: they go by ``passage``, which is told when the app's side ends or the process does."""
         self._object = passage
         if self._paused and not self._ended:

@@ -43,7 +43,7 @@ from .app_socket import GeventWebSocket, WebSocket
 from .failures import WebSocketFailureMixin, closed
 from .link import Link
 from .messages import data_of, too_early, type_of
-from .passages import ByFrames, ByObject
+from .passages import FramePassage, ObjectPassage
 
 if TYPE_CHECKING:
     import socket
@@ -78,7 +78,7 @@ class WebSocketSession(WebSocketFailureMixin):
         # All below is the loop thread's.
         self._link: Link | None = None
         self._run: AppRun | None = None  # once the app is to run
-        self._by_object = ByObject(self._loop.runtime, websockets.shared.settings.response_buffer_bytes)
+        self._object_passage = ObjectPassage(self._loop.runtime, websockets.shared.settings.response_buffer_bytes)
         self._passage: Passage | None = None  # from the app's acceptance on, as this:
         self._frames: Frames | None = None
         self._last_frame = b""  # what the app reads last
@@ -209,7 +209,7 @@ class WebSocketSession(WebSocketFailureMixin):
         environ["wsgi.input"] = io.BytesIO()
         environ.setdefault("wsgi.errors", sys.stderr)  # a bridge further out may have the server's
         environ["a2wsgi.disconnected"] = self._disconnected
-        environ["a2wsgi.websocket"] = websocket = WebSocket(app_socket, self._by_object, environ, subprotocols)
+        environ["a2wsgi.websocket"] = websocket = WebSocket(app_socket, self._object_passage, environ, subprotocols)
         environ["wsgi.websocket"] = GeventWebSocket(websocket, environ)
         # Only this one of the keys that libraries look for: where they find another, they raise at the end, or expect
         # a server of their own.
@@ -240,9 +240,11 @@ class WebSocketSession(WebSocketFailureMixin):
                 await self.refuse_by_socket(link, answer, parser.rest)
             else:
                 self._frames = frames = Frames(Role.CLIENT, max_message_bytes=None)
-                if self._by_object.in_use:
-                    link.leave_to(self._by_object)
-                self._passage = self._by_object if self._by_object.in_use else ByFrames(link, frames, parser.rest)
+                if self._object_passage.in_use:
+                    link.bypass_by(self._object_passage)
+                    self._passage = self._object_passage
+                else:
+                    self._passage = FramePassage(link, frames, parser.rest)
                 await self._accept(answer)
                 await self._from_app(run, link, self._passage)
         except OSError:  # the server's send() says that the client has left
@@ -344,7 +346,7 @@ class WebSocketSession(WebSocketFailureMixin):
         told = close_codes.code_for_wsgi_app(code if isinstance(code, int) else None)
         if self.ending is None and self._frames is not None and told != close_codes.LOST:
             why = reason if isinstance(reason, str) and told != close_codes.NO_CODE else ""
-            self._last_frame, self._by_object.ended = self._frames.close(told, why), (told, why)
+            self._last_frame, self._object_passage.ended = self._frames.close(told, why), (told, why)
         if not self.abort(Ending.CLIENT_CLOSED, closed, told) and self._sends & 1:
             self._interruption.fire()  # of a last word: hypercorn's send() may wait for this client for ever
 
@@ -355,22 +357,22 @@ class WebSocketSession(WebSocketFailureMixin):
         self._websockets.workers.look_after(now)
         if self._run is not None:
             self._run.output.revive()
-        self._by_object.revive()
+        self._object_passage.revive()
         super().tick(now)
 
     def _app_knows(self, ending: Ending) -> bool:
         if ending is Ending.FINISHED:  # it has closed, returned or refused
             return True
-        return self._frames is not None and (ending is Ending.FAILED or self._by_object.is_closed)
+        return self._frames is not None and (ending is Ending.FAILED or self._object_passage.is_closed)
 
     def _end_waits(self, ending: Ending, error: AbortReason) -> None:
         if ending is Ending.SHUT_DOWN and self._frames is not None:
             self._last_frame = self._frames.close(close_codes.SERVICE_RESTART)
-            self._by_object.ended = (close_codes.SERVICE_RESTART, "")
+            self._object_passage.ended = (close_codes.SERVICE_RESTART, "")
         # A library reads it from the link, unseen: what the app runs on the loop from now on is taken for its clean-up.
-        if self._frames is not None and not self._by_object.in_use:
+        if self._frames is not None and not self._object_passage.in_use:
             error.told = True
-        self._by_object.end(error)
+        self._object_passage.end(error)
         if self._link is not None:
             self._link.finish(self._last_frame)
         run = self._run
