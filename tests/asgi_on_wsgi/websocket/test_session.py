@@ -834,7 +834,7 @@ def test_client_that_answers_no_ping_is_closed() -> None:
 
 
 def test_client_that_floods_a_slow_app_is_stopped() -> None:
-    """No more is read than the inbox holds, and one read; then all of it arrives."""
+    """No more is read than the queue holds, and one read; then all of it arrives."""
     go = Signal("go")
     taken: list[int] = []
     ended = Signal("ended")

@@ -34,7 +34,7 @@ from a2wsgi._protocol.upgrade import head_101
 from a2wsgi._threads.runtime import wake_all
 
 from .endpoint import Endpoint
-from .inbox import Ended, wait_in
+from .message_queue import Ended, wait_in
 from .messages import (
     DENIALS,
     KNOWN,
