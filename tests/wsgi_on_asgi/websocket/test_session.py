@@ -715,7 +715,7 @@ def test_send_that_raises_hides_no_last_words_of_the_client(raw: bool, number: i
 
 def test_send_that_raises_ends_it_though_its_client_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever wraps send() may raise an OSError of another kind, and the client has not left."""
-    monkeypatch.setattr(failures, "MOST_HEAR_OUT_SECONDS", 0.2)
+    monkeypatch.setattr(failures, "MOST_DISCONNECT_SECONDS", 0.2)
     error = FileNotFoundError("a log of somebody's")
 
     def app(ws: WebSocket) -> None:

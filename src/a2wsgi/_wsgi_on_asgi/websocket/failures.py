@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 #: How often, and every how many seconds, to look whether the server has told how a client has left. Arbitrary: long for
 #: a few turns of a loop, and short for an app that waits in a send() of its own.
-HEAR_OUT_LOOKS = 10
-HEAR_OUT_SECONDS = 0.05
+DISCONNECT_LOOKS = 10
+DISCONNECT_LOOK_SECONDS = 0.05
 #: How long it may take in all. The client may not have left: whoever wraps the server's send() may raise as well.
-MOST_HEAR_OUT_SECONDS = 10.0
+MOST_DISCONNECT_SECONDS = 10.0
 
 _BY_THE_APP = {Ending.FINISHED, Ending.FAILED, Ending.APP_BROKE_FRAMES}
 
@@ -37,17 +37,17 @@ class WebSocketFailureMixin(DenialMixin):
     _receive_error: Exception | None
     _heard = 0  # how many messages receive() has given
 
-    async def _hear_out(self) -> None:
-        """Wait for what ends the WebSocket, since send() has failed: for a while after each message, but not for long.
+    async def _await_disconnect(self) -> None:
+        """Wait for the server's disconnect, since send() has failed: a while after each message, but not for long.
 
-        ASGI, "Disconnected Client - send() exception": the client has left. How it has left comes by receive(), behind
-        what it has said before, and the app is to get all of that.
+        ASGI, "Disconnected Client - send() exception": the client has left. Its close code comes by receive(),
+        behind what it has sent before, and the app is to get all of that.
         """
         runtime, looks = self._loop.runtime, 0
-        last = runtime.time() + MOST_HEAR_OUT_SECONDS
-        while self.ending is None and looks < HEAR_OUT_LOOKS and runtime.time() < last:
+        last = runtime.time() + MOST_DISCONNECT_SECONDS
+        while self.ending is None and looks < DISCONNECT_LOOKS and runtime.time() < last:
             before = self._heard
-            await runtime.wait(runtime.create_waiter(), HEAR_OUT_SECONDS)
+            await runtime.wait(runtime.create_waiter(), DISCONNECT_LOOK_SECONDS)
             looks = looks + 1 if self._heard == before else 0
 
     async def _app_ended(self, run: AppRun, link: Link) -> None:

@@ -117,7 +117,7 @@ class WebSocketSession(WebSocketFailureMixin):
             run = await self._handshake_in()
             if run is not None:
                 await self._answer_out(run)
-                await self._see_off(run)
+                await self._finish(run)
             settled = True
         except Exception as error:
             reason = f"the server raised {type(error).__name__}"  # not its repr(), which may raise or be long
@@ -248,7 +248,7 @@ class WebSocketSession(WebSocketFailureMixin):
                 await self._accept(answer)
                 await self._from_app(run, link, self._passage)
         except OSError:  # the server's send() says that the client has left
-            await self._hear_out()
+            await self._await_disconnect()
             raise
         except AppProtocolError as error:
             run.failure = run.failure or error
@@ -382,7 +382,7 @@ class WebSocketSession(WebSocketFailureMixin):
                 run.end_of_socket()
                 run.output.finish(done=True)  # in the worker's place: it never enters the app
 
-    async def _see_off(self, run: AppRun) -> None:
+    async def _finish(self, run: AppRun) -> None:
         """Say the last word, wait for the worker and the link, and raise what the server is to know of."""
         assert self._link is not None
         if self.ending is Ending.SHUT_DOWN and self._frames is not None:
