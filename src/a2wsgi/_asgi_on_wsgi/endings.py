@@ -124,7 +124,7 @@ class EndingMixin(SenderMixin):
         self._end_taking(error)
 
     def _end_taking(self, error: BaseException) -> None:
-        self._taker, self._lost = GONE, error
+        self._taker, self._gone_error = GONE, error
         self._stream.abort(lambda: error)
         self._inbox.lose_client()
         if self._file is not None:

@@ -75,7 +75,7 @@ class Request(EndingMixin):
         self._app_state = NEW
         self._said = WAITING
         self._taker = READING
-        self._lost = None
+        self._gone_error = None
         self._head = None
         self._framing = None
         self._file = None
@@ -130,7 +130,7 @@ class Request(EndingMixin):
         if self._app_state is not ENDED and isinstance(error, Exception):  # not the end of the server's thread
             is_cancelled = isinstance(error, AppTimeout)
             self._host.let_finish(self._stream, 0 if is_cancelled else self._shared.settings.grace_timeout)
-        if error is not self._lost:
+        if error is not self._gone_error:
             return None
         # The server thread met this error while it waited for the head.
         if isinstance(error, AppTimeout):

@@ -52,11 +52,11 @@ class SenderMixin:
         "_environ",
         "_file",
         "_framing",
+        "_gone_error",
         "_head",
         "_hidden_bytes",
         "_host",
         "_inbox",
-        "_lost",
         "_method",
         "_pair",
         "_said",
@@ -83,7 +83,7 @@ class SenderMixin:
     _said: Said
     _taker: Taker
     #: Why nobody takes the response any more. Set with ``GONE``.
-    _lost: BaseException | None
+    _gone_error: BaseException | None
     _head: WSGIResponseHead | None
     #: Set with the head.
     _framing: Framing | None
@@ -159,12 +159,12 @@ class SenderMixin:
             return
         if full:
             await self._stream.wait_room()
-            if self._lost is not None:  # GONE, by now
+            if self._gone_error is not None:  # GONE, by now
                 await self._fail_send()
 
     async def _fail_send(self) -> NoReturn:
         await self._inbox.let_listener_act()
-        raise ClientDisconnected("the server has closed the response") from self._lost
+        raise ClientDisconnected("the server has closed the response") from self._gone_error
 
     async def _give_hint(self, message: Message) -> None:
         """Have the server thread give the server an early hint. Waits until it has: a hint that comes late is none.
@@ -177,7 +177,7 @@ class SenderMixin:
         hint = hint_from_asgi(message.get("links", ()))
         if hint:
             await self._stream.run(partial(self._environ[KEY], hint))
-            if self._lost is not None:  # GONE, by now
+            if self._gone_error is not None:  # GONE, by now
                 await self._fail_send()
 
     def _take_head(self, message: Message) -> None:
@@ -300,7 +300,7 @@ class SenderMixin:
     def _cut(self) -> None:
         """End a response that has no body, though its app still sends one."""
         if self._said is not COMPLETE:
-            self._taker, self._lost = GONE, ClientDisconnected("a response without a body was sent")
+            self._taker, self._gone_error = GONE, ClientDisconnected("a response without a body was sent")
             self._complete(b"")
             self._set_timer(self._shared.settings.grace_timeout, self._cancel)
 
