@@ -69,7 +69,7 @@ class _Call:
             self.function()
         except Exception as error:  # noqa: BLE001 - raised again on the loop thread
             self.error = error
-        self.is_over = True  # but not if the thread is being ended: then its request is over, and wakes who waits
+        self.is_over = True  # not reached if the thread is ended: then the end of its request wakes who waits
 
 
 class _Step:

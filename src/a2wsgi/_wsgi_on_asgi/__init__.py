@@ -4,7 +4,7 @@ Threads
     ::
 
         loop thread      Request.answer: reads the body ahead → submits → sends what the app writes → one ending
-                         the receiver's task: the rest of the body, then the client's leaving
+                         the receiver's task: the rest of the body, then the disconnect
                          the timer: visits each request in flight ten times a second
         worker thread    Request.run: the app → its iterable → close()
 

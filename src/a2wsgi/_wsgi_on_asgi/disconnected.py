@@ -69,12 +69,12 @@ class AbortReason:
 
 
 class _Entry:
-    """Whom an abort is told.
+    """Who is to be told of an abort.
 
     Attributes:
         callback: Called with an error.
-        is_call: It is a call's, which is also told that the request is over.
-        given: What it was called with. Until the call has left: the error's traceback leads back here.
+        is_call: It belongs to a call, which is also told when the request is over.
+        given: The error that it was called with; None once the call has left, as its traceback leads back here.
     """
 
     __slots__ = ("callback", "given", "is_call")

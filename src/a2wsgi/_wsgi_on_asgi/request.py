@@ -3,7 +3,7 @@
 1. *Loop thread.* The scope becomes an environ. The body is read ahead until it is complete or a buffer is full, so that
    no worker waits for a slow upload of less than that.
 2. *Loop thread.* The request is submitted to the workers, and waits for their output. From here on one task at most
-   calls ``receive()``: it brings the rest of the body, and then watches for the client's leaving. A request that is
+   calls ``receive()``: it brings the rest of the body, and then watches whether the client leaves. A request that is
    over within a tenth of a second never has that task.
 3. *Worker thread.* The app, its iterable and its ``close()`` run in one copy of the request's context. What they write
    is queued for the loop; they wait only while the queue is full.
@@ -95,7 +95,7 @@ class Request(AppTimeoutMixin):
             self._disconnected,
             adds_length=not (self._is_inner and _nested.is_of_server(scope["wsgi_environ"])),
         )
-        # The loop thread writes and reads these.
+        # The loop thread's.
         self._ahead = False  # the body is being read ahead
         # The loop thread writes these before it submits the request, and the worker thread reads them.
         self._environ: Environ
@@ -123,7 +123,7 @@ class Request(AppTimeoutMixin):
         """
         self = cls(app, shared, scope, receive, send)  # in the task that answers it, which may not be the caller's
         self._loop.enter(self)
-        may_wait = False  # nothing of the request runs any more, and there is a loop to wait on
+        may_wait = False  # true once nothing of the request runs any more, and there is a loop to wait on
         try:
             if await self._request_in():
                 await self._response_out()

@@ -62,8 +62,8 @@ class AppRun:
         committed: The head is fixed: it is the answer, unless the socket was used.
         failure: What the app raised.
         used_socket: It has answered the handshake on its socket. The loop thread's, until the worker is through.
-        raised: It did so before anything had ended its WebSocket: a failure, whatever kind of error it is. The loop
-            thread's, and then that of the one thread that calls `take_failure`.
+        raised: The app raised before anything had ended its WebSocket, so this is a failure whatever kind of error it
+            is. The loop thread's, and then that of the one thread that calls `take_failure`.
     """
 
     def __init__(  # noqa: PLR0917 - all of them different, and one caller

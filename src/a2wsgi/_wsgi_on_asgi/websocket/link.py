@@ -57,7 +57,7 @@ class Link(asyncio.Protocol):
         self._unread = bytearray()
         self._reader: Waiter | None = None  # of read(), while it waits
         self._drained: Waiter | None = None  # of drain(), while writing is paused
-        self._latest = b""  # what is written when it is not
+        self._latest = b""  # to be written once writing is not paused any more
         self._lost: Waiter = runtime.create_waiter()
         self._abort_timer: Timer | None = None
         self._paused = False  # reading

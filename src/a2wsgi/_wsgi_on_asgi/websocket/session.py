@@ -112,7 +112,7 @@ class WebSocketSession(WebSocketFailureMixin):
         self = cls(websockets, scope, receive, send)
         websockets.open.add(self)
         self._loop.enter(self)
-        settled = False  # nothing of it runs any more, so the loop may be waited on
+        settled = False  # true once nothing of it runs any more, so that the loop may be waited on
         try:
             run = await self._handshake_in()
             if run is not None:
