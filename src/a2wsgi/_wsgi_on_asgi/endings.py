@@ -5,17 +5,6 @@ Strategy
     sides: that of the worker thread in a read, in a write or for the disconnect, and that of the request's own task in
     ``send()``. What an ending means is data of its member, so a new ending is one more member.
 
-How to use `Abortable`
-    Derive the request from it, and construct it in the task that answers the request. Then
-
-    - send every message by `send_message`, one at a time, and stop sending when it returns False;
-    - implement `_end_waits`, which wakes everybody who waits for something of your own;
-    - call `tick` ten times a second while the request is in flight (`enter` and `leave` of the loop see to that);
-      extend it by what else is to be looked after;
-    - call `abort` with whatever ends the request early, and look at ``ending`` after each wait;
-    - after an ending with a ``status``, and before anything was sent, answer with that status;
-    - call ``_disconnected._finish()`` when the request is over.
-
 Guarantees
     - The first ending decides. Each later `abort` does nothing and says so.
     - A ``send()`` that an ending interrupts never surfaces as a cancellation of the task, and a cancellation by the
@@ -102,7 +91,9 @@ class Ending(enum.Enum):
 
 
 class Abortable:
-    """A request whose waits can be ended from outside.
+    """A request whose waits can be ended from outside: `Request` and `WebSocketSession`.
+
+    Make it in the task that answers the request. Send each message by `send_message`, one at a time.
 
     Args:
         loop: The loop that the request runs on.
