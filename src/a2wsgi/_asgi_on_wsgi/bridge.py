@@ -117,7 +117,7 @@ class ASGIBridge:
         )
         # The bridge and its requests hold what they share; the lifetime and its loop do not. When the last of them is
         # gone, the bridge leaves its loop. The end of the process has a hook of its own.
-        weakref.finalize(self._shared, self._lifetime.abandon).atexit = False
+        weakref.finalize(self._shared, self._lifetime.stop_dropped).atexit = False
 
     def __repr__(self) -> str:
         """The app, and whether it is started up."""

@@ -66,7 +66,7 @@ class Lifetime:
         inside: Tells how many seconds the bridges inside the app take at most to stop, within the lifespan's shutdown.
 
     Attributes:
-        host: Where the app is started up; None while it is not. Written under the lock, but for `abandon`.
+        host: Where the app is started up; None while it is not. Written under the lock, but for `stop_dropped`.
         state: The lifespan's state, of which each request gets a copy. Written by the loop thread before ``host`` is.
         requests: Those that were handed to the loop and are not over. A server thread adds its own before it rings the
             loop, and takes it out if it has withdrawn it; else the loop takes it out. Whoever walks the set copies it
@@ -318,7 +318,7 @@ class Lifetime:
 
     # -- A bridge that was dropped --------------------------------------------------------------------------------
 
-    def abandon(self) -> None:
+    def stop_dropped(self) -> None:
         """`stop` for a bridge that was dropped. Any thread, at any point of its code; waits only for an inline loop."""
         host, self.host = self.host, None
         if host is None:
