@@ -102,6 +102,7 @@ class EndingMixin(SenderMixin):
         logger.error("%s: %s", what, describe(self._scope, running, seconds))
 
     def _lose_client_with_grace(self, error: BaseException) -> None:
+        """Nobody takes the response any more: the app has ``grace_timeout`` to end by itself."""
         self._lose_client(error)
         of_app, self._timer = self._timer, None
         grace = self._set_timer(self._shared.settings.grace_timeout, self._give_app_up)
@@ -160,6 +161,7 @@ class EndingMixin(SenderMixin):
             self._log_failure()
 
     def _log_failure(self) -> None:
+        """Log a failure that no server thread will raise, if there is one."""
         failure, self._failure = self._failure, None
         if failure is not None and self._said is not COMPLETE:
             logger.debug(

@@ -217,6 +217,7 @@ class Request(AppTimeoutMixin):
         self._ran = True
 
     def _run_app(self) -> None:
+        """Call the app, write what it returns, and close that."""
         current_request.set(self._disconnected)
         environ = self._environ
         self._started_at = time.monotonic()
