@@ -125,7 +125,7 @@ class Abortable:
         self._send_timeout = send_timeout
         self._disconnected = Disconnected(loop.runtime)
         self._interruption = loop.runtime.interruption(loop.runtime.loop)  # of the task that answers the request
-        guard = self._interruption.guard
+        guard = self._interruption.guard  # trio's: asyncio can interrupt any wait of the task
         self._send = send if guard is None else guard(send)
         # All below is written and read on the loop thread alone.
         self.ending: Ending | None = None
@@ -155,7 +155,7 @@ class Abortable:
         try:
             await self._send(message)
         except BaseException as error:
-            if self._was_interrupted():
+            if self._settle_interruption():
                 return False
             if isinstance(error, OSError) and not self._disconnected.is_set():
                 # ASGI HTTP 2.4, "Disconnected Client - send() exception". If the client is known to have left, it was
@@ -169,8 +169,8 @@ class Abortable:
             return False
         return True
 
-    def _was_interrupted(self) -> bool:
-        """Whether the exception that ended the task's wait comes from `abort` alone. If so, it is settled by this."""
+    def _settle_interruption(self) -> bool:
+        """`Interruption.settle`, if the task was interrupted. Whether what ended its wait comes from `abort` alone."""
         return self._interruption.fired and self._interruption.settle()
 
     def tick(self, now: float) -> None:

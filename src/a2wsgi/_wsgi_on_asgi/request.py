@@ -170,7 +170,7 @@ class Request(AppTimeoutMixin):
         except (BadRequest, RequestTooLarge) as error:
             return await self._refuse(Ending.TOO_LARGE if type(error) is RequestTooLarge else Ending.BAD_REQUEST, error)
         except BaseException:
-            if not self._was_interrupted():
+            if not self._settle_interruption():
                 raise
         finally:
             self._ahead = False
@@ -294,7 +294,7 @@ class Request(AppTimeoutMixin):
                         self, self._receiver, chunks, ended=ended, failed=self._failure is not None
                     )
                 except OSError as error:
-                    if not self._goes_on_without_client(error):
+                    if not self._go_on_without_client(error):
                         raise
         if self.ending is not Ending.FINISHED:
             await self._answer_ending()
@@ -379,8 +379,8 @@ class Request(AppTimeoutMixin):
             if not await self.send_message(message):
                 return
 
-    def _goes_on_without_client(self, error: OSError) -> bool:
-        """Whether the app runs to its end though ``send()`` raised ``error``. If so, its output is dropped."""
+    def _go_on_without_client(self, error: OSError) -> bool:
+        """Let the app run to its end though ``send()`` raised ``error``, and drop its output. False if it must not."""
         if not self._shared.settings.ignore_disconnect or isinstance(error, TimeoutError):  # that is a middleware's
             return False
         self._server_error = error
