@@ -155,7 +155,7 @@ class Abortable:
         try:
             await self._send(message)
         except BaseException as error:
-            if self._settle_interruption():
+            if self._interruption.settle():
                 return False
             if isinstance(error, OSError) and not self._disconnected.is_set():
                 # ASGI HTTP 2.4, "Disconnected Client - send() exception". If the client is known to have left, it was
@@ -168,10 +168,6 @@ class Abortable:
             self._interruption.settle()
             return False
         return True
-
-    def _settle_interruption(self) -> bool:
-        """`Interruption.settle`, if the task was interrupted. Whether what ended its wait comes from `abort` alone."""
-        return self._interruption.fired and self._interruption.settle()
 
     def tick(self, now: float) -> None:
         """Abort the request if one ``send()`` takes too long. Ten times a second.

@@ -170,7 +170,7 @@ class Request(AppTimeoutMixin):
         except (BadRequest, RequestTooLarge) as error:
             return await self._refuse(Ending.TOO_LARGE if type(error) is RequestTooLarge else Ending.BAD_REQUEST, error)
         except BaseException:
-            if not self._settle_interruption():
+            if not self._interruption.settle():
                 raise
         finally:
             self._ahead = False
