@@ -32,7 +32,7 @@ DENIAL = "websocket.http.response"
 
 #: After so much of what the app writes on its socket the loop goes round once: it may come in chunks of one byte, which
 #: take 2 ms to read then, and a whole read of the link nearly a second. Arbitrary.
-PIECE_BYTES = 4_096
+BYTES_A_TURN = 4_096
 
 
 class DenialMixin(Abortable):
@@ -120,12 +120,12 @@ class DenialMixin(Abortable):
 
     async def _feed(self, parser: BodyParser, data: bytes, body: bytearray) -> None:
         """Add the part of ``data`` that belongs to the body, as long as the WebSocket has not ended."""
-        for start in range(0, len(data), PIECE_BYTES):
+        for start in range(0, len(data), BYTES_A_TURN):
             if start:
                 await self._loop.runtime.go_round()
                 if self.is_over():
                     return
-            body += parser.feed(data[start : start + PIECE_BYTES])
+            body += parser.feed(data[start : start + BYTES_A_TURN])
 
     async def refuse_if_stopped(self) -> None:
         """Answer a client whose handshake the app had not answered when the server shut down."""
