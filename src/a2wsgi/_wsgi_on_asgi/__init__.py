@@ -14,9 +14,9 @@ Threads
 Reading order
     =================  ================================================================================================
     ``request``        the story of one request, from top to bottom
-    ``failures``       what its app and its server raised, and who is told of it
-    ``overdue``        ``app_timeout``: an app that is late with its response
-    ``endings``        how a request can end, and how each of its waits can be ended
+    ``failures``       a mixin of `Request`: what its app and its server raised, and who is told of it
+    ``overdue``        a mixin of `Request`: ``app_timeout``, for an app that is late with its response
+    ``endings``        the base of `Request`: how it can end, and how each of its waits can be ended
     ``response``       what the app says, and how it is sent
     ``sending``        several messages in a row
     ``files``          ``wsgi.file_wrapper``, and which files the server sends by itself
