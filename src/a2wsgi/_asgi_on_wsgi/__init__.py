@@ -36,7 +36,7 @@ The two meet in `to_server` (loop thread to server thread) and at the loop's *do
 `websocket`         a subpackage: WebSockets
 ==================  ================================================================================================
 
-*Words*
+*Glossary*
 
 - **Step**: what the loop runs between two looks for events. What an app sends in one step is handed over at its end.
 - **Gate**: a lock that a waiting server thread leaves for the loop to open.

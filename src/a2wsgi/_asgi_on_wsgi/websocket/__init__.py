@@ -16,10 +16,10 @@
 `messages`       the scope and messages of the app, and the errors for wrong ones
 ===============  ===================================================================================================
 
-*Words*
+*Glossary*
 
 - **Sink**: what a server has in place of a client's socket that was taken over; its other end is the *drain*.
 - **Held**: of a server thread that carries a WebSocket's bytes until it is over.
 
-The other words are in the wing's own list.
+The rest is in the glossary of the wing.
 """
