@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .outcome import Failure
 
 
-class Running(Protocol):
+class InFlight(Protocol):
     """A request, as the lifetime of its bridge sees it."""
 
     task: asyncio.Task[None] | None

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from a2wsgi._types import ASGIApp
 
-    from .endings import Running
+    from .endings import InFlight
     from .loops.shared_loop import SharedHost
 
 #: The tasks that end dropped bridges. asyncio itself keeps no strong reference to a task.
@@ -105,7 +105,7 @@ class Lifetime:
         self._lifespan: Lifespan | None = None  # the loop thread's
         self.host: LoopHost | None = None
         self.state: dict[str, Any] = {}
-        self.requests: set[Running] = set()
+        self.requests: set[InFlight] = set()
         self.disconnected = self.stalled = self.timed_out = 0  # guarded by _lock
 
     def inherited(self) -> object:
@@ -299,7 +299,7 @@ class Lifetime:
         host.release(self)
         self._lose(requests)
 
-    def _lose(self, requests: set[Running]) -> None:
+    def _lose(self, requests: set[InFlight]) -> None:
         """Abort what ran on a loop that does not run any more. Any thread, in the place of the loop's."""
         self.requests -= requests  # they will not take themselves out any more
         for request in requests:
@@ -377,7 +377,7 @@ class Lifetime:
         if lifespan is not None:
             await lifespan.shutdown(self._shutdown_timeout, self._inside())
 
-    def _abort_all(self) -> set[Running]:
+    def _abort_all(self) -> set[InFlight]:
         """Tell the requests that the bridge is closed, and return them."""
         requests = self.requests.copy()
         for request in requests:

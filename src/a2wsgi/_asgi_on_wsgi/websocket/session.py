@@ -371,7 +371,7 @@ class WebSocketSession:
             self._grace = self._host.loop.call_later(seconds, self.task.cancel, context=contextvars.Context())
 
     def abort(self, error: BaseException) -> None:
-        """See `Running`: the bridge is closed, or its loop ends. Before the app has accepted, the `Request` ends."""
+        """See `InFlight`: the bridge is closed, or its loop ends. Before the app has accepted, the `Request` ends."""
         if isinstance(error, BridgeClosed):
             self._stop()
         elif self._endpoint is not None:
