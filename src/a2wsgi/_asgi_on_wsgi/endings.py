@@ -76,12 +76,12 @@ class EndingMixin(SenderMixin):
             self._host.loop.call_soon_threadsafe(self._abort_with_grace, error)
 
     def _abort_with_grace(self, error: BaseException) -> None:
-        if self._said is not COMPLETE and self._app_state is not ENDED and self._taker is READING:
+        if self._sent is not COMPLETE and self._app_state is not ENDED and self._taker is READING:
             self._lose_client_with_grace(error)
 
     def abort(self, error: BaseException) -> None:
         """The bridge is closed, or its loop has ended. Whoever calls this looks after the task."""
-        if self._said is not COMPLETE and self._taker is READING:
+        if self._sent is not COMPLETE and self._taker is READING:
             self._lose_client(error)
 
     def _time_out(self, running: Coroutine[Any, Any, None], seconds: float) -> None:
@@ -91,7 +91,7 @@ class EndingMixin(SenderMixin):
         hear of that. One that was told may be cleaning up, and has the time that it was given for this.
         """
         has_client = self._taker is READING
-        if self._said is not WAITING or self._app_state is not RUNNING or (not has_client and self._inbox.has_told):
+        if self._sent is not WAITING or self._app_state is not RUNNING or (not has_client and self._inbox.has_told):
             return
         self._shared.lifetime.count("timed_out")  # before the server thread is woken, which may ask
         if has_client:
@@ -108,7 +108,7 @@ class EndingMixin(SenderMixin):
         grace = self._set_timer(self._shared.settings.grace_timeout, self._give_app_up)
         if of_app is None:
             return
-        if self._said is WAITING:  # whichever comes first
+        if self._sent is WAITING:  # whichever comes first
             self._timer = _BothTimers(of_app, grace)
         else:
             of_app.cancel()
@@ -138,9 +138,9 @@ class EndingMixin(SenderMixin):
         self._look_at_task()
         if self._app_state is ENDED:
             self._detach()
-            if self._said is not COMPLETE and self._taker is not GONE:  # a task that the app has left may still send
+            if self._sent is not COMPLETE and self._taker is not GONE:  # a task that the app has left may still send
                 self._end_taking(ClientDisconnected(reason))
-        elif self._said is COMPLETE:
+        elif self._sent is COMPLETE:
             self._detach()
             if self._shared.settings.wait_time is not None:
                 self._set_timer(self._shared.settings.wait_time, self._cancel)
@@ -163,7 +163,7 @@ class EndingMixin(SenderMixin):
     def _log_failure(self) -> None:
         """Log a failure that no server thread will raise, if there is one."""
         failure, self._failure = self._failure, None
-        if failure is not None and self._said is not COMPLETE:
+        if failure is not None and self._sent is not COMPLETE:
             logger.debug(
                 "The app failed before its client left, so the server did not get the error", exc_info=failure.error
             )

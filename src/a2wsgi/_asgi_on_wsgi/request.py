@@ -73,7 +73,7 @@ class Request(EndingMixin):
         #: Acquired by whichever is first: the loop thread to start the app, or the server thread to give up waiting.
         self._start_lock = threading.Lock()
         self._app_state = NEW
-        self._said = WAITING
+        self._sent = WAITING
         self._taker = READING
         self._gone_error = None
         self._head = None
@@ -100,9 +100,9 @@ class Request(EndingMixin):
             head = self._head
             # As long as the server has got nothing, a failure can still become its error page. An ASGI server around us
             # has got something: each message that the app has sent.
-            if head is None or (self._failure is not None and self._said is not COMPLETE and not self._is_under_asgi()):
+            if head is None or (self._failure is not None and self._sent is not COMPLETE and not self._is_under_asgi()):
                 self.raise_failure()
-            if ended and self._said is COMPLETE:
+            if ended and self._sent is COMPLETE:
                 framing, body = self._framing, b"".join(chunks)
                 assert framing is not None  # it is set with the head
                 if head.content_length is None and (length := self.length_to_add(len(body))) is not None:
@@ -172,7 +172,7 @@ class Request(EndingMixin):
     def _body_broke_off(self, messages: list[Message]) -> None:
         """The last part of a body that ends early has come: its client has left, or sent nothing for too long."""
         self._inbox.put(messages)
-        if self._said is COMPLETE or self._app_state is ENDED or self._taker is GONE:
+        if self._sent is COMPLETE or self._app_state is ENDED or self._taker is GONE:
             return  # it makes no difference, or the client was counted when it was lost
         self._inbox.broke_off = True
         # Before the server thread is woken, which may ask.
@@ -248,7 +248,7 @@ class Request(EndingMixin):
         ended = False
         while not ended and not any(more):  # a failure that follows finds the head not given yet
             more, ended = self._stream.take(self) if file.is_open else self.next_chunks()
-        if self._said is not COMPLETE:
+        if self._sent is not COMPLETE:
             file.close()
         return chunks + more, ended and not file.is_open
 
@@ -294,10 +294,10 @@ class Request(EndingMixin):
         try:
             if self._timer is not None:
                 self._timer.cancel()
-            if self._said is OPENING and self._file is not None:
-                self._said = self._file.said  # 1. The file is being opened. 2. The app ends. 3. It is open, for nobody.
+            if self._sent is OPENING and self._file is not None:
+                self._sent = self._file.sent_before  # 1. It is being opened. 2. The app ends. 3. It opens, for nobody.
             result = outcome(
-                self._said, self._taker, error, body_broke_off=inbox.broke_off and inbox.tells_of_the_break
+                self._sent, self._taker, error, body_broke_off=inbox.broke_off and inbox.tells_of_the_break
             )
             if result.fault is not None:
                 failure = result.fault()
@@ -339,12 +339,12 @@ class Request(EndingMixin):
     @property
     def complete(self) -> bool:
         """Whether the app has sent its last message. Any thread."""
-        return self._said is COMPLETE
+        return self._sent is COMPLETE
 
     @property
     def broken(self) -> bool:
         """Whether the app has ended in the middle of its response."""
-        return self._app_state is ENDED and self._said is not COMPLETE
+        return self._app_state is ENDED and self._sent is not COMPLETE
 
     def close(self) -> None:
         """The server is through with the response: wait for what the app still does, or tell it to stop.
@@ -355,7 +355,7 @@ class Request(EndingMixin):
         if self._file is not None:
             self._file.close()
         settings = self._shared.settings
-        if settings.detach_background or self._said is not COMPLETE or self._host.is_here():
+        if settings.detach_background or self._sent is not COMPLETE or self._host.is_here():
             # 1. The server closes a response that has no end yet. 2. The app sends the end. 3. The loop hears of this:
             # it looks again, and lets the app go on as with any complete response. So it does with one that is closed
             # on its own thread, by the garbage collector or another app: it cannot wait for itself.

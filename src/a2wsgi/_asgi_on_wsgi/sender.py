@@ -1,6 +1,6 @@
 """What an ASGI app sends: each message is checked, framed and queued for the server thread.
 
-The messages move the machine `Said`, whose table is in `outcome`.
+The messages move the machine `Sent`, whose table is in `outcome`.
 
 Threading: the loop thread, but for `SenderMixin._join`.
 """
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .bridge import Shared
     from .inbox import Inbox
     from .loops.host import LoopHost
-    from .outcome import AppState, Said, Taker
+    from .outcome import AppState, Sent, Taker
     from .to_server import ToServer
 
 #: Turns of the loop for which the head of a body of known length is held back, so that a file that follows it can be
@@ -59,8 +59,8 @@ class SenderMixin:
         "_inbox",
         "_method",
         "_pair",
-        "_said",
         "_scope",
+        "_sent",
         "_shared",
         "_stream",
         "_taker",
@@ -80,7 +80,7 @@ class SenderMixin:
     # The loop thread writes these. The server thread looks at most of them, as `Request` says.
     task: asyncio.Task[None] | None
     _app_state: AppState
-    _said: Said
+    _sent: Sent
     _taker: Taker
     #: Why nobody takes the response any more. Set with ``GONE``.
     _gone_error: BaseException | None
@@ -118,7 +118,7 @@ class SenderMixin:
             kind = None  # which is unknown, too
         # Fast path: nearly all messages of a stream (benchmarks/in_process.py, "100 chunks of 1 KiB").
         if (
-            self._said is OPEN_ENDED
+            self._sent is OPEN_ENDED
             and self._taker is READING
             and kind == "http.response.body"
             and message.get("more_body")
@@ -130,7 +130,7 @@ class SenderMixin:
             full = self._stream.put(body) if body else False
         elif self._taker is GONE:
             await self._fail_send()
-        elif self._said is COMPLETE:
+        elif self._sent is COMPLETE:
             await self._host.go_round()  # or an app that sends for ever would hold the loop
             return  # ASGI HTTP 2.5, "Response Body": "any further messages on the channel will be ignored"
         elif kind == "http.response.body" and self._stream.given_up and message.get("more_body"):
@@ -141,7 +141,7 @@ class SenderMixin:
             full = self._take_body(message)
             if (
                 self._app_state is ENDED
-                or self._said is TRAILERS
+                or self._sent is TRAILERS
                 or (self._hidden_bytes and self._hidden_bytes > self._shared.settings.response_buffer_bytes)
             ):
                 await self._host.go_round()  # nothing is sent, so nothing else would make an endless app wait
@@ -172,7 +172,7 @@ class SenderMixin:
         Raises:
             Exception: What the server's callable raised.
         """
-        if self._said is not WAITING:
+        if self._sent is not WAITING:
             raise faults.late_hint()
         hint = hint_from_asgi(message.get("links", ()))
         if hint:
@@ -181,7 +181,7 @@ class SenderMixin:
                 await self._fail_send()
 
     def _take_head(self, message: Message) -> None:
-        if self._said is not WAITING:
+        if self._sent is not WAITING:
             raise faults.second_head()
         if "status" not in message:
             raise faults.no_status()
@@ -198,7 +198,7 @@ class SenderMixin:
         if self._pair is not None and message.get("trailers") and "http.response.trailers" in self._scope["extensions"]:
             self._pair.trailers = []
         self._head, self._framing = head, framing
-        self._said = OPEN_ENDED if framing.remaining is None else COUNTED
+        self._sent = OPEN_ENDED if framing.remaining is None else COUNTED
         # Wakes the server thread, which gives it to the server, to flush the head with.
         self._stream.put_head(HEAD_TURNS if framing.remaining else 0)
 
@@ -208,15 +208,15 @@ class SenderMixin:
         if framing is None:
             raise faults.body_before_head(PATHSEND)
         with_trailers = self._pair is not None and self._pair.trailers is not None
-        if with_trailers or self._said is OPENING:
+        if with_trailers or self._sent is OPENING:
             raise faults.file_and_more()
         if not isinstance(path, str):
             path = faults.as_path(path)
         if framing.bodiless:
             self._complete(b"")
             return
-        self._file = file = SentFile(path, framing.remaining, self._host.create_waiter(), self._said)
-        self._said = OPENING
+        self._file = file = SentFile(path, framing.remaining, self._host.create_waiter(), self._sent)
+        self._sent = OPENING
         self._stream.put(b"")  # wakes the server thread
         await file.waiter
         if self._taker is GONE:
@@ -228,10 +228,10 @@ class SenderMixin:
         """The server thread has opened a file, or could not."""
         if file.error is not None:
             self._file = None
-        if self._said is OPENING and file.error is None:
+        if self._sent is OPENING and file.error is None:
             self._complete(b"")
-        elif self._said is OPENING:
-            self._said = file.said
+        elif self._sent is OPENING:
+            self._sent = file.sent_before
         wake(file.waiter)
 
     def _take_body(self, message: Message) -> bool:
@@ -239,9 +239,9 @@ class SenderMixin:
         framing = self._framing
         if framing is None:
             raise faults.body_before_head()
-        if self._said is OPENING:
+        if self._sent is OPENING:
             raise faults.file_and_more()
-        if self._said is TRAILERS:
+        if self._sent is TRAILERS:
             return False  # the body is over: ignored, as any message after the last
         if self._app_state is ENDED:
             return False  # from a task that the app has left: the server is told that the response is not complete
@@ -258,11 +258,11 @@ class SenderMixin:
         if not last:
             return bool(body) and self._stream.put(body)
         if self._pair is not None and self._pair.trailers is not None:
-            self._said = TRAILERS
+            self._sent = TRAILERS
             return bool(body) and self._stream.put(body)
         # Fast path: `_complete`, inlined, as nearly every request comes here (tests/test_call_counts.py).
         self._stream.finish(body)  # first, as it needs memory: what is complete is no longer told of a failure
-        self._said = COMPLETE
+        self._sent = COMPLETE
         inbox = self._inbox
         inbox.is_closed = True
         if inbox.receivers:
@@ -280,7 +280,7 @@ class SenderMixin:
         if kind != "http.response.trailers":
             pair.messages.append(message)
             return
-        if self._said is not TRAILERS or pair.trailers is None:  # the body is not over, or its head announced none
+        if self._sent is not TRAILERS or pair.trailers is None:  # the body is not over, or its head announced none
             raise faults.unknown(kind)
         pair.trailers.append(message)
         if not message.get("more_trailers", False):
@@ -291,7 +291,7 @@ class SenderMixin:
         if self._app_state is ENDED:
             return  # as in _take_body()
         self._stream.finish(chunk)
-        self._said = COMPLETE
+        self._sent = COMPLETE
         inbox = self._inbox
         inbox.is_closed = True
         if inbox.receivers:
@@ -299,7 +299,7 @@ class SenderMixin:
 
     def _cut(self) -> None:
         """End a response that has no body, though its app still sends one."""
-        if self._said is not COMPLETE:
+        if self._sent is not COMPLETE:
             self._taker, self._gone_error = GONE, ClientDisconnected("a response without a body was sent")
             self._complete(b"")
             self._set_timer(self._shared.settings.grace_timeout, self._cancel)
