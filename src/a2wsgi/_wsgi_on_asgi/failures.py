@@ -59,7 +59,7 @@ class FailureMixin(Abortable):
             # failure, which takes no lock. To write None now would lose that: nobody else has seen it.
             if (failure := self._failure) is not None:
                 self._failure = None
-            if (pair := self._disconnected._pair) is not None:  # noqa: SLF001 - the request's own
+            if (pair := self._disconnected._pair) is not None:
                 failure = pair.take_failure(failure)
         if failure is not None and not is_of_an_ending(failure):
             logger.error("The WSGI app failed, and meanwhile the server ended its request", exc_info=failure)

@@ -71,7 +71,7 @@ class WebSocketFailureMixin(DenialMixin):
                 raise error  # then the app's failure, if there is one, is logged
             finally:
                 del error  # it holds this frame, by its traceback
-        failure, context = run.take_failure(self._disconnected._pair)  # noqa: SLF001 - the request's own
+        failure, context = run.take_failure(self._disconnected._pair)
         try:
             if failure is None or self._is_regular(run, failure):
                 return
@@ -84,7 +84,7 @@ class WebSocketFailureMixin(DenialMixin):
 
     def _log_failure(self, run: AppRun) -> None:
         """Log what the app raised, if it has: the server gets another error. Any thread, once the worker is done."""
-        failure, _ = run.take_failure(self._disconnected._pair)  # noqa: SLF001 - the request's own
+        failure, _ = run.take_failure(self._disconnected._pair)
         if failure is not None and not self._is_regular(run, failure):
             logger.error("The WSGI app failed after its WebSocket was over", exc_info=failure)
 
@@ -103,7 +103,7 @@ class WebSocketFailureMixin(DenialMixin):
     def _abandoned_app_ended(self, run: AppRun) -> None:
         """The app has ended, after the server's call. Any thread."""
         self._log_failure(run)
-        self._disconnected._finish()  # noqa: SLF001 - the request's own
+        self._disconnected._finish()
 
 
 def closed() -> ClientDisconnected:
