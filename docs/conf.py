@@ -42,7 +42,7 @@ nitpicky = True
 # Types in signatures that have no page: shapes that PEP 3333 and ASGI define, or the options that the classes list.
 nitpick_ignore_regex = [
     ("py:class", r"(Any)?(WSGI|ASGI2?)App|Scope|Receive|Send|Environ|StartResponse|Startable|Middleware|To\w+Options"),
-    ("py:class", r"ByObject"),
+    ("py:class", r"ObjectPassage"),
     ("py:class", r"asyncio\.AbstractEventLoop|socket\.socket|_P|_T"),
 ]
 autodoc_member_order = "bysource"

@@ -12,6 +12,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
     Cause = (
@@ -77,3 +78,23 @@ def _complain() -> None:
 
 
 logger = SafeLogger("a2wsgi")
+
+
+class DroppedHeaders:
+    """The hop-by-hop headers that a bridge's app sets. Each is logged once (see `a2wsgi._threads`). Any thread."""
+
+    __slots__ = ("_logged",)
+
+    def __init__(self) -> None:
+        self._logged: set[str] = set()
+
+    def log(self, names: Iterable[str]) -> None:
+        """Log that these were dropped."""
+        for name in names:
+            if name not in self._logged:
+                self._logged.add(name)
+                logger.warning(
+                    "The app set the header %s, which only the server may set; it was dropped (PEP 3333, RFC 9110 "
+                    "§7.6.1)",
+                    name,
+                )

@@ -677,14 +677,14 @@ def test_signal_handler_closes_the_bridge_at_the_very_end_of_its_startup(monkeyp
             notes.append((await receive())["type"])
             await send({"type": f"lifespan.{phase}.complete"})
 
-    has_ended = _shared_loop.SharedLoop.has_ended
+    has_ended = _shared_loop.SharedHost.has_ended
 
-    def close_and_look(host: _shared_loop.SharedLoop) -> bool:
+    def close_and_look(host: _shared_loop.SharedHost) -> bool:
         monkeypatch.undo()
         bridge.close()
         return has_ended(host)
 
-    monkeypatch.setattr(_shared_loop.SharedLoop, "has_ended", close_and_look)
+    monkeypatch.setattr(_shared_loop.SharedHost, "has_ended", close_and_look)
     bridge = bridge_of(app, lifespan=True)
     call(bridge, fails=BridgeClosed)
     assert notes == ["lifespan.startup", "lifespan.shutdown"]

@@ -10,21 +10,21 @@ import pytest
 
 from a2wsgi import AppProtocolError, ClientDisconnected
 from a2wsgi._asgi_on_wsgi import outcome as module
-from a2wsgi._asgi_on_wsgi.outcome import App, Outcome, Said, Taker, outcome
+from a2wsgi._asgi_on_wsgi.outcome import AppState, Outcome, Sent, Taker, outcome
 
 ENDS = {"returned": None, "raised": ValueError("the app's"), "was cancelled": asyncio.CancelledError()}
 
-#: From the top down, the first that fits counts: what the app has said, who takes it, how it ended, whether its body
+#: From the top down, the first that fits counts: what the app has sent, who takes it, how it ended, whether its body
 #: broke off. None fits anything.
-TABLE: list[tuple[set[Said] | None, set[Taker] | None, set[str] | None, bool | None, Outcome]] = [
+TABLE: list[tuple[set[Sent] | None, set[Taker] | None, set[str] | None, bool | None, Outcome]] = [
     (None, {Taker.GONE}, {"returned"}, None, Outcome.FINE),
     (None, {Taker.GONE}, None, None, Outcome.UNHEARD),
-    ({Said.COMPLETE}, None, {"returned", "was cancelled"}, None, Outcome.FINE),
-    ({Said.COMPLETE}, {Taker.READING}, {"raised"}, None, Outcome.RAISED),
-    ({Said.COMPLETE}, {Taker.DETACHED}, {"raised"}, None, Outcome.DETACHED),
+    ({Sent.COMPLETE}, None, {"returned", "was cancelled"}, None, Outcome.FINE),
+    ({Sent.COMPLETE}, {Taker.READING}, {"raised"}, None, Outcome.RAISED),
+    ({Sent.COMPLETE}, {Taker.DETACHED}, {"raised"}, None, Outcome.DETACHED),
     (None, None, {"raised", "was cancelled"}, None, Outcome.RAISED),
     (None, None, {"returned"}, True, Outcome.BROKE_OFF),
-    ({Said.WAITING}, None, {"returned"}, None, Outcome.NO_RESPONSE),
+    ({Sent.WAITING}, None, {"returned"}, None, Outcome.NO_RESPONSE),
     (None, None, {"returned"}, None, Outcome.UNFINISHED),
 ]
 
@@ -35,13 +35,13 @@ def fits(cell: object, fact: object) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("said", "taker", "end", "broke_off"), list(itertools.product(Said, Taker, ENDS, [False, True]))
+    ("sent", "taker", "end", "broke_off"), list(itertools.product(Sent, Taker, ENDS, [False, True]))
 )
-def test_outcome_is_that_of_the_first_row_that_fits(said: Said, taker: Taker, end: str, broke_off: bool) -> None:
+def test_outcome_is_that_of_the_first_row_that_fits(sent: Sent, taker: Taker, end: str, broke_off: bool) -> None:
     """Every combination, also those that no request comes to, has the outcome that the table says."""
-    facts = said, taker, end, broke_off
+    facts = sent, taker, end, broke_off
     wanted = next(row[-1] for row in TABLE if all(map(fits, row, facts)))
-    assert outcome(said, taker, ENDS[end], body_broke_off=broke_off) is wanted
+    assert outcome(sent, taker, ENDS[end], body_broke_off=broke_off) is wanted
 
 
 def test_each_row_of_the_table_is_reached() -> None:
@@ -67,8 +67,8 @@ def test_outcome_carries_its_fault(member: Outcome, is_failure: bool, error: typ
     assert (None if member.fault is None else type(member.fault())) is error
 
 
-@pytest.mark.parametrize("machine", [Said, Taker, App])
-def test_tables_of_the_docstring_name_each_state(machine: type[Said | Taker | App]) -> None:
+@pytest.mark.parametrize("machine", [Sent, Taker, AppState])
+def test_tables_of_the_docstring_name_each_state(machine: type[Sent | Taker | AppState]) -> None:
     """A state that is added has its row, and a row has its state."""
     assert module.__doc__ is not None
     text = module.__doc__.partition(f"(`{machine.__name__}`)")[2].partition("\n*")[0]

@@ -64,7 +64,7 @@ def host() -> Iterator[Steps]:
 def test_to_server_hands_over_a_step_at_its_end(host: Steps) -> None:
     """The thread finds none of what a step sends before that is over, then all of it, in order."""
     stream = ToServer(host, 100)
-    assert not any(stream.give(chunk) for chunk in (b"", b"a", b"b"))
+    assert not any(stream.put(chunk) for chunk in (b"", b"a", b"b"))
     stream.finish(b"c")
     assert queued(stream) == []
     host.end_step()
@@ -77,7 +77,7 @@ def test_to_server_takes_its_lock_once_a_step(host: Steps) -> None:
     lock = CountingLock()
     stream._lock = lock  # type: ignore[assignment]  # a lock but for its type
     for _ in range(100):
-        stream.give(b"a")
+        stream.put(b"a")
     stream.finish(b"")
     assert host.end_step() == 1
     assert lock.taken == 1
@@ -88,9 +88,9 @@ def test_to_server_takes_its_lock_once_a_step(host: Steps) -> None:
 def test_to_server_says_when_it_is_full(host: Steps, limit: int) -> None:
     """As soon as as many bytes as may be are gathered, within a step and from step to step."""
     stream = ToServer(host, limit)
-    assert [stream.give(b"a") for _ in range(max(limit, 1))] == [False] * (limit - 1) + [True]
+    assert [stream.put(b"a") for _ in range(max(limit, 1))] == [False] * (limit - 1) + [True]
     host.end_step()
-    assert stream.give(b"a")
+    assert stream.put(b"a")
 
 
 def test_to_server_room_hands_over_and_waits_for_the_thread() -> None:
@@ -99,13 +99,13 @@ def test_to_server_room_hands_over_and_waits_for_the_thread() -> None:
     async def story() -> None:
         host = Steps(asyncio.get_running_loop())
         stream = ToServer(host, 3)
-        assert stream.give(b"abc")
+        assert stream.put(b"abc")
         waiting = asyncio.ensure_future(stream.wait_room())
         await asyncio.sleep(0)
         assert queued(stream) == [b"abc"]
         assert stream.take() == ([b"abc"], False)
         await asyncio.wait_for(waiting, 10)
-        assert [stream.give(b"d") for _ in range(3)] == [False, False, True]
+        assert [stream.put(b"d") for _ in range(3)] == [False, False, True]
 
     run(story())
 
@@ -115,7 +115,7 @@ def test_to_server_set_done_hands_over(host: Steps, *, wakes_late: bool) -> None
     """The last of the response is there as soon as the thread may hear that the loop is through with the request."""
     host.wakes_late = wakes_late
     stream = ToServer(host, 100)
-    stream.give(b"a")
+    stream.put(b"a")
     stream.set_done()
     assert (queued(stream) == []) == wakes_late == (not stream._done)
     host.end_step()
@@ -127,7 +127,7 @@ def test_to_server_asks_for_the_body_after_what_is_queued(host: Steps) -> None:
     """A wish that comes in the same step as a chunk is met after it."""
     stream = ToServer(host, 100)
     stream.ask()
-    stream.give(b"a")
+    stream.put(b"a")
     host.end_step()
     assert stream.take() == ([b"a"], False)
     assert stream.take() == ([], False)
@@ -138,11 +138,11 @@ def test_to_server_wish_outlasts_the_next_step(host: Steps) -> None:
     stream = ToServer(host, 100)
     stream.ask()
     host.end_step()
-    stream.give(b"a")
+    stream.put(b"a")
     host.end_step()
     assert stream.take() == ([b"a"], False)
     assert stream.take() == ([], False)
-    stream.give(b"b")
+    stream.put(b"b")
     host.end_step()
     assert stream.take() == ([b"b"], False)
     stream.finish(b"")
@@ -154,7 +154,7 @@ def test_to_server_wish_outlasts_the_next_step(host: Steps) -> None:
 def test_to_server_hands_over_nothing_once_stopped(host: Steps) -> None:
     """What was gathered when the request ended is dropped, and the thread gets the error."""
     stream = ToServer(host, 100)
-    stream.give(b"a")
+    stream.put(b"a")
     stream.abort(Stopped)
     host.end_step()
     assert queued(stream) == []

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from a2wsgi._errors import AppProtocolError
-from a2wsgi._protocol.answer import MAX_HEAD_BYTES, Accepted, Body, Denied, HeadParser
+from a2wsgi._protocol.answer import MAX_HEAD_BYTES, Accepted, BodyParser, Denied, HeadParser
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 §1.3
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -179,7 +179,7 @@ def test_a_body_is_read_however_it_is_framed_and_cut(chunks: list[bytes], sizes:
 @pytest.mark.parametrize("sent", [b"", b"5\r\nab", b"2\r\nab", b"2\r\nab\r\n", b"0\r\n", b"0\r\nA: b\r\n"])
 def test_a_chunked_body_that_ends_early_is_a_fault(sent: bytes) -> None:
     """RFC 9112 §8: an incomplete response never looks complete."""
-    body = Body(length=None, chunked=True)
+    body = BodyParser(length=None, chunked=True)
     body.feed(sent)
     with pytest.raises(AppProtocolError, match="ends early"):
         body.end_of_stream()
@@ -187,7 +187,7 @@ def test_a_chunked_body_that_ends_early_is_a_fault(sent: bytes) -> None:
 
 def test_a_body_shorter_than_its_length_is_a_fault() -> None:
     """RFC 9112 §8."""
-    body = Body(length=3, chunked=False)
+    body = BodyParser(length=3, chunked=False)
     assert body.feed(b"ab") == b"ab"
     with pytest.raises(AppProtocolError, match="ends early"):
         body.end_of_stream()
@@ -196,6 +196,6 @@ def test_a_body_shorter_than_its_length_is_a_fault() -> None:
 @pytest.mark.parametrize("sent", [b"x\r\n", b"-1\r\n", b"\r\n", b"1\r\nabc", b"1\n", b"1" * 17 + b"\r\n", b"1" * 4096])
 def test_a_malformed_chunk_is_a_fault(sent: bytes) -> None:
     """RFC 9112 §7.1; a line has a bound."""
-    body = Body(length=None, chunked=True)
+    body = BodyParser(length=None, chunked=True)
     with pytest.raises(AppProtocolError):
         body.feed(sent + bytes(4096))

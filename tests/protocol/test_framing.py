@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from a2wsgi._protocol.framing import BadRequest, Framing, content_length, no_body
+from a2wsgi._protocol.framing import BadRequest, Framing, content_length
 
 # -- Content-Length of requests ---------------------------------------------------------------------------------------
 
@@ -85,9 +85,9 @@ def test_content_length_is_refused_when_repeats_differ() -> None:
         ("GET", 599, False),
     ],
 )
-def test_no_body_is_what_the_spec_says(method: str, status: int, none: bool) -> None:
+def test_response_is_bodiless_where_the_spec_says_so(method: str, status: int, none: bool) -> None:
     """RFC 9110 §6.4.1: no body in a response to HEAD, nor with 204 or 304."""
-    assert no_body(method, status) is none
+    assert Framing(method, status, None).bodiless is none
 
 
 # -- Framing of responses ---------------------------------------------------------------------------------------------

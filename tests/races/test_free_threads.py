@@ -26,7 +26,7 @@ from a2wsgi._wsgi_on_asgi import bridge as _bridge
 from a2wsgi._wsgi_on_asgi import overdue
 from a2wsgi._wsgi_on_asgi import request as _request
 from a2wsgi._wsgi_on_asgi.disconnected import Disconnected
-from a2wsgi._wsgi_on_asgi.failures import Failing
+from a2wsgi._wsgi_on_asgi.failures import FailureMixin
 from a2wsgi._wsgi_on_asgi.loops import BridgeLoop
 from a2wsgi._wsgi_on_asgi.request import Request
 from a2wsgi._wsgi_on_asgi.streams import ToLoop
@@ -129,10 +129,10 @@ def test_requests_are_visited_while_the_collector_ends_one() -> None:
         loop = BridgeLoop(Runtime(asyncio.get_running_loop()))
         first, second = Counted(), Counted()
         loop.in_flight = cast("Any", Walked([first], Counted()))
-        loop.left = cast("Any", Walked([second], Counted()))
+        loop.abandoned = cast("Any", Walked([second], Counted()))
         loop._tick()
         loop.in_flight.clear()
-        loop.left.clear()
+        loop.abandoned.clear()
         assert (first.told, second.told) == (["visited"], ["visited"])
 
     asyncio.run(main())
@@ -218,7 +218,7 @@ def test_stack_of_a_running_thread_is_left_alone_where_that_may_crash(
 
 
 #: The slots of two attributes, which the tests put a property over.
-FAILURE: Any = vars(Failing)["_failure"]
+FAILURE: Any = vars(FailureMixin)["_failure"]
 LATE_FAILURE: Any = vars(Pair)["late_failure"]
 
 
@@ -246,7 +246,7 @@ class Failed(Request):
 def test_failure_is_not_lost_that_comes_as_it_is_looked_for(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Defends `Failing._log_failure`: ``is not None``.
+    """Defends `FailureMixin._log_failure`: ``is not None``.
 
     1. The app fails, and its request is not aborted. 2. The server cancels the request, and there is no failure yet.
     3. The worker thread keeps it. 4. What was looked at is written back.
@@ -298,7 +298,10 @@ def test_failure_is_not_lost_that_comes_as_it_is_looked_for(
 
 
 def test_failure_that_two_threads_look_for_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Both the loop and the worker thread may clean up after a request. Defends `Failing._log_failure`: ``alone()``."""
+    """Both the loop and the worker thread may clean up after a request.
+
+    Defends `FailureMixin._log_failure`: ``locked()``.
+    """
     came, lock, others = Signal("another thread looks, too"), HookedLock(), list[Running[None]]()
 
     def look() -> None:

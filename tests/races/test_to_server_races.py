@@ -132,7 +132,7 @@ def test_step_that_ends_as_the_thread_takes_is_found_next(host: Steps) -> None:
     1. The thread takes a chunk. 2. As it lets the lock go, the last step is handed over. 3. It takes that, and the end.
     """
     stream = ToServer(host, 100)
-    stream.give(b"first")
+    stream.put(b"first")
     host.end_step()
     hook(stream).after = lambda: finish(stream, host)
     assert stream.take() == ([b"first"], False)
@@ -142,7 +142,7 @@ def test_step_that_ends_as_the_thread_takes_is_found_next(host: Steps) -> None:
 def test_wish_that_comes_as_the_thread_takes_is_kept(host: Steps) -> None:
     """Defends `take`: it forgets no wish but the one that it returns with."""
     stream = ToServer(host, 100)
-    stream.give(b"first")
+    stream.put(b"first")
     host.end_step()
     hook(stream).after = lambda: ask(stream, host)
     assert stream.take() == ([b"first"], False)
@@ -158,7 +158,7 @@ def test_wish_outlasts_a_step_that_asks_for_nothing(host: Steps) -> None:
     ask(stream, host)
 
     def before_it_looks() -> None:
-        stream.give(b"a")
+        stream.put(b"a")
         host.end_step()
 
     hook(stream).before = before_it_looks
@@ -173,7 +173,7 @@ def test_chunks_of_a_step_that_is_cut_short_come_once(host: Steps) -> None:
     takes in between.
     """
     stream = ToServer(host, 100)
-    stream.give(b"a")
+    stream.put(b"a")
     stream.set_done()
     assert stream.take() == ([b"a"], True)
     host.end_step()
@@ -186,7 +186,7 @@ def test_stop_before_the_end_of_a_step_drops_the_step(host: Steps) -> None:
     1. A step sends and ends. 2. As `flush` is about to take the lock, the stream is stopped. 3. Nothing may be queued.
     """
     stream = ToServer(host, 100)
-    stream.give(b"a")
+    stream.put(b"a")
     hook(stream).before = lambda: stop(stream, host)
     host.end_step()
     assert stream._chunks == []
@@ -229,7 +229,7 @@ def test_room_that_is_made_as_a_sender_looks_is_seen() -> None:
     async def story() -> None:
         host = Steps(asyncio.get_running_loop())
         stream = ToServer(host, 1)
-        assert stream.give(b"a")
+        assert stream.put(b"a")
         hook(stream).after = lambda: in_thread(stream.take).result()
         await asyncio.wait_for(stream.wait_room(), BOUND_SECONDS)
 
@@ -245,7 +245,7 @@ def test_sender_that_parks_is_met_by_the_thread() -> None:
     async def story() -> None:
         host = Steps(asyncio.get_running_loop())
         stream = ToServer(host, 1)
-        stream.give(b"a")
+        stream.put(b"a")
         host.end_step()
         hook(stream).after = lambda: in_thread(stream.take).result()
         await asyncio.wait_for(stream.wait_room(), BOUND_SECONDS)
@@ -260,7 +260,7 @@ def test_senders_that_park_are_met_by_stop(senders: int) -> None:
     async def story() -> None:
         host = Steps(asyncio.get_running_loop())
         stream = ToServer(host, 1)
-        stream.give(b"a")
+        stream.put(b"a")
         host.end_step()
         waiting = [asyncio.ensure_future(stream.wait_room()) for _ in range(senders)]
         await asyncio.sleep(0)
@@ -361,7 +361,7 @@ def test_many_steps_and_a_thread_lose_nothing() -> None:
 
         thread = in_thread(take_all)
         for number in range(1000):
-            if stream.give(b"%04d" % number):
+            if stream.put(b"%04d" % number):
                 await stream.wait_room()
             if number % 3 == 0:
                 await asyncio.sleep(0)
@@ -408,7 +408,7 @@ class Uncountable(int):
 def test_step_that_cannot_be_counted_is_not_queued(host: Steps) -> None:
     """Defends `flush`: it counts before it queues. Else the next step would queue the same chunks again."""
     stream = ToServer(host, 100)
-    stream.give(b"part")
+    stream.put(b"part")
     stream._size = Uncountable()
     with pytest.raises(MemoryError):
         host.end_step()
@@ -424,7 +424,7 @@ def test_head_that_cannot_be_held_back_fails_its_request(host: Steps, monkeypatc
         raise MemoryError
 
     stream = ToServer(host, 100)
-    stream.give_head(8)
+    stream.put_head(8)
     monkeypatch.setattr(host.loop, "call_soon_threadsafe", fail)
     with pytest.raises(MemoryError):
         host.end_step()
@@ -432,7 +432,7 @@ def test_head_that_cannot_be_held_back_fails_its_request(host: Steps, monkeypatc
         stream.take()
 
 
-@pytest.mark.parametrize("first", [ToServer.give, ToServer.finish, ToServer.give_head, ToServer.ask, ToServer.set_done])
+@pytest.mark.parametrize("first", [ToServer.put, ToServer.finish, ToServer.put_head, ToServer.ask, ToServer.set_done])
 def test_step_whose_end_finds_no_memory_begins_with_the_next_message(host: Steps, first: Any) -> None:
     """Defends all that begins a step: it has begun once its end is arranged. Else no later message would arrange it."""
     host.wakes_late = True
@@ -442,7 +442,7 @@ def test_step_whose_end_finds_no_memory_begins_with_the_next_message(host: Steps
         raise MemoryError
 
     host.before_wait = fail
-    arguments = {ToServer.give: (b"x",), ToServer.finish: (b"x",), ToServer.give_head: (0,)}
+    arguments = {ToServer.put: (b"x",), ToServer.finish: (b"x",), ToServer.put_head: (0,)}
     with pytest.raises(MemoryError):
         first(stream, *arguments.get(first, ()))
     host.before_wait = before_wait

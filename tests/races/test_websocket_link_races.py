@@ -16,7 +16,7 @@ from a2wsgi._protocol.upgrade import Handshake, accept_token, head_101
 from a2wsgi._wsgi_on_asgi.websocket import link as _link
 from a2wsgi._wsgi_on_asgi.websocket.app_socket import WebSocket
 from a2wsgi._wsgi_on_asgi.websocket.link import Link
-from a2wsgi._wsgi_on_asgi.websocket.passages import ByObject
+from a2wsgi._wsgi_on_asgi.websocket.passages import ObjectPassage
 from support.asgi_driver import Message, run, until
 from support.forks import forks_with_threads, in_child, living_child, needs_fork
 from support.lockstep import BOUND_SECONDS, Lockstep, Signal
@@ -165,15 +165,15 @@ def test_drain_waits_for_the_app_to_read_or_for_the_end(ended_by: str) -> None:
 def test_link_that_is_left_to_an_object_blocks_no_writer() -> None:
     """The race: 1. the app writes so much on its socket that the loop reads no more; 2. its object takes over.
 
-    Defends `leave_to`: it resumes reading. What was written on the socket is thrown away, and its end is heard.
+    Defends `bypass_by`: it resumes reading. What was written on the socket is thrown away, and its end is heard.
     """
 
     async def main() -> None:
         link, theirs = await opened()
         writer = in_thread(theirs.sendall, bytes(3_000_000))
         await until(lambda: link._paused)
-        passage = ByObject(verbs(), 65_536)
-        link.leave_to(passage)
+        passage = ObjectPassage(verbs(), 65_536)
+        link.bypass_by(passage)
         await writer.result_in_task()
         theirs.close()
         assert await passage.take() is None  # the app's side is finished
@@ -271,7 +271,7 @@ def test_message_that_crosses_the_close_of_the_app_hides_no_disconnect() -> None
     assert client.data == []
 
 
-def full_websocket(passage: ByObject, sock: socket.socket) -> WebSocket:
+def full_websocket(passage: ObjectPassage, sock: socket.socket) -> WebSocket:
     """An open one, whose buffer has no room for a second message."""
     ws = WebSocket(sock, passage, {"HTTP_SEC_WEBSOCKET_KEY": KEY}, ())
     ws.send("fills it")
@@ -288,7 +288,7 @@ def test_close_that_comes_as_send_looks_for_room(when: str) -> None:
     async def main() -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            passage = ByObject(verbs(), 1)
+            passage = ObjectPassage(verbs(), 1)
             ws = full_websocket(passage, ours)
             lock = passage._from_app._lock = HookedLock()
             setattr(lock, when, lambda: in_thread(ws.close, 4001, "now").result())
@@ -303,7 +303,7 @@ def test_send_that_is_ended_by_close_knows_its_code() -> None:
     """The race: 1. close() ends the passage; 2. send() hears of it; 3. close() notes its code. Defends `_ended`."""
     raised, settled = Signal("the passage has raised"), Signal("send() waits for close(), or has ended")
 
-    class Passage(ByObject):
+    class Passage(ObjectPassage):
         def send(self, message: str | bytes) -> None:
             try:
                 super().send(message)
@@ -368,7 +368,7 @@ def test_send_that_meets_a_refusal_raises() -> None:
 
         senders: list[Any] = []
         with Socket(fileno=ours.detach()) as sock, theirs:
-            ws = WebSocket(sock, ByObject(verbs(), 1), {"HTTP_SEC_WEBSOCKET_KEY": KEY}, ())
+            ws = WebSocket(sock, ObjectPassage(verbs(), 1), {"HTTP_SEC_WEBSOCKET_KEY": KEY}, ())
             ws._lock = lock  # type: ignore[assignment]  # a lock but for its type
             await in_thread(ws.close, 4001).result_in_task()
             with pytest.raises(WebSocketClosed) as caught:

@@ -73,7 +73,7 @@ class Death:
         self._lock = threading.Lock()
 
     def trace(self, frame: FrameType, event: str, _: object) -> Callable[[FrameType, str, object], Any] | None:
-        if frame.f_code.co_filename not in self._files or frame.f_code.co_name in {"bury", "_mourn"}:
+        if frame.f_code.co_filename not in self._files or frame.f_code.co_name in {"clean_up_after", "_replace_dead"}:
             return None
         frame.f_trace_opcodes = True
         last = [-1]

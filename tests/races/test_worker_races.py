@@ -955,7 +955,7 @@ def test_worker_that_forks_is_no_worker_of_the_child(make: Callable[..., Workers
 def test_failure_at_the_moment_of_a_cancellation_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Defends `Timed._leave_worker`: ``self._log_failure()``.
+    """Defends `AppTimeoutMixin._abandon_worker`: ``self._log_failure()``.
 
     1. The app fails, and its request is not aborted. 2. The server cancels the request, and finds no failure to log.
     3. The worker thread keeps the failure, and is done; nobody has left it yet. 4. It is left.

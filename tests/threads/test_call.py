@@ -72,7 +72,7 @@ def test_coroutine_that_fails_when_nobody_waits_is_logged(caplog: pytest.LogCapt
         raise LookupError("too late")
 
     call = Call(cast("Runtime", Loop(lambda _: None)), fails())
-    call._left = True
+    call._abandoned = True
     asyncio.run(call._run())
     (record,) = caplog.records
     assert record.getMessage() == "A coroutine failed after its caller had stopped waiting for it"

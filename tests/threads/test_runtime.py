@@ -310,15 +310,15 @@ def test_end_task_waits_no_longer_than_it_may() -> None:
     run(story())
 
 
-def test_in_thread_calls_elsewhere_and_raises_here() -> None:
+def test_to_thread_calls_elsewhere_and_raises_here() -> None:
     """A function that blocks runs in a thread of the loop's executor, and its error is raised to the caller."""
 
     async def story() -> None:
         runtime, threads = here(), list[int]()
-        await runtime.in_thread(lambda number: threads.append(number + threading.get_ident()), 0)
+        await runtime.to_thread(lambda number: threads.append(number + threading.get_ident()), 0)
         assert threads != [threading.get_ident()]
         with pytest.raises(ZeroDivisionError):
-            await runtime.in_thread(divmod, 1, 0)
+            await runtime.to_thread(divmod, 1, 0)
 
     run(story())
 

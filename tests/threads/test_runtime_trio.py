@@ -215,7 +215,7 @@ def test_wake_ends_the_wait_of_all_that_wait() -> None:
         waiter = runtime.create_waiter()
 
         async def wait(number: int) -> None:
-            await runtime.wait_for(waiter, None)
+            await runtime.wait(waiter, None)
             over.append(number)
 
         async with trio.open_nursery() as nursery:
@@ -239,7 +239,7 @@ def test_wake_minds_no_wait_that_was_cancelled() -> None:
         awaited, kept = runtime.create_waiter(), runtime.create_waiter()
         with trio.move_on_after(0):
             await awaited
-        await runtime.wait_for(kept, 0)
+        await runtime.wait(kept, 0)
         assert (awaited.done(), kept.done()) == (True, False)
         for waiter in (awaited, kept):
             wake(waiter)
@@ -439,15 +439,15 @@ def test_call_later_calls_in_an_empty_context_by_the_runs_clock() -> None:
     trio.run(story, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-def test_in_thread_calls_elsewhere_and_raises_here() -> None:
+def test_to_thread_calls_elsewhere_and_raises_here() -> None:
     """A function that blocks runs in a thread, and its error is raised to the caller."""
 
     async def story() -> None:
         runtime, threads = here(), list[int]()
-        await runtime.in_thread(lambda number: threads.append(number + threading.get_ident()), 0)
+        await runtime.to_thread(lambda number: threads.append(number + threading.get_ident()), 0)
         assert threads != [threading.get_ident()]
         with pytest.raises(ZeroDivisionError):
-            await runtime.in_thread(divmod, 1, 0)
+            await runtime.to_thread(divmod, 1, 0)
 
     run(story)
 
@@ -463,7 +463,7 @@ def test_shielded_clean_up_may_wait() -> None:
                 await trio.lowlevel.checkpoint()
             finally:
                 with runtime.shielded():
-                    await runtime.in_thread(cleaned.append, True)
+                    await runtime.to_thread(cleaned.append, True)
         assert cleaned == [True]
 
     run(story)
@@ -479,8 +479,8 @@ async def interrupted(function: Callable[[Any], Awaitable[object]]) -> tuple[obj
     assert interruption.guard is not None
     result = await interruption.guard(function)(interruption)
     fired = interruption.fired
-    assert interruption.is_ours() is fired
-    assert interruption.is_ours() is False
+    assert interruption.settle() is fired
+    assert interruption.settle() is False
     return result, fired
 
 
@@ -528,7 +528,7 @@ def test_interruption_is_known_whatever_the_server_makes_of_it() -> None:
         assert interruption.guard is not None
         with pytest.raises(ConnectionResetError):
             await interruption.guard(raises)(interruption)
-        assert interruption.is_ours() is True
+        assert interruption.settle() is True
 
     run(story)
 
@@ -554,7 +554,7 @@ def test_cancellation_is_not_taken_for_an_interruption(first: str) -> None:
             try:
                 await guarded()
             except trio.Cancelled:
-                assert interruption.is_ours() is False
+                assert interruption.settle() is False
                 raise
         assert scope.cancelled_caught
 

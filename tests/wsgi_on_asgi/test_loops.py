@@ -332,7 +332,7 @@ async def interrupted(*cancel: str) -> tuple[bool, bool, int]:
     """Interrupt a task, and cancel it besides ``before`` and ``after``.
 
     Returns:
-        What `is_ours` says, whether the task was cancelled in the end, and how many cancellations are left to it.
+        What `settle` says, whether the task was cancelled in the end, and how many cancellations are left to it.
     """
     made: list[Interruption] = []
     verdicts: list[bool] = []
@@ -349,7 +349,7 @@ async def interrupted(*cancel: str) -> tuple[bool, bool, int]:
         try:
             await asyncio.get_running_loop().create_future()
         except asyncio.CancelledError:
-            verdicts.append(made[0].is_ours())
+            verdicts.append(made[0].settle())
             if sys.version_info >= (3, 11):
                 left.append(task.cancelling())
             if not verdicts[0]:
@@ -389,7 +389,7 @@ def test_interruption_that_was_not_fired_is_not_ours() -> None:
 
     async def story() -> None:
         interruption = Interruption(asyncio.get_running_loop())
-        assert not interruption.is_ours()
+        assert not interruption.settle()
 
     run(story())
 

@@ -288,7 +288,7 @@ def test_app_whose_client_is_gone_is_late_as_well(how: str, caplog: pytest.LogCa
 def test_app_that_a_cancelled_request_leaves_is_watched_until_it_answers(caplog: pytest.LogCaptureFixture) -> None:
     """1. The server cancels a request whose app is not late yet. 2. The app answers in time: it is none that was late.
 
-    Defends `_leave_worker`: ``left.add()``; and `_look_at_app`: ``left.discard()``.
+    Defends `_abandon_worker`: ``abandoned.add()``; and `_look_at_app`: ``abandoned.discard()``.
     """
 
     async def main() -> None:
@@ -300,9 +300,9 @@ def test_app_that_a_cancelled_request_leaves_is_watched_until_it_answers(caplog:
         with contextlib.suppress(asyncio.CancelledError):
             await task
         loop = bridge._shared.loops.here()
-        assert (len(loop.in_flight), len(loop.left)) == (0, 1)
+        assert (len(loop.in_flight), len(loop.abandoned)) == (0, 1)
         app.let.set()
-        await until(lambda: not loop.left)
+        await until(lambda: not loop.abandoned)
         assert (bridge.statistics().timed_out, bridge.statistics().overdue) == (0, 0)
 
     run(main())

@@ -868,7 +868,7 @@ def test_server_that_says_nothing_for_long_is_asked_less_and_less_often(
             silent.append(it.incoming._in_receive)
             await rest()
 
-        monkeypatch.setattr(type(verbs()), "wait_for", staticmethod(wait_for))
+        monkeypatch.setattr(type(verbs()), "wait", staticmethod(wait_for))
         it = Story(Client(b"a", *[b""] * 10, b"b", b"", b"c"), buffer_bytes)
         assert await it.read(await it.open()) == b"abc"
         assert all(silent)

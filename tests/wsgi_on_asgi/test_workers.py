@@ -553,7 +553,7 @@ def test_job_that_is_written_off_as_it_ends_frees_its_place(
     job.go.set()
     job.is_done.wait()
     assert workers.overdue == 0
-    assert workers._excused == 0
+    assert workers._written_off == 0
 
 
 def test_worker_keeps_nothing_of_the_first_request(

@@ -18,8 +18,8 @@ The two meet in `to_server` (loop thread to server thread) and at the loop's *do
 `bridge`            one bridge: its options, what its requests share, its statistics, and what 1.x asks it for
 `request`           one request, from top to bottom
 `outcome`           what a request can come to: three small machines, and the table of endings
-`sender`            what the app sends: checked, framed, queued
-`endings`           what ends a request from outside: its client leaves, its time is over, its bridge is closed
+`sender`            a mixin of `Request`: what the app sends, checked, framed and queued
+`endings`           a mixin of `Request`: its client leaves, its time is over, or its bridge is closed
 `inbox`             what the app receives
 `body`              the request's body, as the WSGI server has it
 `server_socket`     the socket behind a request: has the client hung up, how long may a read take
@@ -36,7 +36,7 @@ The two meet in `to_server` (loop thread to server thread) and at the loop's *do
 `websocket`         a subpackage: WebSockets
 ==================  ================================================================================================
 
-*Words*
+*Glossary*
 
 - **Step**: what the loop runs between two looks for events. What an app sends in one step is handed over at its end.
 - **Gate**: a lock that a waiting server thread leaves for the loop to open.

@@ -51,10 +51,10 @@ class RequestBody:
 
     Attributes:
         timeout: As given.
-        broke_off: The body has ended before its end. The loop thread does not look at this: it is rung.
+        broke_off: The body has ended early. The loop thread does not look at this: it is rung.
         read: Reads at most n bytes; None if there is nothing more to read. The loop thread looks whether it is there,
             and may find one that is None by now.
-        stalled: The reason is that nothing came for ``timeout`` seconds. Set before the loop is rung.
+        stalled: It has because nothing came for ``timeout`` seconds. Set before the loop is rung.
 
     Raises:
         BadRequest: ``CONTENT_LENGTH`` is malformed. Answer 400.

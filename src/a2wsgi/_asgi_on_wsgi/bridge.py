@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from a2wsgi import _nested
 from a2wsgi._deprecated import deprecated
 from a2wsgi._interface import MARK, detect, wrong_kind
-from a2wsgi._log import logger
+from a2wsgi._log import DroppedHeaders, logger
 from a2wsgi._protocol.files import PATHSEND
 from a2wsgi._protocol.framing import BadRequest
 from a2wsgi._protocol.scope import process_headers, scope_from_environ
@@ -22,7 +22,7 @@ from a2wsgi._wrong_server import NOT_GIVEN, called_by_wrong_server, named_as, ws
 from .body import RequestBody
 from .faults import no_loop_on_trio, no_trio
 from .lifetime import Lifetime
-from .loops.shared_loop import AsyncioLoop
+from .loops.shared_loop import AsyncioHost
 from .request import Request
 from .response import answer_with, request_timeout
 from .settings import ASGISettings
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         StartResponse,
     )
 
-    from .loops.shared_loop import SharedLoop
+    from .loops.shared_loop import SharedHost
     from .websocket.session import WebSocketSession
 
 
@@ -58,26 +58,18 @@ class Shared:
         app: The app, as ASGI 3.
         lifetime: Where it runs.
         settings: The bridge's options.
+        dropped_headers: Those that the app set, and the log was told of.
         has_bridge_inside: The app is a `WSGIMiddleware`.
     """
 
-    __slots__ = ("__weakref__", "_warned_of", "app", "has_bridge_inside", "lifetime", "settings")
+    __slots__ = ("__weakref__", "app", "dropped_headers", "has_bridge_inside", "lifetime", "settings")
 
     def __init__(self, app: ASGIApp, lifetime: Lifetime, settings: ASGISettings, *, has_bridge_inside: bool) -> None:
         self.app = app
         self.lifetime = lifetime
         self.settings = settings
         self.has_bridge_inside = has_bridge_inside
-        self._warned_of: set[str] = set()  # the dropped headers that the log has been told of; the loop thread's
-
-    def warn_of_dropped(self, names: tuple[str, ...]) -> None:
-        """Log, once for each name, that the app sent a header that belongs to the server. Loop thread."""
-        for name in set(names) - self._warned_of:
-            self._warned_of.add(name)
-            logger.warning(
-                "The app set the header %s, which only the server may set; it was dropped (PEP 3333, RFC 9110 §7.6.1)",
-                name,
-            )
+        self.dropped_headers = DroppedHeaders()
 
 
 @named_as("ASGIMiddleware")
@@ -125,7 +117,7 @@ class ASGIBridge:
         )
         # The bridge and its requests hold what they share; the lifetime and its loop do not. When the last of them is
         # gone, the bridge leaves its loop. The end of the process has a hook of its own.
-        weakref.finalize(self._shared, self._lifetime.abandon).atexit = False
+        weakref.finalize(self._shared, self._lifetime.stop_dropped).atexit = False
 
     def __repr__(self) -> str:
         """The app, and whether it is started up."""
@@ -328,19 +320,19 @@ class ASGIBridge:
         self.close()
 
 
-def _backend(settings: ASGISettings) -> tuple[type[SharedLoop], Callable[[ASGIApp], ASGIApp]]:
+def _backend(settings: ASGISettings) -> tuple[type[SharedHost], Callable[[ASGIApp], ASGIApp]]:
     """The loop that bridges of a backend share, and what adapts an app to it. Imports trio only for who wants it.
 
     Raises:
         MissingCapability: trio is not there.
     """
     if settings.backend == "asyncio":
-        return AsyncioLoop, lambda app: app
+        return AsyncioHost, lambda app: app
     try:
-        from .loops.trio_host import SharedTrio, on_trio  # noqa: PLC0415 - it imports trio
+        from .loops.trio_host import TrioHost, on_trio  # noqa: PLC0415 - it imports trio
     except ImportError as error:
         raise no_trio(error) from error
-    return SharedTrio, on_trio
+    return TrioHost, on_trio
 
 
 def _longest_stop_inside(app: object) -> Callable[[], float]:

@@ -14,7 +14,7 @@ from a2wsgi._threads.runtime import renew_lock, wake
 
 from .outcome import COMPLETE, DETACHED, ENDED, GONE, READING, RUNNING, WAITING
 from .overdue import describe
-from .sender import Sender
+from .sender import SenderMixin
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .outcome import Failure
 
 
-class Running(Protocol):
+class InFlight(Protocol):
     """A request, as the lifetime of its bridge sees it."""
 
     task: asyncio.Task[None] | None
@@ -51,10 +51,10 @@ class _BothTimers:
             timer.cancel()
 
 
-class Interruptible(Sender):
-    """The part of a request that ends it from outside. A `Request` sets the attributes.
+class EndingMixin(SenderMixin):
+    """The part of a `Request` that ends it from outside. `Request` sets the attributes.
 
-    Fast path: it is a base class, as `Sender` is.
+    Fast path: it is a mixin, as `SenderMixin` is.
     """
 
     __slots__ = ("_failure",)
@@ -76,12 +76,12 @@ class Interruptible(Sender):
             self._host.loop.call_soon_threadsafe(self._abort_with_grace, error)
 
     def _abort_with_grace(self, error: BaseException) -> None:
-        if self._said is not COMPLETE and self._app is not ENDED and self._taker is READING:
+        if self._sent is not COMPLETE and self._app_state is not ENDED and self._taker is READING:
             self._lose_client_with_grace(error)
 
     def abort(self, error: BaseException) -> None:
         """The bridge is closed, or its loop has ended. Whoever calls this looks after the task."""
-        if self._said is not COMPLETE and self._taker is READING:
+        if self._sent is not COMPLETE and self._taker is READING:
             self._lose_client(error)
 
     def _time_out(self, running: Coroutine[Any, Any, None], seconds: float) -> None:
@@ -91,7 +91,7 @@ class Interruptible(Sender):
         hear of that. One that was told may be cleaning up, and has the time that it was given for this.
         """
         has_client = self._taker is READING
-        if self._said is not WAITING or self._app is not RUNNING or (not has_client and self._inbox.has_told):
+        if self._sent is not WAITING or self._app_state is not RUNNING or (not has_client and self._inbox.has_told):
             return
         self._shared.lifetime.count("timed_out")  # before the server thread is woken, which may ask
         if has_client:
@@ -102,12 +102,13 @@ class Interruptible(Sender):
         logger.error("%s: %s", what, describe(self._scope, running, seconds))
 
     def _lose_client_with_grace(self, error: BaseException) -> None:
+        """Nobody takes the response any more: the app has ``grace_timeout`` to end by itself."""
         self._lose_client(error)
         of_app, self._timer = self._timer, None
         grace = self._set_timer(self._shared.settings.grace_timeout, self._give_app_up)
         if of_app is None:
             return
-        if self._said is WAITING:  # whichever comes first
+        if self._sent is WAITING:  # whichever comes first
             self._timer = _BothTimers(of_app, grace)
         else:
             of_app.cancel()
@@ -124,7 +125,7 @@ class Interruptible(Sender):
         self._end_taking(error)
 
     def _end_taking(self, error: BaseException) -> None:
-        self._taker, self._lost = GONE, error
+        self._taker, self._gone_error = GONE, error
         self._stream.abort(lambda: error)
         self._inbox.lose_client()
         if self._file is not None:
@@ -135,11 +136,11 @@ class Interruptible(Sender):
     def _server_left(self, reason: str) -> None:
         """The server takes nothing more of the response."""
         self._look_at_task()
-        if self._app is ENDED:
+        if self._app_state is ENDED:
             self._detach()
-            if self._said is not COMPLETE and self._taker is not GONE:  # a task that the app has left may still send
+            if self._sent is not COMPLETE and self._taker is not GONE:  # a task that the app has left may still send
                 self._end_taking(ClientDisconnected(reason))
-        elif self._said is COMPLETE:
+        elif self._sent is COMPLETE:
             self._detach()
             if self._shared.settings.wait_time is not None:
                 self._set_timer(self._shared.settings.wait_time, self._cancel)
@@ -149,19 +150,20 @@ class Interruptible(Sender):
     def _background_ran_out_of_time(self) -> None:
         """The server thread no longer waits for what the app does after its response."""
         self._detach()
-        if self._app is not ENDED:
+        if self._app_state is not ENDED:
             self._cancel()
 
     def _detach(self) -> None:
         """No server thread will come for a failure any more: log it, now or when the app ends."""
         if self._taker is READING:
             self._taker = DETACHED
-        if self._app is ENDED:
+        if self._app_state is ENDED:
             self._log_failure()
 
     def _log_failure(self) -> None:
+        """Log a failure that no server thread will raise, if there is one."""
         failure, self._failure = self._failure, None
-        if failure is not None and self._said is not COMPLETE:
+        if failure is not None and self._sent is not COMPLETE:
             logger.debug(
                 "The app failed before its client left, so the server did not get the error", exc_info=failure.error
             )

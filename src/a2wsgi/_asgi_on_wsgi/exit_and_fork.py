@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 from a2wsgi._log import logger
 from a2wsgi._threads.runtime import Doorbell, renew_lock
 
-from .endings import Interruptible
+from .endings import EndingMixin
 from .loops.host import CANCEL_SECONDS, LOOK_SECONDS, forget_given
 from .loops.shared_loop import forget_shared
 
@@ -147,7 +147,7 @@ def _renew_locks(lifetime: Lifetime) -> None:
     if isinstance(doorbell, Doorbell):  # that of a `FastLoop` is the loop itself, and has no lock
         renew_lock(doorbell)
     for request in lifetime.requests:
-        if isinstance(request, Interruptible):
+        if isinstance(request, EndingMixin):
             request.renew_lock()
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from a2wsgi._threads.handles import Waiter
 
-    from .outcome import Said
+    from .outcome import Sent
     from .request import Request
 
 # Windows would translate the ends of lines. A FIFO that has no writer would have us wait.
@@ -54,25 +54,25 @@ class SentFile:
         path: Its path.
         length: How much of it the body may have, in bytes; None if no ``Content-Length`` says it.
         waiter: Where the app's ``send()`` waits for the server thread.
-        said: What the app had said before.
+        sent_before: What the app had sent before.
 
     Attributes:
         error: Why it could not be opened. Set before the loop is rung.
         is_new: The server thread has not tried to open it.
         length: As given; once it is open, the length of the file if that is known.
-        said: As given.
+        sent_before: As given.
         waiter: As given.
     """
 
-    __slots__ = ("_file", "_path", "_size", "error", "is_new", "length", "said", "waiter")
+    __slots__ = ("_file", "_path", "_size", "error", "is_new", "length", "sent_before", "waiter")
 
-    def __init__(self, path: str, length: int | None, waiter: Waiter, said: Said) -> None:
+    def __init__(self, path: str, length: int | None, waiter: Waiter, sent_before: Sent) -> None:
         self._path = path
         self._file: io.FileIO | None = None
         self._size = 0
         self.length = length
         self.waiter = waiter
-        self.said = said
+        self.sent_before = sent_before
         self.is_new = True
         self.error: BaseException | None = None
 

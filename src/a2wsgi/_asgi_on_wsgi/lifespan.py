@@ -99,7 +99,7 @@ class Lifespan:
         Cancellation: the app's task is cancelled, too.
         """
         try:
-            await self._host.wait_for(self._started.waiter, seconds)
+            await self._host.wait(self._started.waiter, seconds)
         except BaseException:  # cancelled, as the thread that waits for us was: the next try has its own task
             await self._end()
             raise
@@ -132,7 +132,7 @@ class Lifespan:
         self._shutdown_due = True
         receivers, self._receivers = self._receivers, []
         wake_all(receivers)
-        await self._host.wait_for(self._stopped.waiter, seconds + inside)
+        await self._host.wait(self._stopped.waiter, seconds + inside)
         late, error = not self._stopped.given, self._stopped.error
         if not late:
             await self._add_cause(error)

@@ -39,7 +39,7 @@ from . import exit_and_fork
 from .changes import Change
 from .faults import closed_error, loop_held_up, loop_stopped
 from .lifespan import Lifespan, run_lifespan
-from .loops.host import CANCEL_SECONDS, GivenLoop, LoopHost, expect_given, warn_of_uwsgi_without_threads
+from .loops.host import CANCEL_SECONDS, GivenHost, LoopHost, expect_given, warn_of_uwsgi_without_threads
 
 if TYPE_CHECKING:
     import asyncio
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
     from a2wsgi._types import ASGIApp
 
-    from .endings import Running
-    from .loops.shared_loop import SharedLoop
+    from .endings import InFlight
+    from .loops.shared_loop import SharedHost
 
 #: The tasks that end dropped bridges. asyncio itself keeps no strong reference to a task.
 _ending_tasks: set[asyncio.Task[None]] = set()
@@ -66,7 +66,7 @@ class Lifetime:
         inside: Tells how many seconds the bridges inside the app take at most to stop, within the lifespan's shutdown.
 
     Attributes:
-        host: Where the app is started up; None while it is not. Written under the lock, but for `abandon`.
+        host: Where the app is started up; None while it is not. Written under the lock, but for `stop_dropped`.
         state: The lifespan's state, of which each request gets a copy. Written by the loop thread before ``host`` is.
         requests: Those that were handed to the loop and are not over. A server thread adds its own before it rings the
             loop, and takes it out if it has withdrawn it; else the loop takes it out. Whoever walks the set copies it
@@ -78,7 +78,7 @@ class Lifetime:
         self,
         *,
         loop: asyncio.AbstractEventLoop | None,
-        shared: type[SharedLoop],
+        shared: type[SharedHost],
         inline: bool,
         lifespan: bool,
         startup_timeout: float,
@@ -105,7 +105,7 @@ class Lifetime:
         self._lifespan: Lifespan | None = None  # the loop thread's
         self.host: LoopHost | None = None
         self.state: dict[str, Any] = {}
-        self.requests: set[Running] = set()
+        self.requests: set[InFlight] = set()
         self.disconnected = self.stalled = self.timed_out = 0  # guarded by _lock
 
     def inherited(self) -> object:
@@ -209,11 +209,11 @@ class Lifetime:
 
     def _find_host(self) -> LoopHost:
         if self._inline:
-            from .loops.inline_loop import InlineLoop  # noqa: PLC0415 - few programs need it
+            from .loops.inline_loop import InlineHost  # noqa: PLC0415 - few programs need it
 
-            return InlineLoop()
+            return InlineHost()
         if self._loop is not None:
-            return GivenLoop(self._loop)
+            return GivenHost(self._loop)
         return self._shared_loop.acquire(self)
 
     async def _start_lifespan(self, host: LoopHost, app: ASGIApp) -> None:
@@ -299,7 +299,7 @@ class Lifetime:
         host.release(self)
         self._lose(requests)
 
-    def _lose(self, requests: set[Running]) -> None:
+    def _lose(self, requests: set[InFlight]) -> None:
         """Abort what ran on a loop that does not run any more. Any thread, in the place of the loop's."""
         self.requests -= requests  # they will not take themselves out any more
         for request in requests:
@@ -318,7 +318,7 @@ class Lifetime:
 
     # -- A bridge that was dropped --------------------------------------------------------------------------------
 
-    def abandon(self) -> None:
+    def stop_dropped(self) -> None:
         """`stop` for a bridge that was dropped. Any thread, at any point of its code; waits only for an inline loop."""
         host, self.host = self.host, None
         if host is None:
@@ -377,7 +377,7 @@ class Lifetime:
         if lifespan is not None:
             await lifespan.shutdown(self._shutdown_timeout, self._inside())
 
-    def _abort_all(self) -> set[Running]:
+    def _abort_all(self) -> set[InFlight]:
         """Tell the requests that the bridge is closed, and return them."""
         requests = self.requests.copy()
         for request in requests:

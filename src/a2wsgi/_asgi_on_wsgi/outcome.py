@@ -3,7 +3,7 @@
 Threading: only the loop thread changes the state of a request. What the server thread may conclude from a look at it,
 `Request` says.
 
-*What the app has said* (`Said`)
+*What the app has sent* (`Sent`)
 
 ==============  =============================================================  ==============
 now             the app sends, or what happens                                 next
@@ -36,7 +36,7 @@ now           what happens                                                      
 ``DETACHED``  that response was not complete: a task that the app has left may still send  ``GONE``
 ============  ==========================================================================  ============
 
-*Whether the app runs* (`App`)
+*Whether the app runs* (`AppState`)
 
 ===========  ========================================================  ===========
 now          what happens                                              next
@@ -49,7 +49,7 @@ now          what happens                                              next
 *What the app's end means* (`outcome`): the first row that fits
 
 ============  ============  ==============================  ======================================================
-said          taker         the app                         outcome
+sent          taker         the app                         outcome
 ============  ============  ==============================  ======================================================
 any           ``GONE``      returned                        ``FINE``
 any           ``GONE``      raised, or was cancelled        ``UNHEARD``: logged at DEBUG
@@ -75,8 +75,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Said(enum.Enum):
-    """What the app has said of its response. See the table above."""
+class Sent(enum.Enum):
+    """What the app has sent of its response. See the table above."""
 
     WAITING = enum.auto()
     OPEN_ENDED = enum.auto()
@@ -94,7 +94,7 @@ class Taker(enum.Enum):
     DETACHED = enum.auto()
 
 
-class App(enum.Enum):
+class AppState(enum.Enum):
     """Whether the app runs. See the table above."""
 
     NEW = enum.auto()
@@ -103,18 +103,18 @@ class App(enum.Enum):
 
 
 # Fast path: up to Python 3.11, looking a member up in its class runs a descriptor written in Python.
-WAITING: Final = Said.WAITING
-OPEN_ENDED: Final = Said.OPEN_ENDED
-COUNTED: Final = Said.COUNTED
-TRAILERS: Final = Said.TRAILERS
-OPENING: Final = Said.OPENING
-COMPLETE: Final = Said.COMPLETE
+WAITING: Final = Sent.WAITING
+OPEN_ENDED: Final = Sent.OPEN_ENDED
+COUNTED: Final = Sent.COUNTED
+TRAILERS: Final = Sent.TRAILERS
+OPENING: Final = Sent.OPENING
+COMPLETE: Final = Sent.COMPLETE
 READING: Final = Taker.READING
 GONE: Final = Taker.GONE
 DETACHED: Final = Taker.DETACHED
-NEW: Final = App.NEW
-RUNNING: Final = App.RUNNING
-ENDED: Final = App.ENDED
+NEW: Final = AppState.NEW
+RUNNING: Final = AppState.RUNNING
+ENDED: Final = AppState.ENDED
 
 
 class Outcome(enum.Enum):
@@ -146,11 +146,11 @@ class Failure(NamedTuple):
     """Where the app raised it: an error reporter remembers there what it has reported."""
 
 
-def outcome(said: Said, taker: Taker, error: BaseException | None, *, body_broke_off: bool) -> Outcome:
+def outcome(sent: Sent, taker: Taker, error: BaseException | None, *, body_broke_off: bool) -> Outcome:
     """The table of the module's docstring.
 
     Args:
-        said: What the app has said by its end.
+        sent: What the app has sent by its end.
         taker: Who takes it then.
         error: What the app raised; None if it returned.
         body_broke_off: The app has received that the request's body ended early, or would receive it next.
@@ -158,7 +158,7 @@ def outcome(said: Said, taker: Taker, error: BaseException | None, *, body_broke
     returned = error is None
     if taker is GONE:
         return Outcome.FINE if returned else Outcome.UNHEARD
-    if said is COMPLETE:
+    if sent is COMPLETE:
         if error is None or faults.is_cancellation(error):
             return Outcome.FINE
         return Outcome.DETACHED if taker is DETACHED else Outcome.RAISED
@@ -166,4 +166,4 @@ def outcome(said: Said, taker: Taker, error: BaseException | None, *, body_broke
         return Outcome.RAISED
     if body_broke_off:
         return Outcome.BROKE_OFF  # an app that was told may just return
-    return Outcome.NO_RESPONSE if said is WAITING else Outcome.UNFINISHED
+    return Outcome.NO_RESPONSE if sent is WAITING else Outcome.UNFINISHED

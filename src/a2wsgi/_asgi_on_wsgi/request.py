@@ -28,7 +28,7 @@ from a2wsgi._log import logger
 from a2wsgi._threads.runtime import carry_reporter_marks
 
 from . import faults
-from .endings import Interruptible
+from .endings import EndingMixin
 from .faults import closed_error, fit_for_a_server
 from .inbox import Inbox
 from .outcome import COMPLETE, ENDED, GONE, NEW, OPENING, READING, RUNNING, WAITING, Failure, Outcome, outcome
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
     from .loops.host import LoopHost
 
 
-class Request(Interruptible):
+class Request(EndingMixin):
     """One request.
 
-    The loop thread writes all that changes, with three exceptions: `_pair`, `_failure`, and `_app` if the loop never
-    hears of the request. The server thread looks at it without a lock. Once the stream has told it of a head or of the
-    end, it sees what the loop wrote before that; at any other time, it sees what held a moment ago. So it then decides
-    nothing alone: it rings the loop, which looks again.
+    The loop thread writes all that changes, with three exceptions: `_pair`, `_failure`, and `_app_state` if the loop
+    never hears of the request. The server thread looks at it without a lock. Once the stream has told it of a head or
+    of the end, it sees what the loop wrote before that; at any other time, it sees what held a moment ago. So it then
+    decides nothing alone: it rings the loop, which looks again.
     """
 
     __slots__ = ("_body", "_context", "_start_lock")
@@ -72,10 +72,10 @@ class Request(Interruptible):
         self.task: asyncio.Task[None] | None = None
         #: Acquired by whichever is first: the loop thread to start the app, or the server thread to give up waiting.
         self._start_lock = threading.Lock()
-        self._app = NEW
-        self._said = WAITING
+        self._app_state = NEW
+        self._sent = WAITING
         self._taker = READING
-        self._lost = None
+        self._gone_error = None
         self._head = None
         self._framing = None
         self._file = None
@@ -92,7 +92,7 @@ class Request(Interruptible):
             self._join(self._environ, self._outer_aborted)
         try:
             if not self._host.doorbell.ring(Request._begin, self):
-                self._app = ENDED  # nobody will start it
+                self._app_state = ENDED  # nobody will start it
                 error = self._host.trouble() or closed_error()
                 self._shared.lifetime.forget(self._host)
                 raise error  # noqa: TRY301 - ends as a failed wait does
@@ -100,14 +100,14 @@ class Request(Interruptible):
             head = self._head
             # As long as the server has got nothing, a failure can still become its error page. An ASGI server around us
             # has got something: each message that the app has sent.
-            if head is None or (self._failure is not None and self._said is not COMPLETE and not self._is_under_asgi()):
+            if head is None or (self._failure is not None and self._sent is not COMPLETE and not self._is_under_asgi()):
                 self.raise_failure()
-            if ended and self._said is COMPLETE:
+            if ended and self._sent is COMPLETE:
                 framing, body = self._framing, b"".join(chunks)
                 assert framing is not None  # it is set with the head
                 if head.content_length is None and (length := self.length_to_add(len(body))) is not None:
                     head.headers.append(("Content-Length", str(length)))
-                over = self._app is ENDED
+                over = self._app_state is ENDED
                 closes = not over or self._failure is not None
                 return give_whole(self, start_response, head, framing, body, ended=over, closes=closes)
             if (file := self._file) is not None and file.is_open and not any(chunks):
@@ -127,10 +127,10 @@ class Request(Interruptible):
     def _give_up(self, error: BaseException, start_response: StartResponse) -> Iterable[bytes] | None:
         """No response has begun: have the app end, and answer if the error is a timeout of ours. None to raise it."""
         self.leave("the request failed on the server's side")
-        if self._app is not ENDED and isinstance(error, Exception):  # not the end of the server's thread
+        if self._app_state is not ENDED and isinstance(error, Exception):  # not the end of the server's thread
             is_cancelled = isinstance(error, AppTimeout)
             self._host.let_finish(self._stream, 0 if is_cancelled else self._shared.settings.grace_timeout)
-        if error is not self._lost:
+        if error is not self._gone_error:
             return None
         # The server thread met this error while it waited for the head.
         if isinstance(error, AppTimeout):
@@ -146,7 +146,7 @@ class Request(Interruptible):
                 # 1. The server thread saw the host. 2. The bridge was closed. 3. The server thread rang.
                 self._failure = Failure(closed_error(), self._context)
             elif self._taker is READING and self._start_lock.acquire(blocking=False):
-                self._app = RUNNING
+                self._app_state = RUNNING
                 running = self._run()
                 timeout = self._shared.settings.app_timeout
                 if timeout is not None:  # before the task: the app may take its first step as that is made
@@ -156,7 +156,7 @@ class Request(Interruptible):
             # Else nobody waits for the request: a given loop did not run in time, or an outer bridge has aborted it.
             if self._timer is not None:
                 self._timer.cancel()
-            self._app = ENDED
+            self._app_state = ENDED
             self._stream.set_done()
         except BaseException as error:  # noqa: BLE001 - of a task factory, a given loop or no memory: the server thread waits
             self._app_ended(error, self._context)
@@ -172,7 +172,7 @@ class Request(Interruptible):
     def _body_broke_off(self, messages: list[Message]) -> None:
         """The last part of a body that ends early has come: its client has left, or sent nothing for too long."""
         self._inbox.put(messages)
-        if self._said is COMPLETE or self._app is ENDED or self._taker is GONE:
+        if self._sent is COMPLETE or self._app_state is ENDED or self._taker is GONE:
             return  # it makes no difference, or the client was counted when it was lost
         self._inbox.broke_off = True
         # Before the server thread is woken, which may ask.
@@ -205,7 +205,7 @@ class Request(Interruptible):
         """Whether the app was to be started, and no task will ever tell how it ended. Any thread."""
         # 1. The loop makes the app's task. 2. Somebody cancels all tasks. 3. It ends before its first step, and tells
         # nobody. Or a signal handler raises, with inline=True, before there is a task.
-        return self._app is not ENDED and self._start_lock.locked() and (self.task is None or self.task.done())
+        return self._app_state is not ENDED and self._start_lock.locked() and (self.task is None or self.task.done())
 
     def _look_at_task(self) -> None:
         if self._has_lost_task():
@@ -248,7 +248,7 @@ class Request(Interruptible):
         ended = False
         while not ended and not any(more):  # a failure that follows finds the head not given yet
             more, ended = self._stream.take(self) if file.is_open else self.next_chunks()
-        if self._said is not COMPLETE:
+        if self._sent is not COMPLETE:
             file.close()
         return chunks + more, ended and not file.is_open
 
@@ -287,17 +287,17 @@ class Request(Interruptible):
             error: What it raised; None if it returned.
             context: The one that it leaves.
         """
-        if self._app is ENDED:
+        if self._app_state is ENDED:
             return
         inbox = self._inbox
         result, failure = Outcome.RAISED, error  # should anything here fail
         try:
             if self._timer is not None:
                 self._timer.cancel()
-            if self._said is OPENING and self._file is not None:
-                self._said = self._file.said  # 1. The file is being opened. 2. The app ends. 3. It is open, for nobody.
+            if self._sent is OPENING and self._file is not None:
+                self._sent = self._file.sent_before  # 1. It is being opened. 2. The app ends. 3. It opens, for nobody.
             result = outcome(
-                self._said, self._taker, error, body_broke_off=inbox.broke_off and inbox.tells_of_the_break
+                self._sent, self._taker, error, body_broke_off=inbox.broke_off and inbox.tells_of_the_break
             )
             if result.fault is not None:
                 failure = result.fault()
@@ -309,7 +309,7 @@ class Request(Interruptible):
             # 1. The failure is there. 2. The app has ended. 3. The server thread is told. It may look at any moment: if
             # it finds 2, it looks for 1 next.
             self._failure = None if failure is None else Failure(failure, context)
-            self._app = ENDED
+            self._app_state = ENDED
             self._shared.lifetime.requests.discard(self)
             inbox.is_closed = True
             if inbox.receivers:
@@ -334,17 +334,17 @@ class Request(Interruptible):
     @property
     def queued(self) -> bool:
         """Whether the app has not been called yet. Any thread."""
-        return self._app is NEW
+        return self._app_state is NEW
 
     @property
     def complete(self) -> bool:
         """Whether the app has sent its last message. Any thread."""
-        return self._said is COMPLETE
+        return self._sent is COMPLETE
 
     @property
     def broken(self) -> bool:
         """Whether the app has ended in the middle of its response."""
-        return self._app is ENDED and self._said is not COMPLETE
+        return self._app_state is ENDED and self._sent is not COMPLETE
 
     def close(self) -> None:
         """The server is through with the response: wait for what the app still does, or tell it to stop.
@@ -355,7 +355,7 @@ class Request(Interruptible):
         if self._file is not None:
             self._file.close()
         settings = self._shared.settings
-        if settings.detach_background or self._said is not COMPLETE or self._host.is_here():
+        if settings.detach_background or self._sent is not COMPLETE or self._host.is_here():
             # 1. The server closes a response that has no end yet. 2. The app sends the end. 3. The loop hears of this:
             # it looks again, and lets the app go on as with any complete response. So it does with one that is closed
             # on its own thread, by the garbage collector or another app: it cannot wait for itself.

@@ -1,8 +1,8 @@
 """What an ASGI app sends: each message is checked, framed and queued for the server thread.
 
-The messages move the machine `Said`, whose table is in `outcome`.
+The messages move the machine `Sent`, whose table is in `outcome`.
 
-Threading: the loop thread, but for `Sender._join`.
+Threading: the loop thread, but for `SenderMixin._join`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .bridge import Shared
     from .inbox import Inbox
     from .loops.host import LoopHost
-    from .outcome import App, Said, Taker
+    from .outcome import AppState, Sent, Taker
     from .to_server import ToServer
 
 #: Turns of the loop for which the head of a body of known length is held back, so that a file that follows it can be
@@ -41,26 +41,26 @@ if TYPE_CHECKING:
 HEAD_TURNS = 8
 
 
-class Sender:
-    """The part of a request that its app sends by. A `Request` sets the attributes.
+class SenderMixin:
+    """The part of a `Request` that its app sends by. `Request` sets the attributes.
 
-    Fast path: it is a base class. An object of its own would cost each request a call and a reference cycle.
+    Fast path: it is a mixin, since an object of its own would cost each request a call and a reference cycle.
     """
 
     __slots__ = (
-        "_app",
+        "_app_state",
         "_environ",
         "_file",
         "_framing",
+        "_gone_error",
         "_head",
         "_hidden_bytes",
         "_host",
         "_inbox",
-        "_lost",
         "_method",
         "_pair",
-        "_said",
         "_scope",
+        "_sent",
         "_shared",
         "_stream",
         "_taker",
@@ -79,11 +79,11 @@ class Sender:
     _inbox: Inbox
     # The loop thread writes these. The server thread looks at most of them, as `Request` says.
     task: asyncio.Task[None] | None
-    _app: App
-    _said: Said
+    _app_state: AppState
+    _sent: Sent
     _taker: Taker
     #: Why nobody takes the response any more. Set with ``GONE``.
-    _lost: BaseException | None
+    _gone_error: BaseException | None
     _head: WSGIResponseHead | None
     #: Set with the head.
     _framing: Framing | None
@@ -98,8 +98,8 @@ class Sender:
         self._pair = _nested.join(environ, on_abort)
 
     @property
-    def outer(self) -> _nested.Pair | None:
-        """What takes what WSGI has no word for: the bridge around this one."""
+    def pair(self) -> _nested.Pair | None:
+        """What tells the bridge around this one what WSGI has no word for; None if there is none."""
         return self._pair
 
     async def send(self, message: Message) -> None:
@@ -118,7 +118,7 @@ class Sender:
             kind = None  # which is unknown, too
         # Fast path: nearly all messages of a stream (benchmarks/in_process.py, "100 chunks of 1 KiB").
         if (
-            self._said is OPEN_ENDED
+            self._sent is OPEN_ENDED
             and self._taker is READING
             and kind == "http.response.body"
             and message.get("more_body")
@@ -127,10 +127,10 @@ class Sender:
             body = message.get("body", b"")
             if type(body) is not bytes:
                 body = faults.as_bytes(body)
-            full = self._stream.give(body) if body else False
+            full = self._stream.put(body) if body else False
         elif self._taker is GONE:
             await self._fail_send()
-        elif self._said is COMPLETE:
+        elif self._sent is COMPLETE:
             await self._host.go_round()  # or an app that sends for ever would hold the loop
             return  # ASGI HTTP 2.5, "Response Body": "any further messages on the channel will be ignored"
         elif kind == "http.response.body" and self._stream.given_up and message.get("more_body"):
@@ -140,8 +140,8 @@ class Sender:
         elif kind == "http.response.body":
             full = self._take_body(message)
             if (
-                self._app is ENDED
-                or self._said is TRAILERS
+                self._app_state is ENDED
+                or self._sent is TRAILERS
                 or (self._hidden_bytes and self._hidden_bytes > self._shared.settings.response_buffer_bytes)
             ):
                 await self._host.go_round()  # nothing is sent, so nothing else would make an endless app wait
@@ -159,12 +159,12 @@ class Sender:
             return
         if full:
             await self._stream.wait_room()
-            if self._lost is not None:  # GONE, by now
+            if self._gone_error is not None:  # GONE, by now
                 await self._fail_send()
 
     async def _fail_send(self) -> NoReturn:
         await self._inbox.let_listener_act()
-        raise ClientDisconnected("the server has closed the response") from self._lost
+        raise ClientDisconnected("the server has closed the response") from self._gone_error
 
     async def _give_hint(self, message: Message) -> None:
         """Have the server thread give the server an early hint. Waits until it has: a hint that comes late is none.
@@ -172,22 +172,22 @@ class Sender:
         Raises:
             Exception: What the server's callable raised.
         """
-        if self._said is not WAITING:
+        if self._sent is not WAITING:
             raise faults.late_hint()
         hint = hint_from_asgi(message.get("links", ()))
         if hint:
             await self._stream.run(partial(self._environ[KEY], hint))
-            if self._lost is not None:  # GONE, by now
+            if self._gone_error is not None:  # GONE, by now
                 await self._fail_send()
 
     def _take_head(self, message: Message) -> None:
-        if self._said is not WAITING:
+        if self._sent is not WAITING:
             raise faults.second_head()
         if "status" not in message:
             raise faults.no_status()
         head = response_head_from_asgi(message["status"], message.get("headers"))
         if head.dropped:
-            self._shared.warn_of_dropped(head.dropped)
+            self._shared.dropped_headers.log(head.dropped)
         framing = Framing(self._method, head.code, head.content_length)
         if self._timer is not None:
             self._timer.cancel()  # of app_timeout
@@ -198,9 +198,9 @@ class Sender:
         if self._pair is not None and message.get("trailers") and "http.response.trailers" in self._scope["extensions"]:
             self._pair.trailers = []
         self._head, self._framing = head, framing
-        self._said = OPEN_ENDED if framing.remaining is None else COUNTED
+        self._sent = OPEN_ENDED if framing.remaining is None else COUNTED
         # Wakes the server thread, which gives it to the server, to flush the head with.
-        self._stream.give_head(HEAD_TURNS if framing.remaining else 0)
+        self._stream.put_head(HEAD_TURNS if framing.remaining else 0)
 
     async def _send_file(self, message: Message) -> None:
         """Have the server thread open a file, and wait for that. The response is complete then."""
@@ -208,16 +208,16 @@ class Sender:
         if framing is None:
             raise faults.body_before_head(PATHSEND)
         with_trailers = self._pair is not None and self._pair.trailers is not None
-        if with_trailers or self._said is OPENING:
+        if with_trailers or self._sent is OPENING:
             raise faults.file_and_more()
         if not isinstance(path, str):
             path = faults.as_path(path)
         if framing.bodiless:
             self._complete(b"")
             return
-        self._file = file = SentFile(path, framing.remaining, self._host.create_waiter(), self._said)
-        self._said = OPENING
-        self._stream.give(b"")  # wakes the server thread
+        self._file = file = SentFile(path, framing.remaining, self._host.create_waiter(), self._sent)
+        self._sent = OPENING
+        self._stream.put(b"")  # wakes the server thread
         await file.waiter
         if self._taker is GONE:
             await self._fail_send()
@@ -228,10 +228,10 @@ class Sender:
         """The server thread has opened a file, or could not."""
         if file.error is not None:
             self._file = None
-        if self._said is OPENING and file.error is None:
+        if self._sent is OPENING and file.error is None:
             self._complete(b"")
-        elif self._said is OPENING:
-            self._said = file.said
+        elif self._sent is OPENING:
+            self._sent = file.sent_before
         wake(file.waiter)
 
     def _take_body(self, message: Message) -> bool:
@@ -239,11 +239,11 @@ class Sender:
         framing = self._framing
         if framing is None:
             raise faults.body_before_head()
-        if self._said is OPENING:
+        if self._sent is OPENING:
             raise faults.file_and_more()
-        if self._said is TRAILERS:
+        if self._sent is TRAILERS:
             return False  # the body is over: ignored, as any message after the last
-        if self._app is ENDED:
+        if self._app_state is ENDED:
             return False  # from a task that the app has left: the server is told that the response is not complete
         body = message.get("body", b"")
         if type(body) is not bytes:
@@ -256,13 +256,13 @@ class Sender:
                 self._hidden_bytes += len(body)
             body = framing.cut(body)
         if not last:
-            return bool(body) and self._stream.give(body)
+            return bool(body) and self._stream.put(body)
         if self._pair is not None and self._pair.trailers is not None:
-            self._said = TRAILERS
-            return bool(body) and self._stream.give(body)
+            self._sent = TRAILERS
+            return bool(body) and self._stream.put(body)
         # Fast path: `_complete`, inlined, as nearly every request comes here (tests/test_call_counts.py).
         self._stream.finish(body)  # first, as it needs memory: what is complete is no longer told of a failure
-        self._said = COMPLETE
+        self._sent = COMPLETE
         inbox = self._inbox
         inbox.is_closed = True
         if inbox.receivers:
@@ -280,7 +280,7 @@ class Sender:
         if kind != "http.response.trailers":
             pair.messages.append(message)
             return
-        if self._said is not TRAILERS or pair.trailers is None:  # the body is not over, or its head announced none
+        if self._sent is not TRAILERS or pair.trailers is None:  # the body is not over, or its head announced none
             raise faults.unknown(kind)
         pair.trailers.append(message)
         if not message.get("more_trailers", False):
@@ -288,10 +288,10 @@ class Sender:
 
     def _complete(self, chunk: bytes) -> None:
         """The app has sent its last message, with this last chunk."""
-        if self._app is ENDED:
+        if self._app_state is ENDED:
             return  # as in _take_body()
         self._stream.finish(chunk)
-        self._said = COMPLETE
+        self._sent = COMPLETE
         inbox = self._inbox
         inbox.is_closed = True
         if inbox.receivers:
@@ -299,8 +299,8 @@ class Sender:
 
     def _cut(self) -> None:
         """End a response that has no body, though its app still sends one."""
-        if self._said is not COMPLETE:
-            self._taker, self._lost = GONE, ClientDisconnected("a response without a body was sent")
+        if self._sent is not COMPLETE:
+            self._taker, self._gone_error = GONE, ClientDisconnected("a response without a body was sent")
             self._complete(b"")
             self._set_timer(self._shared.settings.grace_timeout, self._cancel)
 

@@ -69,7 +69,7 @@ class _Call:
             self.function()
         except Exception as error:  # noqa: BLE001 - raised again on the loop thread
             self.error = error
-        self.is_over = True  # but not if the thread is being ended: then its request is over, and wakes who waits
+        self.is_over = True  # not reached if the thread is ended: then the end of its request wakes who waits
 
 
 class _Step:
@@ -119,7 +119,7 @@ class ToServer(Stream):
 
     # -- The loop thread ----------------------------------------------------------------------------------------------
 
-    def give(self, chunk: bytes) -> bool:
+    def put(self, chunk: bytes) -> bool:
         """Queue ``chunk``, which may be empty. Never waits.
 
         Returns:
@@ -133,7 +133,7 @@ class ToServer(Stream):
             step.is_begun = True
         return size >= step.room
 
-    def give_head(self, turns: int) -> None:
+    def put_head(self, turns: int) -> None:
         """Queue an empty chunk that stands for the head, and hold it back for some turns of the loop. Never waits."""
         step = self._step
         step.chunks.append(b"")

@@ -67,7 +67,7 @@ class Denied:
 
     status: int
     headers: _Headers
-    body: Body
+    body: BodyParser
 
 
 class HeadParser:
@@ -145,7 +145,7 @@ def _denied(status: int, headers: _Headers) -> Denied:
     if len(lengths) > 1 or not all(map(_LENGTH.fullmatch, lengths)):
         raise _fault("Content-Length is not one number", "RFC 9110 §8.6")
     framing = Framing("GET", status, int(lengths.pop()) if lengths else None)
-    body = Body(length=framing.remaining, chunked=bool(codings) and not framing.bodiless)
+    body = BodyParser(length=framing.remaining, chunked=bool(codings) and not framing.bodiless)
     return Denied(status, _end_to_end(headers), body)
 
 
@@ -190,7 +190,7 @@ class _At(Enum):
     END = auto()
 
 
-class Body:
+class BodyParser:
     """Reads the body of a refusal.
 
     Args:

@@ -31,13 +31,12 @@ SERVICE_RESTART = 1012
 MAX_REASON_BYTES = 123  # RFC 6455 §5.5, §5.5.1
 
 
-class Ending(Enum):
-    """Each way in which a WebSocket ends that is not a Close of the client or of the app.
+class WebSocketEnding(Enum):
+    """Each way in which we end a WebSocket, by a Close of our own.
 
     ======================  =========================  ================  ==========
     ending                  what happened              the client sees   the app is told
     ======================  =========================  ================  ==========
-    ``CLIENT_LOST``         TCP ended without a Close  nothing           1006
     ``NO_PONG``             no answer to a ping        Close 1011        1006
     ``APP_RETURNED``        the app is through         Close 1000        nothing
     ``APP_RAISED``          or answered with 5xx       Close 1011        nothing
@@ -46,20 +45,19 @@ class Ending(Enum):
     ======================  =========================  ================  ==========
 
     Attributes:
-        client: The code in the Close that the client gets; ``None`` if there is nobody to get it.
+        client: The code in the Close that the client gets.
         app: The code that the app is told; ``None`` if it has ended. 1006 means an end of file without a Close where
             the app reads frames.
         reason: What the Close says besides.
     """
 
-    CLIENT_LOST = None, LOST, ""
     NO_PONG = INTERNAL_ERROR, LOST, "keepalive ping timeout"
     APP_RETURNED = NORMAL, None, ""
     APP_RAISED = INTERNAL_ERROR, None, ""
     APP_BROKE_FRAMES = INTERNAL_ERROR, LOST, ""
     STOPPED = SERVICE_RESTART, SERVICE_RESTART, ""
 
-    def __init__(self, client: int | None, app: int | None, reason: str) -> None:
+    def __init__(self, client: int, app: int | None, reason: str) -> None:
         self.client = client
         self.app = app
         self.reason = reason

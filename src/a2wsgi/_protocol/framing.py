@@ -80,12 +80,6 @@ def leaves_a_coding(transfer_encoding: object) -> bool:
 # -- Responses --------------------------------------------------------------------------------------------------------
 
 
-def no_body(method: str, status: int) -> bool:
-    """Return whether a response has no body, whatever its headers say."""
-    # RFC 9110 §9.3.2, §15.3.5, §15.4.5
-    return method == "HEAD" or status in {204, 304}
-
-
 class Framing:
     """How one response is framed, from its head to the end of its body.
 
@@ -107,7 +101,7 @@ class Framing:
 
     def __init__(self, method: str, status: int, content_length: int | None) -> None:
         self.status = status
-        self.bodiless = method == "HEAD" or status in (204, 304)
+        self.bodiless = method == "HEAD" or status in (204, 304)  # RFC 9110 §9.3.2, §15.3.5, §15.4.5
         self.content_length = content_length
         self.remaining = 0 if self.bodiless else content_length
 

@@ -69,11 +69,11 @@ class Call(Generic[_T]):
     """
 
     __slots__ = (
+        "_abandoned",
         "_awaitable",
         "_begun",
         "_failure",
         "_gate",
-        "_left",
         "_reason",
         "_result",
         "_runtime",
@@ -88,7 +88,7 @@ class Call(Generic[_T]):
         self._gate = threading.Lock()
         self._gate.acquire()
         # The thread writes this, and the loop thread reads it.
-        self._left = False  # the thread waits no more, though the coroutine may run
+        self._abandoned = False  # the thread waits no more, though the coroutine may run
         # The loop thread writes these. The thread reads them once the gate is open. Before that it looks at _task and
         # _reason once a second, for how long it waits. When it gives up, it writes a _reason of its own: from then on
         # it only keeps `_end` from cancelling the task again, for which any will do.
@@ -116,7 +116,7 @@ class Call(Generic[_T]):
                 raise self._loop_closed()  # noqa: TRY301 - one end for all
             self._wait_at_gate(timeout)
         except BaseException:
-            self._left = True
+            self._abandoned = True
             self.end(_nobody_waits())
             raise
         failure, self._failure = self._failure, None
@@ -202,7 +202,7 @@ class Call(Generic[_T]):
         except BaseException as error:
             if self._reason is None and self._runtime.was_cancelled(error):
                 self._reason = ClientDisconnected("the server cancelled everything on its event loop")
-            if not self._left:
+            if not self._abandoned:
                 self._failure = error
             elif not self._is_end(error):
                 logger.error("A coroutine failed after its caller had stopped waiting for it", exc_info=error)

@@ -2,28 +2,7 @@
 
 Strategy
     All that crosses from a thread to a loop goes through a `Runtime`, and nothing in it belongs to a request or a
-    bridge. Another library's loop is served by another class with these verbs, as trio's by ``runtime_trio``:
-
-    =========================  ========================================================================================
-    ``create_waiter``          something that one coroutine awaits until `wake` ends its wait
-    ``create_prompt_waiter``   the same for what a thread ends by way of the doorbell, with ``resume``
-    ``doorbell.ring``          have the loop call a function, from any thread
-    `Runtime.call_later`       have the loop call a function after some time
-    `Runtime.time`             the clock of ``call_later``
-    `Runtime.wait_for`         await a waiter for a limited time
-    `Runtime.start_task`       run a coroutine beside the caller
-    `Runtime.end_task`         cancel it and wait for its end
-    `Runtime.go_round`         let everything else that is ready go first
-    `Runtime.in_thread`        call a function that may block
-    `Runtime.connect`          have a protocol read and write a connected socket
-    `Runtime.shielded`         let a clean-up wait though its task is cancelled
-    `Runtime.interruption`     end what the current task waits for, from outside
-    `Runtime.is_closed`        tell whether the loop will never run again
-    `Runtime.is_inherited`     tell whether it runs in another process, from which this one was forked
-    `Runtime.is_here`          tell whether the calling thread runs it now
-    `Runtime.is_cancellation`  tell whether an error is what is raised in a task that is cancelled
-    `Runtime.was_cancelled`    tell whether it is from a cancellation of the current task
-    =========================  ========================================================================================
+    bridge. Another library's loop is served by another class with these methods, as trio's by ``runtime_trio``.
 
 Guarantees
     - `Doorbell.ring` may be called from any thread, and by a finalizer in the middle of another ring. It holds its lock
@@ -210,7 +189,7 @@ class Interruption:
     It is what ``asyncio.timeout`` does, which Python 3.10 lacks, and which would cost a timer for each message.
 
     Attributes:
-        fired: `fire` was called, and `is_ours` has not answered it yet.
+        fired: `fire` was called, and `settle` was not called since.
         guard: Makes of a coroutine function one whose waits `fire` can end. None if it can end any wait of the task.
     """
 
@@ -239,8 +218,8 @@ class Interruption:
             with contextlib.suppress(RuntimeError):  # the loop was closed: the task will never go on
                 self._task.cancel()
 
-    def is_ours(self) -> bool:
-        """Whether the ``CancelledError`` in hand is from `fire` alone; if so, the task counts it no more. Once."""
+    def settle(self) -> bool:
+        """Uncancel the task. Whether `fire` alone has cancelled it, so that the ``CancelledError`` ends here. Once."""
         if not self.fired:
             return False
         self.fired = False
@@ -304,7 +283,7 @@ class Runtime:
         return self.loop.call_later(seconds, function, context=contextvars.Context())
 
     @staticmethod
-    async def wait_for(waiter: Waiter, seconds: float | None) -> None:
+    async def wait(waiter: Waiter, seconds: float | None) -> None:
         """Wait for ``waiter``, at most ``seconds``. It stays as it is when the time is over, or the wait cancelled."""
         await asyncio.wait((cast("asyncio.Future[None]", waiter),), timeout=seconds)
 
@@ -348,7 +327,7 @@ class Runtime:
         """Let everything else that is ready go first, once."""
         await asyncio.sleep(0)
 
-    async def in_thread(self, function: Callable[..., object], *args: object) -> None:
+    async def to_thread(self, function: Callable[..., object], *args: object) -> None:
         """Call a function that may block, as on a disk, in a thread of the loop's own executor."""
         await self.loop.run_in_executor(None, function, *args)
 

@@ -215,8 +215,8 @@ class TrioInterruption(Interruption):
 
         return guarded
 
-    def is_ours(self) -> bool:
-        """Whether what came of the wait comes from `fire` alone. Once."""
+    def settle(self) -> bool:
+        """Whether what came of the wait comes from `fire`. Once."""
         fired, self.fired = self.fired, False
         return fired
 
@@ -307,8 +307,8 @@ class TrioRuntime(Runtime):
         return timer
 
     @staticmethod
-    async def wait_for(waiter: Waiter, seconds: float | None) -> None:
-        """See `Runtime.wait_for`."""
+    async def wait(waiter: Waiter, seconds: float | None) -> None:
+        """See `Runtime.wait`."""
         with trio.move_on_after(math.inf if seconds is None else seconds):
             await cast("TrioWaiter", waiter).wait()
 
@@ -354,8 +354,8 @@ class TrioRuntime(Runtime):
         """See `Runtime.go_round`."""
         await trio.lowlevel.checkpoint()
 
-    async def in_thread(self, function: Callable[..., object], *args: object) -> None:
-        """See `Runtime.in_thread`. Cancelled, it leaves the thread to itself, as asyncio does."""
+    async def to_thread(self, function: Callable[..., object], *args: object) -> None:
+        """See `Runtime.to_thread`. Cancelled, it leaves the thread to itself, as asyncio does."""
         await trio.to_thread.run_sync(functools.partial(function, *args), abandon_on_cancel=True)
 
     async def connect(self, protocol: asyncio.Protocol, sock: socket.socket, high_water: int) -> Transport:

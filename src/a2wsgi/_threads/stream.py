@@ -108,8 +108,8 @@ class Stream:
         if waiter is not None:
             wake(waiter)
 
-    def cut(self, error: Callable[[], BaseException]) -> None:
-        """As `abort`, in any thread. The loop may be closed."""
+    def abort_threadsafe(self, error: Callable[[], BaseException]) -> None:
+        """`abort` in any thread. The loop may be closed."""
         waiter = self._abort(error)
         if waiter is not None:
             self._wake_loop(waiter)

@@ -4,7 +4,7 @@ Threads
     ::
 
         loop thread      Request.answer: reads the body ahead → submits → sends what the app writes → one ending
-                         the receiver's task: the rest of the body, then the client's leaving
+                         the receiver's task: the rest of the body, then the disconnect
                          the timer: visits each request in flight ten times a second
         worker thread    Request.run: the app → its iterable → close()
 
@@ -14,9 +14,9 @@ Threads
 Reading order
     =================  ================================================================================================
     ``request``        the story of one request, from top to bottom
-    ``failures``       what its app and its server raised, and who is told of it
-    ``overdue``        ``app_timeout``: an app that is late with its response
-    ``endings``        how a request can end, and how each of its waits can be ended
+    ``failures``       a mixin of `Request`: what its app and its server raised, and who is told of it
+    ``overdue``        a mixin of `Request`: ``app_timeout``, for an app that is late with its response
+    ``endings``        the base of `Request`: how it can end, and how each of its waits can be ended
     ``response``       what the app says, and how it is sent
     ``sending``        several messages in a row
     ``files``          ``wsgi.file_wrapper``, and which files the server sends by itself
@@ -56,6 +56,8 @@ Glossary
     *doorbell*: lets any thread have the loop call a function.
 
     *pair*: two bridges of one request, and what the inner one has to tell the outer (``a2wsgi._nested``).
+
+    *To abandon* a worker thread: to wait for it no more, though it may still run its app.
 
     *overdue*: of an app, or its worker, that has exceeded ``app_timeout``. *To write off*: to count it no more.
 

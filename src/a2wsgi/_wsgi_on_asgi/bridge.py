@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from a2wsgi._deprecated import deprecated
 from a2wsgi._errors import ClientDisconnected, ServerProtocolError
 from a2wsgi._interface import MARK, detect, wrong_kind
-from a2wsgi._log import logger
+from a2wsgi._log import DroppedHeaders
 from a2wsgi._protocol.environ import EnvironTemplate
 from a2wsgi._wrong_server import NOT_GIVEN, asgi_call, called_by_wrong_server, named_as
 
@@ -57,18 +57,7 @@ class Shared:
         self.workers = workers
         self.template = template
         self.loops = BridgeLoops(functools.partial(_ask_server, settings, template))
-        self.logged_dropped: set[str] = set()
-
-    def log_dropped(self, names: Iterable[str]) -> None:
-        """Log each hop-by-hop header that the app sets, once (see `a2wsgi._threads`). Any thread."""
-        for name in names:
-            if name not in self.logged_dropped:
-                self.logged_dropped.add(name)
-                logger.warning(
-                    "The app set the header %s, which only the server may set; it was dropped (PEP 3333, RFC 9110 "
-                    "§7.6.1)",
-                    name,
-                )
+        self.dropped_headers = DroppedHeaders()
 
 
 @named_as("WSGIMiddleware")
@@ -160,10 +149,10 @@ class WSGIBridge:
             finally:
                 here.lifespans.discard(lifespan)
         elif kind == "websocket":
-            from .websocket.session import Session  # noqa: PLC0415 - few processes have any
+            from .websocket.session import WebSocketSession  # noqa: PLC0415 - few processes have any
 
             self._websockets.app = self.app  # a program may have put another one in its place
-            await Session.answer(self, self._websockets, scope, receive, send)
+            await WebSocketSession.answer(self, self._websockets, scope, receive, send)
         else:
             raise ServerProtocolError(
                 f"The server sent a scope of type {kind!r}. A WSGI app can only answer 'http' and 'websocket'."

@@ -5,8 +5,8 @@ Strategy
     in a list, and then looks whether the request is over. Whoever ends the request first says so, and then opens the
     gates in the list. So one of the two always sees the other.
 
-    The context in which the app runs has the request's own one of these in `current`. A thread that the app starts with
-    a copy of that context works for the request, too.
+    The context in which the app runs has the request's own one of these in `current_request`. A thread that the app
+    starts with a copy of that context works for the request, too.
 
 Guarantees
     - Nobody goes on waiting when the response has ended, the request is over, or its loop is closed.
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 #: The request that the app's code works for. It is this small object, and not the request, since a thread may keep its
 #: context for long.
-current: contextvars.ContextVar[Disconnected] = contextvars.ContextVar("a2wsgi_request")
+current_request: contextvars.ContextVar[Disconnected] = contextvars.ContextVar("a2wsgi_request")
 
 
 class AbortReason:
@@ -69,12 +69,12 @@ class AbortReason:
 
 
 class _Entry:
-    """Whom an abort is told.
+    """Who is to be told of an abort.
 
     Attributes:
         callback: Called with an error.
-        is_call: It is a call's, which is also told that the request is over.
-        given: What it was called with. Until the call has left: the error's traceback leads back here.
+        is_call: It belongs to a call, which is also told when the request is over.
+        given: The error that it was called with; None once the call has left, as its traceback leads back here.
     """
 
     __slots__ = ("callback", "given", "is_call")

@@ -5,17 +5,6 @@ Strategy
     sides: that of the worker thread in a read, in a write or for the disconnect, and that of the request's own task in
     ``send()``. What an ending means is data of its member, so a new ending is one more member.
 
-How to use `Abortable`
-    Derive the request from it, and construct it in the task that answers the request. Then
-
-    - send every message by `send_message`, one at a time, and stop sending when it returns False;
-    - implement `_end_waits`, which wakes everybody who waits for something of your own;
-    - call `tick` ten times a second while the request is in flight (`enter` and `leave` of the loop see to that);
-      extend it by what else is to be looked after;
-    - call `abort` with whatever ends the request early, and look at ``ending`` after each wait;
-    - after an ending with a ``status``, and before anything was sent, answer with that status;
-    - call ``_disconnected._finish()`` when the request is over.
-
 Guarantees
     - The first ending decides. Each later `abort` does nothing and says so.
     - A ``send()`` that an ending interrupts never surfaces as a cancellation of the task, and a cancellation by the
@@ -102,7 +91,9 @@ class Ending(enum.Enum):
 
 
 class Abortable:
-    """A request whose waits can be ended from outside.
+    """A request whose waits can be ended from outside: `Request` and `WebSocketSession`.
+
+    Make it in the task that answers the request. Send each message by `send_message`, one at a time.
 
     Args:
         loop: The loop that the request runs on.
@@ -134,7 +125,7 @@ class Abortable:
         self._send_timeout = send_timeout
         self._disconnected = Disconnected(loop.runtime)
         self._interruption = loop.runtime.interruption(loop.runtime.loop)  # of the task that answers the request
-        guard = self._interruption.guard
+        guard = self._interruption.guard  # trio's: asyncio can interrupt any wait of the task
         self._send = send if guard is None else guard(send)
         # All below is written and read on the loop thread alone.
         self.ending: Ending | None = None
@@ -164,7 +155,7 @@ class Abortable:
         try:
             await self._send(message)
         except BaseException as error:
-            if self._was_interrupted():
+            if self._interruption.settle():
                 return False
             if isinstance(error, OSError) and not self._disconnected.is_set():
                 # ASGI HTTP 2.4, "Disconnected Client - send() exception". If the client is known to have left, it was
@@ -174,13 +165,9 @@ class Abortable:
         finally:
             self._sends += 1
         if self._interruption.fired:  # send() has caught the cancellation, and returned all the same
-            self._interruption.is_ours()
+            self._interruption.settle()
             return False
         return True
-
-    def _was_interrupted(self) -> bool:
-        """Whether the exception that ended the task's wait comes from `abort` alone. If so, it is settled by this."""
-        return self._interruption.fired and self._interruption.is_ours()
 
     def tick(self, now: float) -> None:
         """Abort the request if one ``send()`` takes too long. Ten times a second.

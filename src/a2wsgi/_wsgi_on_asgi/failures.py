@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from .streams import ToLoop
 
 
-class Failing(Abortable):
-    """The part of a request that tells of failures. A `Request` sets the attributes.
+class FailureMixin(Abortable):
+    """The part of a `Request` that tells of failures. `Request` sets the attributes.
 
-    Fast path: it is a base class, since an object of its own would cost each request a call.
+    Fast path: it is a mixin, since an object of its own would cost each request a call.
     """
 
     __slots__ = ("_context", "_failure", "_output", "_server_error")
@@ -51,15 +51,15 @@ class Failing(Abortable):
     def _log_failure(self) -> None:
         """Log what the app raised, if it has: the server gets another error. Keep it no longer: it leads back here.
 
-        Once the request was left, the worker thread does this; or both do, each at its own end of the race in
-        `Timed._leave_worker`. So one of them takes the failure out, and tells of it.
+        Once the worker thread is abandoned, that thread does this; or both do, each at its own end of the race in
+        `AppTimeoutMixin._abandon_worker`. So one of them takes the failure out, and tells of it.
         """
-        with self._output.alone():
+        with self._output.locked():
             # 1. The worker thread has found its request not aborted. 2. Here it has not failed yet. 3. It writes its
             # failure, which takes no lock. To write None now would lose that: nobody else has seen it.
             if (failure := self._failure) is not None:
                 self._failure = None
-            if (pair := self._disconnected._pair) is not None:  # noqa: SLF001 - the request's own
+            if (pair := self._disconnected._pair) is not None:
                 failure = pair.take_failure(failure)
         if failure is not None and not is_of_an_ending(failure):
             logger.error("The WSGI app failed, and meanwhile the server ended its request", exc_info=failure)

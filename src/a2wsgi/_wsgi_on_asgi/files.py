@@ -175,7 +175,7 @@ def find(filelike: object, length: int, scope: Mapping[str, Any]) -> SentFile | 
     if (by_descriptor and not offers(scope, ZEROCOPYSEND)) or (file := plain_file(filelike)) is None:
         return None
     try:
-        # Of a wrapper whose file is read through it, both know the position.
+        # A wrapper reads through its file, so the two are at the same position.
         descriptor, offset = file.fileno(), file.tell()
         status = os.fstat(descriptor)
         if by_descriptor:

@@ -1,8 +1,8 @@
 """Async code on the server's loop, for the sync code of a WSGI app: `run_in_loop` and `async_to_sync`.
 
 Strategy
-    `current` says for which request the calling thread works, and so which loop is the server's. A `Call` runs the
-    coroutine there. It enters the request first, so that whatever ends the request ends the coroutine.
+    `current_request` says for which request the calling thread works, and so which loop is the server's. A `Call` runs
+    the coroutine there. It enters the request first, so that whatever ends the request ends the coroutine.
 
 Guarantees
     - A coroutine that is refused is closed: Python does not warn that it was never awaited.
@@ -30,7 +30,7 @@ from a2wsgi._threads.call import Call, close_unawaited
 from a2wsgi._threads.finalizers import refuse_within_finalizer
 from a2wsgi._threads.runtime import LoopThreadError, carry_reporter_marks, runs_a_loop
 
-from .disconnected import current
+from .disconnected import current_request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -157,7 +157,7 @@ def _enter(awaitable: Awaitable[_T]) -> tuple[Call[_T], Callable[[BaseException 
     Raises:
         BaseException: The error of an abort that the app has not heard of yet.
     """
-    request = current.get(None)
+    request = current_request.get(None)
     if request is None:
         return None
     runtime = request._runtime
@@ -220,7 +220,7 @@ def _refuse_loop_thread(what: str, instead: str) -> None:
 
 
 def _no_request() -> MissingCapability:
-    if current.get(None) is None:
+    if current_request.get(None) is None:
         return MissingCapability(
             "run_in_loop() was called outside a request, where it has no server's loop to use. It works in a WSGI app "
             "under a WSGIMiddleware: on the thread of the request, and on threads that run in a copy of its context "

@@ -145,7 +145,7 @@ class BodyReader(io.RawIOBase):
             self._rest = memoryview(b"".join(self._stream.take()))
         except LoopThreadError as error:
             # What a read has taken before it failed is lost. The next one fails as well, and does not skip that part.
-            self._stream.cut(functools.partial(LoopThreadError, *error.args))
+            self._stream.abort_threadsafe(functools.partial(LoopThreadError, *error.args))
             raise
 
 

@@ -97,7 +97,7 @@ async def _start_all(bridges: Iterable[Startable], runtime: Runtime) -> None:
     try:
         for bridge in bridges:
             started.append(bridge)  # before it starts: if that is cancelled, its thread still goes on
-            await runtime.in_thread(bridge.start)
+            await runtime.to_thread(bridge.start)
     except BaseException:
         with runtime.shielded(), contextlib.suppress(BridgeError):  # the first error is the one to report
             await _stop_all(started, runtime)
@@ -109,7 +109,7 @@ async def _stop_all(bridges: Sequence[Startable], runtime: Runtime) -> None:
     errors: list[BridgeError] = []
     for bridge in reversed(bridges):
         try:
-            await runtime.in_thread(bridge.stop)
+            await runtime.to_thread(bridge.stop)
         except BridgeError as error:
             errors.append(error)
     if errors:

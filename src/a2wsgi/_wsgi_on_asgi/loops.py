@@ -66,8 +66,8 @@ class BridgeLoop:
         runtime: The loop's verbs.
         in_flight: The requests that run on this loop. Written on the loop thread, but for a request that the garbage
             collector ends, which may be on any thread. So whoever walks this copies it first: see `a2wsgi._threads`.
-        left: Requests that are over though their app still runs, and may yet exceed ``app_timeout``. Written on the
-            loop thread only.
+        abandoned: Requests that are over though their app still runs, and may yet exceed ``app_timeout``. Written on
+            the loop thread only.
         disconnected: How many requests lost their client here. This count and the next three are written on the loop
             thread only, so that none is lost when a bridge serves several loops.
         stalled: How many requests were aborted here because their client had stopped.
@@ -84,10 +84,10 @@ class BridgeLoop:
         "_pid",
         "_ticked_at",
         "_ticking",
+        "abandoned",
         "disconnected",
         "draining",
         "in_flight",
-        "left",
         "lifespans",
         "refused",
         "runtime",
@@ -98,7 +98,7 @@ class BridgeLoop:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.in_flight: set[InFlight] = set()
-        self.left: set[InFlight] = set()
+        self.abandoned: set[InFlight] = set()
         self.disconnected = 0
         self.stalled = 0
         self.timed_out = 0
@@ -135,12 +135,12 @@ class BridgeLoop:
                 self._drained = self.runtime.create_waiter()
             self.draining = True
             try:
-                await self.runtime.wait_for(self._drained, seconds)
+                await self.runtime.wait(self._drained, seconds)
             finally:
                 self.draining = False  # a bridge may serve again
 
     def _tick(self) -> None:
-        if not self.in_flight and not self.left:
+        if not self.in_flight and not self.abandoned:
             self._ticking = False  # the next enter() sets it again: an idle bridge costs its loop nothing
             return
         self.runtime.call_later(TICK_SECONDS, self._tick)
@@ -152,7 +152,7 @@ class BridgeLoop:
         self._ticked_at = now
         now -= self._lost_seconds
         # Copies: see `in_flight`.
-        for request in (*self.in_flight.copy(), *self.left.copy()):
+        for request in (*self.in_flight.copy(), *self.abandoned.copy()):
             try:
                 request.tick(now)
             except Exception:  # noqa: BLE001 - users can replace some of that code: the other requests are visited too
@@ -163,14 +163,14 @@ class BridgeLoops:
     """The loops that one bridge has been called on: nearly always one.
 
     Args:
-        meet: Called on each loop thread at its first call of the bridge.
+        on_new_loop: Called on each loop thread at its first call of the bridge.
 
     Threading: any thread.
     """
 
-    def __init__(self, meet: Callable[[], object]) -> None:
+    def __init__(self, on_new_loop: Callable[[], object]) -> None:
         self.reset()
-        self._meet = meet
+        self._on_new_loop = on_new_loop
         self._known: list[BridgeLoop] = []  # replaced under _lock, never changed
         _all_loops.add(self)
 
@@ -214,7 +214,7 @@ class BridgeLoops:
             live = self.live()
             here = next((known for known in live if known.runtime.loop is loop), None)
             if here is None:
-                self._meet()
+                self._on_new_loop()
                 here = BridgeLoop(runtime_of(loop))
                 for known in self._known:
                     if known not in live:
@@ -243,7 +243,7 @@ def _after_fork_in_child() -> None:
         loops.reset()
         for loop in loops.known():
             renew_lock(loop.runtime.doorbell)
-            for request in (*loop.in_flight.copy(), *loop.left.copy()):
+            for request in (*loop.in_flight.copy(), *loop.abandoned.copy()):
                 request.renew_locks()
 
 

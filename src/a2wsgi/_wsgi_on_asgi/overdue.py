@@ -15,7 +15,7 @@ from a2wsgi._errors import AppTimeout
 from a2wsgi._log import logger
 
 from .endings import Ending
-from .failures import Failing
+from .failures import FailureMixin
 
 if TYPE_CHECKING:
     import threading
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from .workers import Workers
 
 
-class Timed(Failing):
-    """The part of a request that looks after ``app_timeout``. A `Request` sets the attributes.
+class AppTimeoutMixin(FailureMixin):
+    """The part of a `Request` that looks after ``app_timeout``. `Request` sets the attributes.
 
-    The time runs from the app's start to the first chunk of its response, which its head goes out with. A request that
-    is over for another reason still has it: its client has left, say, as clients do long before the app comes back.
-    Then nobody is answered, but the thread is as lost as any.
+    The time runs from the app's start to the first chunk of its response, which takes the head along. A request that is
+    over for another reason is timed all the same: clients leave long before an app that hangs comes back. Nobody is
+    answered then, but its thread is just as lost.
 
-    A base class, as `Failing`.
+    Fast path: it is a mixin, as `FailureMixin` is.
     """
 
     __slots__ = ("_is_abandoned", "_is_overdue", "_response", "_scope", "_started_at", "_workers")
@@ -53,27 +53,27 @@ class Timed(Failing):
     def _look_at_app(self, timeout: float) -> None:
         """Give the app up if it has not begun its response in time. Loop thread, each tick, until that has happened."""
         if self._output.done or self._response.framing is not None:
-            self._loop.left.discard(self)
+            self._loop.abandoned.discard(self)
         elif time.monotonic() - self._started_at >= timeout:
             # The stack is taken first: the worker goes on as soon as the request ends.
             if (thread := self._workers.write_off(cast("Job", self))) is None:
                 return  # it is done, and about to say so
             self._is_overdue = True
-            self._loop.left.discard(self)
+            self._loop.abandoned.discard(self)
             text = _describe(self._scope, thread, timeout)
             if not self.abort(Ending.TIMED_OUT, functools.partial(AppTimeout, timeout), text):
                 self._count(Ending.TIMED_OUT)
                 logger.error("A request is over, but its app is still running: %s", text)
-            self._output.leave()
+            self._output.abandon()
 
-    def _leave_worker(self, *, watch: bool) -> None:
+    def _abandon_worker(self, *, watch: bool) -> None:
         """The request is over for the server, and the worker thread may still run its app. Loop thread.
 
         Args:
             watch: There is an ``app_timeout``, so the timer goes on.
         """
-        # 1. The worker thread says that it is done. 2. It sees that nobody has left it. 3. It is left. So this looks
-        # whether it is done after it has said so.
+        # 1. The worker thread says that it is done. 2. It sees that it is not abandoned. 3. It is abandoned. So this
+        # looks whether it is done after it has said so.
         self._is_abandoned = True
         if self._output.done:
             # 1. The app fails, and finds its request not yet aborted. 2. The request is aborted, and finds no failure
@@ -81,7 +81,7 @@ class Timed(Failing):
             self._log_failure()
             self._disconnected._finish()
         elif watch and not self._is_overdue:
-            self._loop.left.add(self)
+            self._loop.abandoned.add(self)
 
 
 def _describe(scope: Scope, thread: threading.Thread, seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 Strategy
     First the request's own task reads the body ahead. What is left then, be it the rest of the body or only the
-    client's leaving, is received by a task of its own. For the rest of a body it is started at once; otherwise the
+    disconnect, is received by a task of its own. For the rest of a body it is started at once; otherwise the
     timer starts it, in a request that takes longer than a tick. `Receiving` says who may call ``receive()``.
 
 Guarantees
@@ -200,7 +200,7 @@ class Receiver:
         self._in_receive = True  # its client counts as silent, as it does while receive() waits
         try:
             if seconds:
-                await self._runtime.wait_for(self._runtime.create_waiter(), seconds)
+                await self._runtime.wait(self._runtime.create_waiter(), seconds)
             else:
                 await self._runtime.go_round()
         finally:
@@ -237,7 +237,7 @@ class Receiver:
             self._start()
 
     def watch(self) -> None:
-        """The app has been running for a while: watch for the client's leaving."""
+        """The app has been running for a while: watch whether the client leaves."""
         if self._state is Receiving.IDLE:
             self._start()
         elif self.stream is not None:
@@ -290,7 +290,7 @@ class Receiver:
             self._receive_failed(error)
 
     async def _run(self) -> None:
-        """Bring the rest of the body, then watch for the client's leaving."""
+        """Bring the rest of the body, then watch whether the client leaves."""
         try:
             if self._more and self.stream is not None:
                 await self._bring(self.stream)

@@ -3,7 +3,7 @@
 1. *Loop thread.* The scope becomes an environ. The body is read ahead until it is complete or a buffer is full, so that
    no worker waits for a slow upload of less than that.
 2. *Loop thread.* The request is submitted to the workers, and waits for their output. From here on one task at most
-   calls ``receive()``: it brings the rest of the body, and then watches for the client's leaving. A request that is
+   calls ``receive()``: it brings the rest of the body, and then watches whether the client leaves. A request that is
    over within a tenth of a second never has that task.
 3. *Worker thread.* The app, its iterable and its ``close()`` run in one copy of the request's context. What they write
    is queued for the loop; they wait only while the queue is full.
@@ -33,12 +33,12 @@ from a2wsgi._protocol.iterables import CompleteBody, NoBody
 from a2wsgi._threads.runtime import renew_lock
 from a2wsgi._wrong_server import named_as
 
-from .disconnected import current
+from .disconnected import current_request
 from .endings import Ending
 from .faults import is_of_an_ending, worker_lost
 from .files import FileWrapper
 from .jobs import Overloaded
-from .overdue import Timed
+from .overdue import AppTimeoutMixin
 from .receiver import Receiver
 from .refusals import refusal
 from .response import Response, ignore_hint
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 _LIST_ITER = type([b""]).__iter__  # what a list iterates with, unless a subclass has its own
 
 
-class Request(Timed):
+class Request(AppTimeoutMixin):
     """One request. Each method says in whose thread it runs."""
 
     __slots__ = (
@@ -95,13 +95,13 @@ class Request(Timed):
             self._disconnected,
             adds_length=not (self._is_inner and _nested.is_of_server(scope["wsgi_environ"])),
         )
-        # The loop thread writes and reads these.
+        # The loop thread's.
         self._ahead = False  # the body is being read ahead
         # The loop thread writes these before it submits the request, and the worker thread reads them.
         self._environ: Environ
         self._body: IO[bytes]
         self._submitted_at = 0.0  # 0 if it was not submitted, or was withdrawn
-        # See `Failing` and `Timed`.
+        # See `FailureMixin` and `AppTimeoutMixin`.
         self._failure = None
         self._server_error = None
         self._started_at = 0.0
@@ -123,7 +123,7 @@ class Request(Timed):
         """
         self = cls(app, shared, scope, receive, send)  # in the task that answers it, which may not be the caller's
         self._loop.enter(self)
-        may_wait = False  # nothing of the request runs any more, and there is a loop to wait on
+        may_wait = False  # true once nothing of the request runs any more, and there is a loop to wait on
         try:
             if await self._request_in():
                 await self._response_out()
@@ -147,7 +147,7 @@ class Request(Timed):
         finally:
             self._loop.leave(self)
             if self._submitted_at and (self._is_overdue or not may_wait):
-                self._leave_worker(watch=self._shared.settings.app_timeout is not None)
+                self._abandon_worker(watch=self._shared.settings.app_timeout is not None)
             else:
                 self._disconnected._finish()
             if self._response.file is not None:
@@ -170,12 +170,12 @@ class Request(Timed):
         except (BadRequest, RequestTooLarge) as error:
             return await self._refuse(Ending.TOO_LARGE if type(error) is RequestTooLarge else Ending.BAD_REQUEST, error)
         except BaseException:
-            if not self._was_interrupted():
+            if not self._interruption.settle():
                 raise
         finally:
             self._ahead = False
         if self._interruption.fired:  # receive() has caught the cancellation, and returned all the same
-            self._interruption.is_ours()
+            self._interruption.settle()
         # The app runs even with half an upload: only it knows what that means to it.
         if self.ending is not None and not (self.ending is Ending.CLIENT_LEFT and self._receiver.received):
             self._receiver.discard()
@@ -217,7 +217,8 @@ class Request(Timed):
         self._ran = True
 
     def _run_app(self) -> None:
-        current.set(self._disconnected)
+        """Call the app, write what it returns, and close that."""
+        current_request.set(self._disconnected)
         environ = self._environ
         self._started_at = time.monotonic()
         environ["a2wsgi.queued_seconds"] = self._started_at - self._submitted_at
@@ -266,7 +267,7 @@ class Request(Timed):
         """Tell the loop thread that this thread is done with the request."""
         self._output.finish(self._response.last, done=True)
         self._response.last = None  # kept here, it would stay in memory while it is sent
-        if self._is_abandoned:  # see the race in _leave_worker()
+        if self._is_abandoned:  # see the race in _abandon_worker()
             self._log_failure()
             self._disconnected._finish()
 
@@ -293,7 +294,7 @@ class Request(Timed):
                         self, self._receiver, chunks, ended=ended, failed=self._failure is not None
                     )
                 except OSError as error:
-                    if not self._goes_on_without_client(error):
+                    if not self._go_on_without_client(error):
                         raise
         if self.ending is not Ending.FINISHED:
             await self._answer_ending()
@@ -378,8 +379,8 @@ class Request(Timed):
             if not await self.send_message(message):
                 return
 
-    def _goes_on_without_client(self, error: OSError) -> bool:
-        """Whether the app runs to its end though ``send()`` raised ``error``. If so, its output is dropped."""
+    def _go_on_without_client(self, error: OSError) -> bool:
+        """Let the app run to its end though ``send()`` raised ``error``, and drop its output. False if it must not."""
         if not self._shared.settings.ignore_disconnect or isinstance(error, TimeoutError):  # that is a middleware's
             return False
         self._server_error = error

@@ -27,7 +27,7 @@ from types import GeneratorType
 from typing import TYPE_CHECKING
 
 from a2wsgi._protocol.files import PIECE_BYTES
-from a2wsgi._protocol.framing import Framing, no_body
+from a2wsgi._protocol.framing import Framing
 from a2wsgi._protocol.headers import response_head_from_wsgi
 from a2wsgi._protocol.hints import EXTENSION, links_from_wsgi
 
@@ -131,7 +131,7 @@ class Response:
             raise second_head()
         self.head = head = response_head_from_wsgi(status, headers)
         if head.dropped:
-            self._shared.log_dropped(head.dropped)
+            self._shared.dropped_headers.log(head.dropped)
         return self.write
 
     def _fix_head(self) -> Framing:
@@ -201,7 +201,7 @@ class Response:
         head, pair = self.head, self._disconnected._pair
         if self.framing is not None or head is None or (pair is not None and pair.trailers is not None):
             return wrapper, wrapper.close
-        if no_body(self.method, head.status):
+        if Framing(self.method, head.status, None).bodiless:
             self._fix_head()
             return (), wrapper.close  # nothing of it is read
         length = head.content_length

@@ -32,11 +32,11 @@ async def spool(runtime: Runtime, chunks: list[bytes], next_chunk: Callable[[], 
 
     file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the caller
     try:
-        await runtime.in_thread(file.writelines, chunks)
+        await runtime.to_thread(file.writelines, chunks)
         while (chunk := await next_chunk()) is not None:
             if chunk:
-                await runtime.in_thread(file.write, chunk)
-        await runtime.in_thread(file.seek, 0)
+                await runtime.to_thread(file.write, chunk)
+        await runtime.to_thread(file.seek, 0)
     except BaseException:
         # 1. The request is cancelled while another thread writes. 2. To close the file now would wait for that thread.
         close_file_elsewhere(file)

@@ -56,7 +56,7 @@ class ToLoop(Stream):
         done: The thread is done with the request. Read by any thread.
     """
 
-    __slots__ = ("_left", "_limit_chunks", "_nudged", "done")
+    __slots__ = ("_abandoned", "_limit_chunks", "_nudged", "done")
 
     def __init__(self, runtime: Runtime, limit: int, limit_chunks: int | None = None) -> None:
         super().__init__(runtime, limit)
@@ -64,7 +64,7 @@ class ToLoop(Stream):
         # Written under _lock:
         self.done = False
         self._nudged = False  # `take` is to return, if need be with nothing
-        self._left = False  # nobody is to wait until the thread is done; the loop thread's
+        self._abandoned = False  # nobody is to wait until the thread is done; the loop thread's
 
     # -- The thread -----------------------------------------------------------------------------------------------
 
@@ -130,8 +130,8 @@ class ToLoop(Stream):
         if waiter is not None:
             self._runtime.doorbell.ring(self._runtime.resume, waiter)
 
-    def alone(self) -> contextlib.AbstractContextManager[object]:
-        """Let nothing else happen here within it. Any thread; not to be waited in."""
+    def locked(self) -> contextlib.AbstractContextManager[object]:
+        """Hold the stream's lock within it. Any thread; do not wait there."""
         return self._lock
 
     def _has_room(self) -> bool:
@@ -207,22 +207,22 @@ class ToLoop(Stream):
         """Whether anything is queued. Any thread."""
         return bool(self._chunks)
 
-    def leave(self) -> None:
+    def abandon(self) -> None:
         """End the wait of `wait_done`, though the thread is not done. Loop thread."""
-        self._left = True
+        self._abandoned = True
         with self._lock:
             waiter, self._waiter = self._waiter, None
         if waiter is not None:
             wake(waiter)
 
     async def wait_done(self) -> None:
-        """Wait until the thread is done with the request, or is left to itself.
+        """Wait until the thread is done with the request, or is abandoned.
 
         Cancellation: nothing changes.
         """
         while True:
             with self._lock:
-                if self.done or self._left:
+                if self.done or self._abandoned:
                     return
                 waiter = self._waiter = self._last_waiter = self._runtime.create_prompt_waiter()
             await waiter

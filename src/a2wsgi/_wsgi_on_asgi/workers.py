@@ -22,9 +22,9 @@ Guarantees
 
 What makes a death harmless
     Each worker has its own record: whether it was ``called``, whether it is ``busy``, and the jobs that it ``holds``.
-    These records are the truth. The pool's counts only sum them up, so `_mourn` can count again. A job moves from the
-    queue to a worker in one call of C code, which no exception from another thread can cut in two. And a gate only
-    wakes: a worker that finds itself still idle goes back to its gate, so opening one too often does no harm.
+    These records are the truth. The pool's counts only sum them up, so `_replace_dead` can count again. A job moves
+    from the queue to a worker in one call of C code, which no exception from another thread can cut in two. And a gate
+    only wakes: a worker that finds itself still idle goes back to its gate, so opening one too often does no harm.
 
 Assumes
     ``Job.run``, ``Job.done`` and ``Job.lost`` raise nothing of their own, and jobs have no ``__eq__``. Somebody calls
@@ -90,7 +90,7 @@ class Workers:
         self._called_up = False  # one of them is called
         self._look_at = 0.0  # when look_after() looks next
         self._started = 0  # numbers the threads' names
-        self._excused = 0  # how many of the members do not count towards the limit: see `write_off`
+        self._written_off = 0  # how many of the members do not count towards the limit: see `write_off`
         self.retired = False
         self.shed = 0
 
@@ -102,7 +102,7 @@ class Workers:
             RuntimeError: No thread could be started, and none is there. Nothing was queued.
         """
         with self._lock:
-            taken = len(self._jobs) + self._busy - self._excused
+            taken = len(self._jobs) + self._busy - self._written_off
             if self.max_queue is not None and taken >= self.limit + self.max_queue:
                 self.shed += 1
                 raise Overloaded
@@ -120,7 +120,7 @@ class Workers:
         if worker is not None:
             try:  # noqa: SIM105 - suppress() is three calls, and this is run for each request
                 worker.gate.release()
-            except RuntimeError:  # _mourn() has opened the gate
+            except RuntimeError:  # _replace_dead() has opened the gate
                 pass
 
     def withdraw(self, job: Job) -> bool:
@@ -188,7 +188,7 @@ class Workers:
             worker = self._idle.pop()
             self._called_up = worker.called = True
             return worker
-        if len(self._members) < self.limit + self._excused:
+        if len(self._members) < self.limit + self._written_off:
             # Started with the lock held, so that nobody relies on a thread that then cannot be started.
             worker = _Worker(self, f"{self.name}-{self._started + 1}")
             worker.called = True
@@ -216,7 +216,8 @@ class Workers:
                 worker.busy = False
                 self._busy -= 1
                 if worker.overdue:  # its job was written off at the very moment at which it came back
-                    self._count_excused(worker)
+                    worker.overdue = False
+                    self._count_written_off()
             elif worker.called:
                 worker.called = self._called_up = False
             elif worker in self._idle:
@@ -273,7 +274,7 @@ class Workers:
             worker = next((one for one in self._members if one.busy and one.holds[-1:] == [job]), None)
             if worker is not None:
                 worker.overdue = True
-                self._count_excused()
+                self._count_written_off()
                 if self._jobs and not self._called_up:
                     with contextlib.suppress(RuntimeError):  # no thread can be started: the next to be free comes to it
                         another = self._call_up()
@@ -283,8 +284,9 @@ class Workers:
     def dismiss(self, worker: _Worker, job: Job) -> bool:
         """Count a worker again whose job was written off. True if it is one too many, and ends. Worker thread."""
         with self._lock:
-            self._count_excused(worker)
-            if len(self._members) <= self.limit + self._excused:
+            worker.overdue = False
+            self._count_written_off()
+            if len(self._members) <= self.limit + self._written_off:
                 return False
         job.done()  # nobody waits for it, so it can be told first: a death after this leaves nothing undone
         with self._lock:
@@ -292,10 +294,8 @@ class Workers:
             self._busy -= 1
         return True
 
-    def _count_excused(self, back: _Worker | None = None) -> None:
-        if back is not None:
-            back.overdue = False
-        self._excused = min(self.limit, sum(worker.overdue for worker in self._members))
+    def _count_written_off(self) -> None:
+        self._written_off = min(self.limit, sum(worker.overdue for worker in self._members))
 
     # -- Workers that died ----------------------------------------------------------------------------------------
 
@@ -307,14 +307,14 @@ class Workers:
         """
         if not self._look_at - LOOK_SECONDS <= now < self._look_at:
             self._look_at = now + LOOK_SECONDS
-            self._mourn()
+            self._replace_dead()
 
-    def bury(self, worker: _Worker) -> None:
+    def clean_up_after(self, worker: _Worker) -> None:
         """Repair what ``worker`` leaves behind if its thread dies of an exception. Worker thread, as it ends."""
         if worker in self._members:
-            self._mourn(worker)
+            self._replace_dead(worker)
 
-    def _mourn(self, dying: _Worker | None = None) -> None:
+    def _replace_dead(self, dying: _Worker | None = None) -> None:
         """Count no dead worker, nor the ``dying`` one; have others take their places; say that their jobs are lost."""
         with self._lock:
             # With the lock held, none of them is just being started.
@@ -322,7 +322,7 @@ class Workers:
             self._members.difference_update(dead)
             self._idle = [worker for worker in self._idle if worker in self._members]
             self._busy = sum(worker.busy for worker in self._members)
-            self._count_excused()
+            self._count_written_off()
             self._called_up = any(worker.called for worker in self._members)
             if self._jobs and not self._called_up:
                 with contextlib.suppress(RuntimeError):  # no thread can be started: look_after() tries again
@@ -368,7 +368,7 @@ class _Worker(threading.Thread):
         try:
             self._run_jobs()
         finally:
-            self._workers.bury(self)
+            self._workers.clean_up_after(self)
 
     def _run_jobs(self) -> None:
         workers = self._workers

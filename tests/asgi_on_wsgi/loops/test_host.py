@@ -267,7 +267,7 @@ def test_shared_loop_is_that_of_the_module() -> None:
     """A loop that was stopped is not shared any more."""
     one = bridge_of(hello)
     call(one)
-    shared = _loops._shared.get(_loops.AsyncioLoop)
+    shared = _loops._shared.get(_loops.AsyncioHost)
     one.close()
     assert shared is not None
     assert _loops._shared == {}
@@ -476,13 +476,13 @@ def test_loop_whose_first_user_was_interrupted_ends(
 ) -> None:
     """A signal handler ends the wait for the loop of the first request, say, and the bridge is dropped."""
     go, threads = Signal("the thread may be ready"), list[threading.Thread]()
-    make, wait = LoopHost.__init__, _loops.SharedLoop.wait_ready
+    make, wait = LoopHost.__init__, _loops.SharedHost.wait_ready
 
     def make_later(self: Any, loop: Any) -> None:
         go.wait()
         make(self, loop)
 
-    def wait_ready(self: _loops.SharedLoop) -> None:
+    def wait_ready(self: _loops.SharedHost) -> None:
         assert self._thread is not None
         threads.append(self._thread)
         if is_ready:
@@ -492,7 +492,7 @@ def test_loop_whose_first_user_was_interrupted_ends(
 
     with monkeypatch.context() as patch:
         patch.setattr(LoopHost, "__init__", make_later)
-        patch.setattr(_loops.SharedLoop, "wait_ready", wait_ready)
+        patch.setattr(_loops.SharedHost, "wait_ready", wait_ready)
         with pytest.raises(KeyboardInterrupt):
             ASGIMiddleware(hello, lifespan=False, **options).start()
         go.set()

@@ -17,7 +17,7 @@ import pytest
 from a2wsgi import ASGIMiddleware, BridgeError
 from a2wsgi._asgi_on_wsgi.loops import inline_loop
 from a2wsgi._asgi_on_wsgi.loops.fast_loop import FastLoop
-from a2wsgi._asgi_on_wsgi.loops.inline_loop import InlineLoop
+from a2wsgi._asgi_on_wsgi.loops.inline_loop import InlineHost
 from support.lockstep import BOUND_SECONDS, Signal
 from support.threads import in_thread
 from support.wsgi_driver import Exchange, call, environ_of
@@ -312,7 +312,7 @@ def test_stop_that_came_after_the_loop_had_stopped_ends_no_shutdown() -> None:
         await asyncio.sleep(0)
         return "shut down"
 
-    host = InlineLoop()
+    host = InlineHost()
     try:
         host.loop.stop()
         assert host.run(shut_down) == "shut down"
@@ -326,7 +326,7 @@ def test_stop_that_came_after_the_loop_had_stopped_ends_no_shutdown() -> None:
 def test_end_of_a_held_loop_is_left_to_whoever_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that does not come back keeps it: nobody waits longer than the bound, and later requests are told."""
     monkeypatch.setattr(inline_loop, "CANCEL_SECONDS", 0.01)
-    host = InlineLoop()
+    host = InlineHost()
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -385,7 +385,7 @@ def test_error_of_a_loop_that_runs_in_a_thread_of_its_own_is_raised() -> None:
         raise LookupError("of the loop")
 
     threads: list[str] = []
-    host = InlineLoop()
+    host = InlineHost()
     with pytest.raises(LookupError, match="of the loop") as caught:
         host.run_without_error(fails)
     assert threads == ["a2wsgi-inline"]

@@ -12,7 +12,7 @@ from support.wsgi_driver import call
 trio = pytest.importorskip("trio")
 
 from a2wsgi._asgi_on_wsgi.loops import trio_host  # noqa: E402
-from a2wsgi._asgi_on_wsgi.loops.trio_host import SharedTrio  # noqa: E402
+from a2wsgi._asgi_on_wsgi.loops.trio_host import TrioHost  # noqa: E402
 from a2wsgi._asgi_on_wsgi.loops.trio_loop import TrioLoop, TrioTask  # noqa: E402
 
 
@@ -51,7 +51,7 @@ def test_turn_of_the_loop_is_not_cancelled() -> None:
     async def main() -> None:
         with trio.CancelScope() as scope:
             scope.cancel()
-            await SharedTrio.go_round()
+            await TrioHost.go_round()
             done.append("outlasted")
             await trio.lowlevel.checkpoint()
             done.append("never")
@@ -116,7 +116,7 @@ class Loop:
 
 def test_call_that_is_cancelled_in_time_does_not_begin() -> None:
     """1. A thread asks for it. 2. It waits no more. 3. The loop comes to it. After that, its task is cancelled."""
-    host = SharedTrio.__new__(SharedTrio)
+    host = TrioHost.__new__(TrioHost)
     loop = Loop()
     host.loop = cast("Any", loop)
 

@@ -13,10 +13,10 @@ import pytest
 
 pytest.importorskip("websockets")
 
-from a2wsgi._asgi_on_wsgi.loops.host import GivenLoop
+from a2wsgi._asgi_on_wsgi.loops.host import GivenHost
 from a2wsgi._asgi_on_wsgi.websocket.endpoint import STOP_SECONDS, Endpoint
-from a2wsgi._asgi_on_wsgi.websocket.inbox import INBOX_BYTES, Ended
 from a2wsgi._asgi_on_wsgi.websocket.keepalive import TURN_SECONDS
+from a2wsgi._asgi_on_wsgi.websocket.message_queue import QUEUE_BYTES, Ended
 from a2wsgi._asgi_on_wsgi.websocket.phase import Phase
 from a2wsgi._protocol.frames import Close, Event, Frames, Message, Role
 from support.lockstep import BOUND_SECONDS
@@ -60,7 +60,7 @@ def endpoint_on(
 ) -> Endpoint:
     """Without compression."""
     frames = Frames(Role.SERVER, max_message_bytes=None)
-    host = GivenLoop(asyncio.get_running_loop())
+    host = GivenHost(asyncio.get_running_loop())
     return Endpoint(
         host, frames, sock, write_buffer_bytes=65_536, ping_interval=ping_interval, ping_timeout=ping_timeout
     )
@@ -129,7 +129,7 @@ def test_close_follows_the_head_if_the_bridge_is_closed_before_that_is_written()
 
 
 def test_app_that_takes_all_that_comes_does_not_keep_the_loop() -> None:
-    """One step of the app takes what fits into the inbox; the rest of what was read is worked on in between."""
+    """One step of the app takes what fits into the queue; the rest of what was read is worked on in between."""
 
     async def main() -> tuple[list[Any], list[int]]:
         one, other = socket.socketpair()
@@ -147,7 +147,7 @@ def test_app_that_takes_all_that_comes_does_not_keep_the_loop() -> None:
 
     messages, (taken,) = asyncio.run(main())
     assert messages == [str(number) for number in range(5_000)]
-    assert taken <= INBOX_BYTES // sys.getsizeof("0")
+    assert taken <= QUEUE_BYTES // sys.getsizeof("0")
 
 
 def test_what_was_read_is_not_worked_on_after_the_end() -> None:
@@ -161,10 +161,10 @@ def test_what_was_read_is_not_worked_on_after_the_end() -> None:
         with other:
             endpoint.connection_made(transport)
             endpoint.data_received(b"".join(text(b"%d" % number) for number in range(5_000)))
-            assert endpoint._inbox.full
+            assert endpoint._queue.full
             messages: list[Any] = [await endpoint.take() for _ in range(2)]  # which make room for one
             endpoint.connection_lost(None)
-            held = len(endpoint._inbox._messages)
+            held = len(endpoint._queue._messages)
             await endpoint._host.go_round()
             messages += [await endpoint.take() for _ in range(held + 2)]
         return messages, transport.states

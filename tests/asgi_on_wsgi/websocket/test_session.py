@@ -363,7 +363,7 @@ def test_sockets_of_uwsgi_that_carry_more_than_http_are_left_alone(
 
 def test_what_cannot_be_served_is_said_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """One warning a process, and 501 each time."""
-    monkeypatch.setattr(handshake, "_said", set())
+    monkeypatch.setattr(handshake, "_warned_of", set())
     with bridge_of(never) as bridge:
         for _ in range(2):
             with Client(werkzeug__socket=None) as client:
@@ -373,7 +373,7 @@ def test_what_cannot_be_served_is_said_once(monkeypatch: pytest.MonkeyPatch, cap
 
 def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """By the answer, and in the log."""
-    monkeypatch.setattr(handshake, "_said", set())
+    monkeypatch.setattr(handshake, "_warned_of", set())
     monkeypatch.setattr(handshake, "available", lambda: False)
     with bridge_of(never) as bridge, Client() as client:
         response = client.called(bridge)
@@ -834,7 +834,7 @@ def test_client_that_answers_no_ping_is_closed() -> None:
 
 
 def test_client_that_floods_a_slow_app_is_stopped() -> None:
-    """No more is read than the inbox holds, and one read; then all of it arrives."""
+    """No more is read than the queue holds, and one read; then all of it arrives."""
     go = Signal("go")
     taken: list[int] = []
     ended = Signal("ended")

@@ -13,7 +13,7 @@ if not available():
     pytest.skip("needs websockets", allow_module_level=True)
 
 from a2wsgi._wsgi_on_asgi.websocket.app_socket import GeventWebSocket, WebSocket
-from a2wsgi._wsgi_on_asgi.websocket.passages import ByObject
+from a2wsgi._wsgi_on_asgi.websocket.passages import ObjectPassage
 
 ENVIRON: dict[str, Any] = {"HTTP_SEC_WEBSOCKET_KEY": "dGhlIHNhbXBsZSBub25jZQ=="}  # RFC 6455 §1.3
 
@@ -35,7 +35,7 @@ def test_websocket_shows_its_state() -> None:
     ours, theirs = socket.socketpair()
     passage = Passage()
     with ours, theirs:
-        ws = WebSocket(ours, cast("ByObject", passage), ENVIRON, ())
+        ws = WebSocket(ours, cast("ObjectPassage", passage), ENVIRON, ())
         assert repr(ws) == "<WebSocket new>"
         ws.accept()
         assert passage.in_use

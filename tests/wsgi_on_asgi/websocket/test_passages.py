@@ -12,7 +12,7 @@ from a2wsgi import WebSocket, WebSocketClosed, WSGIMiddleware, run_in_loop
 from a2wsgi._protocol.codec import available
 from a2wsgi._wsgi_on_asgi.websocket import link as _link
 from a2wsgi._wsgi_on_asgi.websocket import passages as _passages
-from a2wsgi._wsgi_on_asgi.websocket.passages import MOST_MESSAGES, ByObject, _ToApp
+from a2wsgi._wsgi_on_asgi.websocket.passages import MOST_MESSAGES, ObjectPassage, _ToApp
 from support.asgi_driver import Message, run, until
 from support.lockstep import BOUND_SECONDS, Signal
 from support.runtimes import for_ever, gather, rest, start, verbs
@@ -160,7 +160,7 @@ def test_app_that_sends_without_end_leaves_the_loop_to_others() -> None:
     """Though there is always something to take, and a server may take it without waiting."""
 
     async def main() -> None:
-        passage = ByObject(verbs(), 65_536)
+        passage = ObjectPassage(verbs(), 65_536)
         went: list[int] = []
 
         async def other(number: int) -> None:
@@ -265,7 +265,7 @@ def test_threads_that_receive_at_once_get_a_message_each(monkeypatch: pytest.Mon
     monkeypatch.setattr(_ToApp, "_wait_until", wait)
 
     async def main() -> None:
-        passage = ByObject(verbs(), 1_000)
+        passage = ObjectPassage(verbs(), 1_000)
         receivers = [in_thread(passage.receive, time.monotonic() + BOUND_SECONDS) for _ in range(2)]
         await until(lambda: len(waiting) == 2)
         passage._to_app.put("one")
@@ -296,7 +296,7 @@ def test_finalizer_that_receives_within_our_own_code_gets_an_error(monkeypatch: 
     monkeypatch.setattr(_passages, "LOOK_SECONDS", 0.001)
 
     async def main() -> None:
-        busy, empty = ByObject(verbs(), 1_000), ByObject(verbs(), 1_000)
+        busy, empty = ObjectPassage(verbs(), 1_000), ObjectPassage(verbs(), 1_000)
 
         class Chunks(list[Any]):
             def append(self, chunk: Any) -> None:

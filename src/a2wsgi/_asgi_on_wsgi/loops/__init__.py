@@ -1,4 +1,4 @@
-"""The event loops on which ASGI apps run.
+"""The event loops on which ASGI apps run. A *loop* is an event loop; a *host* has one, and knows who runs it.
 
 =============  =====================================================================================================
 `host`         where a loop runs: what all kinds have in common, and a given loop

@@ -1,7 +1,7 @@
 """The event loops that server threads wait for: what they have in common, and the user's.
 
 Strategy
-    `GivenLoop` is a loop that the user runs. Those of ours, which all bridges share, are in `shared_loop`, and the one
+    `GivenHost` is a loop that the user runs. Those of ours, which all bridges share, are in `shared_loop`, and the one
     that the server threads run themselves is in `inline_loop`.
 
     A server thread waits at a *gate*, which it gets from its `LoopHost` and the loop opens. Here a gate is a lock. To
@@ -185,7 +185,7 @@ class LoopHost(Runtime):
 # -- The user's loop --------------------------------------------------------------------------------------------------
 
 
-class GivenLoop(LoopHost):
+class GivenHost(LoopHost):
     """A loop that the user runs in a thread of their own."""
 
     __slots__ = ()

@@ -1,7 +1,7 @@
 """A loop without a thread: the server thread that waits for it runs it.
 
 Strategy
-    Waiting at a gate of an `InlineLoop` runs the loop, and opening the gate stops it. One thread at a time runs it:
+    Waiting at a gate of an `InlineHost` runs the loop, and opening the gate stops it. One thread at a time runs it:
     others that come meanwhile wait for a lock.
 
 Guarantees
@@ -46,7 +46,7 @@ _T = TypeVar("_T")
 ROUNDS = 10
 
 
-class InlineLoop(LoopHost):
+class InlineHost(LoopHost):
     """A loop that whoever waits for it runs, one thread at a time."""
 
     __slots__ = (
@@ -237,7 +237,7 @@ class _InlineGate:
 
     __slots__ = ("_host", "_running", "closed", "expired")
 
-    def __init__(self, host: InlineLoop, running: threading.RLock) -> None:
+    def __init__(self, host: InlineHost, running: threading.RLock) -> None:
         self._host = host
         self._running = running
         self.closed = True
@@ -249,7 +249,7 @@ class _InlineGate:
             if asyncio._get_running_loop() is host.loop:  # noqa: SLF001 - as in _no_loop_running()
                 raise faults.own_thread()
             with self._running:
-                # Fast path: what InlineLoop._run_apart() does, with fewer calls (tests/test_call_counts.py).
+                # Fast path: what InlineHost._run_apart() does, with fewer calls (tests/test_call_counts.py).
                 if host.has_many_threads and sys.exc_info()[1] is not None:
                     host.run_without_error(lambda: host.run_until_open(self, timeout))
                 else:

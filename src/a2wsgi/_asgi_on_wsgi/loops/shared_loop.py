@@ -1,7 +1,7 @@
 """The loop threads of a process: one for asyncio, and one for trio, each shared by all bridges that need it.
 
 Strategy
-    The first bridge that needs a `SharedLoop` starts it, and it ends with the last. Here is what asyncio's and trio's
+    The first bridge that needs a `SharedHost` starts it, and it ends with the last. Here is what asyncio's and trio's
     have in common, and asyncio's; trio's is in `trio_host`.
 
 Guarantees
@@ -45,10 +45,10 @@ if TYPE_CHECKING:
 #: the thread that holds it: so it is re-entrant.
 _lock = threading.RLock()
 #: The one of each class that takes users.
-_shared: dict[type[SharedLoop], SharedLoop] = {}
+_shared: dict[type[SharedHost], SharedHost] = {}
 
 
-class SharedLoop(LoopHost):
+class SharedHost(LoopHost):
     """A loop in a daemon thread of ours, shared by all bridges that need one of its kind.
 
     Its stages, each of which is reached once:
@@ -198,7 +198,7 @@ class SharedLoop(LoopHost):
 # -- asyncio's --------------------------------------------------------------------------------------------------------
 
 
-class AsyncioLoop(SharedLoop):
+class AsyncioHost(SharedHost):
     """A loop of asyncio's in a thread of ours: what a bridge gets that asks for nothing else."""
 
     __slots__ = ()

@@ -24,7 +24,7 @@ from a2wsgi._threads.transport_trio import TrioTransport
 
 from .greenlets import threads_are_greenlets
 from .host import LoopHost
-from .shared_loop import SharedLoop
+from .shared_loop import SharedHost
 from .trio_loop import TrioLoop, TrioTask
 
 if sys.version_info < (3, 11):
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-class SharedTrio(SharedLoop):
+class TrioHost(SharedHost):
     """A run of trio's in a thread of ours, shared by all bridges with ``backend="trio"``."""
 
     __slots__ = ()
@@ -121,7 +121,7 @@ class SharedTrio(SharedLoop):
 
     # -- What `Runtime` does by asyncio, as far as this wing asks for it ----------------------------------------------
 
-    wait_for = staticmethod(TrioRuntime.wait_for)
+    wait = staticmethod(TrioRuntime.wait)
 
     @staticmethod
     async def end_task(task: Task, seconds: float) -> None:

@@ -2,12 +2,12 @@
 
 Strategy
     An `Endpoint` is an ``asyncio.Protocol`` over the client's socket. What the client sends becomes events one by one,
-    and only as long as there is room for them: in the `Inbox` for messages, in the transport for pongs. Otherwise
+    and only as long as there is room for them: in the `MessageQueue` for messages, in the transport for pongs. Else
     reading stops, and the client is held up by TCP. What the app sends goes to the transport, and waits while that is
     full.
 
 Guarantees
-    - Held at most: `INBOX_BYTES` and one message, what one read gave, and ``write_buffer_bytes`` and one message; of a
+    - Held at most: `QUEUE_BYTES` and one message, what one read gave, and ``write_buffer_bytes`` and one message; of a
       lost client `REST_BYTES`, too. A client that floods with pings, fragments or messages is stopped.
     - Each turn of the loop takes about `TURN_SECONDS` for one socket at most, besides what one message takes.
     - What a client has sent before a write to it fails is received, its Close, too, up to `REST_BYTES`.
@@ -27,12 +27,12 @@ import contextvars
 import os
 from typing import TYPE_CHECKING, Final, cast
 
-from a2wsgi._protocol.close_codes import LOST, Ending
+from a2wsgi._protocol.close_codes import LOST, WebSocketEnding
 from a2wsgi._protocol.frames import Close, Message, Ping, Violation
 from a2wsgi._threads.runtime import wake_all
 
-from .inbox import Ended, Inbox, wait_in
 from .keepalive import Keepalive, Turn
+from .message_queue import Ended, MessageQueue, wait_in
 from .our_sockets import discard, open_sockets, rest_of
 from .phase import Phase
 
@@ -89,7 +89,7 @@ class Endpoint(asyncio.Protocol):
         self._socket = sock
         self._write_buffer_bytes = write_buffer_bytes
         self._transport: asyncio.Transport | None = None
-        self._inbox = Inbox(loop, self._go_on)
+        self._queue = MessageQueue(loop, self._go_on)
         self._keepalive = Keepalive(
             self._loop,
             ping_interval,
@@ -182,15 +182,15 @@ class Endpoint(asyncio.Protocol):
             self._write(pongs)
         self._resume()
         if self.phase is Phase.CLOSED:  # that was the rest of what a client had sent that is lost
-            self._inbox.end(Ended(LOST, ""))
+            self._queue.end(Ended(LOST, ""))
 
     def _is_stuck(self) -> bool:
         """Whether there is no room for what the client may send next."""
-        return self._full or (self._inbox.ended is None and self._inbox.full)
+        return self._full or (self._queue.ended is None and self._queue.full)
 
     def _is_over(self) -> bool:
         """Whether it makes no difference any more what the client sends."""
-        return self.phase is Phase.ENDING or (self.phase is Phase.CLOSED and self._inbox.ended is not None)
+        return self.phase is Phase.ENDING or (self.phase is Phase.CLOSED and self._queue.ended is not None)
 
     def _pause(self) -> None:
         """Read no more before `_work` has come to its end."""
@@ -214,8 +214,8 @@ class Endpoint(asyncio.Protocol):
 
     def _handle(self, event: Event, pongs: bytearray) -> None:
         if type(event) is Message:
-            if self._inbox.ended is None:
-                self._inbox.put(event.data)
+            if self._queue.ended is None:
+                self._queue.put(event.data)
         elif type(event) is Ping:
             pongs += self._frames.pong(event.payload)
         elif type(event) is Close:
@@ -223,14 +223,14 @@ class Endpoint(asyncio.Protocol):
         elif type(event) is Violation:
             self._write(pongs + self._frames.close(event.code, event.reason))
             pongs.clear()
-            self._inbox.end(Ended(event.code, event.reason))
+            self._queue.end(Ended(event.code, event.reason))
             self._hang_up()
 
     def _answer_close(self, close: Close, pongs: bytearray) -> None:
         """RFC 6455 §5.5.1: answer with the same Close, unless one was sent. §7.1.1: we close the connection first."""
         self._write(pongs + self._frames.close(close.code, close.reason))
         pongs.clear()
-        self._inbox.end(Ended(close.code, close.reason))
+        self._queue.end(Ended(close.code, close.reason))
         self._enter(Phase.ENDING)
         if self._transport is not None:
             self._transport.close()
@@ -238,7 +238,7 @@ class Endpoint(asyncio.Protocol):
     def eof_received(self) -> bool:
         """It is lost, though it may still take what it was sent: the transport closes itself, once that is written."""
         if self.phase is Phase.OPEN:
-            self._inbox.end(Ended(LOST, ""))
+            self._queue.end(Ended(LOST, ""))
             self._enter(Phase.ENDING)
         return False
 
@@ -252,7 +252,7 @@ class Endpoint(asyncio.Protocol):
             rest = bytes(self._received) + rest_of(self._socket)
             self._paused = True  # until the app has room for them
         else:
-            self._inbox.end(Ended(LOST, ""))
+            self._queue.end(Ended(LOST, ""))
         self.phase, self._transport, self._received = Phase.CLOSED, None, memoryview(rest)
         discard(self._socket)
         self._wake_writers()
@@ -263,7 +263,7 @@ class Endpoint(asyncio.Protocol):
 
     async def take(self) -> str | bytes | Ended:
         """Wait for the client's next message, or the end. Cancellation: no message is lost."""
-        return await self._inbox.take()
+        return await self._queue.take()
 
     async def send(self, data: str | bytes) -> bool:
         """Send a message, and wait while the client has too much to take. One that takes all is not to hold the loop.
@@ -322,9 +322,9 @@ class Endpoint(asyncio.Protocol):
         return self._written - (0 if self._transport is None else self._transport.get_write_buffer_size())
 
     def _no_pong(self) -> None:
-        ending = Ending.NO_PONG
-        self._inbox.end(Ended(cast("int", ending.app), ""))
-        self._write(self._frames.close(cast("int", ending.client), ending.reason))
+        ending = WebSocketEnding.NO_PONG
+        self._queue.end(Ended(cast("int", ending.app), ""))
+        self._write(self._frames.close(ending.client, ending.reason))
         self._hang_up()
 
     # -- The end
@@ -337,7 +337,7 @@ class Endpoint(asyncio.Protocol):
             reason: Cut at 123 bytes.
         """
         if self.phase is Phase.OPEN:
-            self._inbox.end(Ended(code, reason))
+            self._queue.end(Ended(code, reason))
             close = self._frames.close(code, reason)
             if self._transport is None:  # `open` waits for it
                 self._greeting = self._greeting[0] + close, self._greeting[1]
@@ -349,7 +349,7 @@ class Endpoint(asyncio.Protocol):
         """End the connection because the process or the bridge ends."""
         self._seconds = STOP_SECONDS
         if self.phase is Phase.OPEN:
-            self.close(cast("int", Ending.STOPPED.client))
+            self.close(WebSocketEnding.STOPPED.client)
         elif self.phase is not Phase.CLOSED:
             self._set_deadline()
 

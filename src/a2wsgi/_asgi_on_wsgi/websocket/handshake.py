@@ -88,13 +88,13 @@ def _admit(shared: Shared, environ: Environ) -> tuple[Handshake | Refusal, Found
 
 
 #: What has been said of why no WebSocket can be served; once each (see `a2wsgi._threads`), and there are few of them.
-_said: set[str] = set()
+_warned_of: set[str] = set()
 
 
 def _impossible(why: str) -> Refusal:
     """RFC 9110 §15.6.2: "the server does not support the functionality required to fulfill the request"."""
-    if why not in _said:
-        _said.add(why)
+    if why not in _warned_of:
+        _warned_of.add(why)
         logger.warning("A WebSocket was refused with 501. %s Logged once.", why)
     return refusal(501, why)
 

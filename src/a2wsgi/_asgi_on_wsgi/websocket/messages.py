@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from a2wsgi._protocol.upgrade import Handshake
     from a2wsgi._types import Message, Scope
 
-    from .inbox import Ended
+    from .message_queue import Ended
 
 DENIALS = {"websocket.http.response.start", "websocket.http.response.body"}
 KNOWN = {"websocket.accept", "websocket.send", "websocket.close"} | DENIALS

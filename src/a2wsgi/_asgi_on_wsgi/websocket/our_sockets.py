@@ -67,7 +67,7 @@ class Drain:
         discard(self._socket)
 
     def abort(self, error: BaseException) -> None:  # noqa: ARG002 - as the others'
-        """See `Running`."""
+        """See `InFlight`."""
         self._end()
 
 

@@ -34,7 +34,7 @@ from a2wsgi._protocol.upgrade import head_101
 from a2wsgi._threads.runtime import wake_all
 
 from .endpoint import Endpoint
-from .inbox import Ended, wait_in
+from .message_queue import Ended, wait_in
 from .messages import (
     DENIALS,
     KNOWN,
@@ -80,12 +80,12 @@ class WebSocketSession:
         self._host = host
         self._handshake = handshake
         self._hand_over = HandOver(environ, found)
-        # Copies for this one request: once the app has accepted, its server thread must not wait for it.
+        # Copies, for the `Request` alone: once the app has accepted, its server thread must not wait for it.
         self._settings = copy.copy(shared.settings)
-        self._own = copy.copy(shared)
-        self._own.app, self._own.settings = self._run, self._settings
+        self._request_shared = copy.copy(shared)
+        self._request_shared.app, self._request_shared.settings = self._run, self._settings
         self._settings.app_timeout = None  # it bounds requests: a handshake may wait for whatever it is to be let in by
-        self._request = Request(self._own, host, environ, scope, cast("Any", self._hand_over))
+        self._request = Request(self._request_shared, host, environ, scope, cast("Any", self._hand_over))
         self._hand_over.read = None
         self._scope = websocket_scope(scope, handshake)
         # All below is the loop thread's.
@@ -175,11 +175,11 @@ class WebSocketSession:
 
     def _app_raised(self, endpoint: Endpoint, error: BaseException) -> None:
         by_client = endpoint.phase is not Phase.OPEN and not self._closed_by_app
-        outer = self._request.outer
+        pair = self._request.pair
         if endpoint.phase is not Phase.OPEN and says_that_it_is_over(error):
             logger.debug("The app ended after its WebSocket", exc_info=error)
         # A bridge further out raises that to its server when it has read the Close, which comes after this.
-        elif by_client or outer is None or not outer.offer(error, contextvars.copy_context()):
+        elif by_client or pair is None or not pair.offer(error, contextvars.copy_context()):
             when = ", and with it its WebSocket (1011)" if endpoint.phase is Phase.OPEN else " after its WebSocket"
             # In the app's context, as it is here: error reporters know by it which request it was.
             logger.error("The app failed%s", when, exc_info=error)
@@ -201,7 +201,7 @@ class WebSocketSession:
     def _forget(self) -> None:
         """The session is over. Either thread, once the other has no more to do with it."""
         self._shared.lifetime.requests.discard(self)
-        self._own.app = self._shared.app  # else the two know each other, and wait for the garbage collector
+        self._request_shared.app = self._shared.app  # else the two know each other, and wait for the garbage collector
 
     # -- From the client: the loop thread -----------------------------------------------------------------------------
 
@@ -283,7 +283,7 @@ class WebSocketSession:
             headers=message.get("headers"),
         )
         if head.dropped:
-            self._shared.warn_of_dropped(head.dropped)
+            self._shared.dropped_headers.log(head.dropped)
         self._enter(Stage.ACCEPTING)
         try:
             taken = await self._take_over()
@@ -295,7 +295,7 @@ class WebSocketSession:
                 taken.socket,
                 write_buffer_bytes=settings.response_buffer_bytes,
                 # Under another bridge that is its server's: the link is silent while that sends to a slow client.
-                ping_interval=settings.websocket_ping_interval if self._request.outer is None else None,
+                ping_interval=settings.websocket_ping_interval if self._request.pair is None else None,
                 ping_timeout=settings.websocket_ping_timeout,
             )
             await self._endpoint.open(head.data, taken.early)
@@ -371,7 +371,7 @@ class WebSocketSession:
             self._grace = self._host.loop.call_later(seconds, self.task.cancel, context=contextvars.Context())
 
     def abort(self, error: BaseException) -> None:
-        """See `Running`: the bridge is closed, or its loop ends. Before the app has accepted, the `Request` ends."""
+        """See `InFlight`: the bridge is closed, or its loop ends. Before the app has accepted, the `Request` ends."""
         if isinstance(error, BridgeClosed):
             self._stop()
         elif self._endpoint is not None:

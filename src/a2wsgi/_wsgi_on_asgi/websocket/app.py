@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from a2wsgi._log import logger
 from a2wsgi._protocol.headers import response_head_from_wsgi
-from a2wsgi._wsgi_on_asgi.disconnected import current
+from a2wsgi._wsgi_on_asgi.disconnected import current_request
 from a2wsgi._wsgi_on_asgi.faults import (
     as_bytes,
     error_of,
@@ -62,8 +62,8 @@ class AppRun:
         committed: The head is fixed: it is the answer, unless the socket was used.
         failure: What the app raised.
         used_socket: It has answered the handshake on its socket. The loop thread's, until the worker is through.
-        raised: It did so before anything had ended its WebSocket: a failure, whatever kind of error it is. The loop
-            thread's, and then that of the one thread that calls `take_failure`.
+        raised: The app raised before anything had ended its WebSocket, so this is a failure whatever kind of error it
+            is. The loop thread's, and then that of the one thread that calls `take_failure`.
     """
 
     def __init__(  # noqa: PLR0917 - all of them different, and one caller
@@ -91,7 +91,7 @@ class AppRun:
         self.used_socket = False
         self.raised = False
         self._ran = False  # run() has come to its end
-        self._last: list[Callable[[], object]] = []  # what to do when the thread is done; any thread's
+        self._done_callbacks: list[Callable[[], object]] = []  # one at most; any thread's
 
     def run(self) -> None:
         """Run the app, in one copy of the handshake's context from its call to its close()."""
@@ -119,23 +119,19 @@ class AppRun:
     def done(self) -> None:
         """Tell the loop thread that this thread is done with it."""
         self.output.finish(done=True)
-        self._do_last()
+        self._call_back()
 
-    def leave(self, last: Callable[[], object]) -> None:
-        """Have ``last`` called once the worker is done, as nobody waits for it any more. Loop thread.
-
-        Args:
-            last: What is left to do. Any thread.
-        """
-        # 1. The worker thread says that it is done. 2. It sees that nobody has left it. 3. It is left. So this looks
-        # whether it is done after it has said so.
-        self._last.append(last)
+    def add_done_callback(self, callback: Callable[[], object]) -> None:
+        """Have ``callback`` called once the worker is done, in any thread. Loop thread; once."""
+        # 1. The worker thread says that it is done. 2. It finds no callback. 3. One is added. So this looks again after
+        # it has added one.
+        self._done_callbacks.append(callback)
         if self.output.done:
-            self._do_last()
+            self._call_back()
 
-    def _do_last(self) -> None:
-        with contextlib.suppress(IndexError):  # it was not left, or another thread does it
-            self._last.pop()()
+    def _call_back(self) -> None:
+        with contextlib.suppress(IndexError):  # there is none, or another thread calls it
+            self._done_callbacks.pop()()
 
     def lost(self) -> None:
         """Do what the worker thread, which died, has not done. Any thread."""
@@ -147,7 +143,7 @@ class AppRun:
         self.done()
 
     def _run_app(self) -> None:
-        current.set(self._environ["a2wsgi.disconnected"])
+        current_request.set(self._environ["a2wsgi.disconnected"])
         close = None
         try:
             iterable = self._app(self._environ, self._start_response)
@@ -195,7 +191,7 @@ class AppRun:
             return self._write
         self.head = head = response_head_from_wsgi(status, headers)
         if head.dropped:
-            self._shared.log_dropped(head.dropped)
+            self._shared.dropped_headers.log(head.dropped)
         return self._write
 
     def _write(self, chunk: bytes, /) -> None:

@@ -2,7 +2,7 @@
 
 Strategy
     Both are thin. They answer the handshake on the app's end of the link, as a library of the app's own would on
-    ``environ["werkzeug.socket"]``, which is that very end. From then on messages go by `ByObject`.
+    ``environ["werkzeug.socket"]``, which is that very end. From then on messages go by `ObjectPassage`.
 
 Guarantees
     - Messages that several threads send are whole, and so is the order of those of each.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from a2wsgi._types import Environ
 
-    from .passages import ByObject
+    from .passages import ObjectPassage
 
 _FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
 
@@ -51,7 +51,9 @@ class WebSocket:
     Spec: RFC 6455.
     """
 
-    def __init__(self, sock: socket.socket, passage: ByObject, environ: Environ, subprotocols: Iterable[str]) -> None:
+    def __init__(
+        self, sock: socket.socket, passage: ObjectPassage, environ: Environ, subprotocols: Iterable[str]
+    ) -> None:
         self._sock = sock
         self._passage = passage
         self._key: str = environ["HTTP_SEC_WEBSOCKET_KEY"]

@@ -20,7 +20,7 @@ from a2wsgi._wsgi_on_asgi.refusals import refusal
 from a2wsgi._wsgi_on_asgi.streams import MESSAGE_BYTES
 
 if TYPE_CHECKING:
-    from a2wsgi._protocol.answer import Body, Denied
+    from a2wsgi._protocol.answer import BodyParser, Denied
     from a2wsgi._types import Scope, Send
     from a2wsgi._wsgi_on_asgi.bridge import Shared
     from a2wsgi._wsgi_on_asgi.streams import ToLoop
@@ -32,17 +32,17 @@ DENIAL = "websocket.http.response"
 
 #: After so much of what the app writes on its socket the loop goes round once: it may come in chunks of one byte, which
 #: take 2 ms to read then, and a whole read of the link nearly a second. Arbitrary.
-PIECE_BYTES = 4_096
+BYTES_A_TURN = 4_096
 
 
-class Deniable(Abortable):
-    """A WebSocket, as far as its handshake can be refused. Loop thread."""
+class DenialMixin(Abortable):
+    """The part of a `WebSocketSession` that refuses its handshake. Loop thread."""
 
     def __init__(self, shared: Shared, scope: Scope, send: Send) -> None:
         super().__init__(shared.loops.here(), send, shared.settings.send_timeout)
         self._scope = scope
 
-    async def close(self, code: int | None, reason: str) -> None:
+    async def close(self, code: int, reason: str) -> None:
         """ASGI WebSocket 2.5, "Close": sent before the handshake is accepted, it has the server answer 403."""
         await self.send_message({"type": "websocket.close", "code": code, "reason": reason})
 
@@ -118,14 +118,14 @@ class Deniable(Abortable):
                 await self.deny_body(bytes(body), more=False)
         self.abort(Ending.FINISHED, _refused)
 
-    async def _feed(self, parser: Body, data: bytes, body: bytearray) -> None:
+    async def _feed(self, parser: BodyParser, data: bytes, body: bytearray) -> None:
         """Add the part of ``data`` that belongs to the body, as long as the WebSocket has not ended."""
-        for start in range(0, len(data), PIECE_BYTES):
+        for start in range(0, len(data), BYTES_A_TURN):
             if start:
                 await self._loop.runtime.go_round()
                 if self.is_over():
                     return
-            body += parser.feed(data[start : start + PIECE_BYTES])
+            body += parser.feed(data[start : start + BYTES_A_TURN])
 
     async def refuse_if_stopped(self) -> None:
         """Answer a client whose handshake the app had not answered when the server shut down."""

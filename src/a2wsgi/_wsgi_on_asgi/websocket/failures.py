@@ -14,7 +14,7 @@ from a2wsgi._threads.runtime import carry_reporter_marks
 from a2wsgi._wsgi_on_asgi.endings import Ending
 from a2wsgi._wsgi_on_asgi.faults import fit_for_a_loop, is_of_an_ending, is_of_used_socket
 
-from .denial import Deniable
+from .denial import DenialMixin
 
 if TYPE_CHECKING:
     from .app import AppRun
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
 
 #: How often, and every how many seconds, to look whether the server has told how a client has left. Arbitrary: long for
 #: a few turns of a loop, and short for an app that waits in a send() of its own.
-HEAR_OUT_LOOKS = 10
-HEAR_OUT_SECONDS = 0.05
+DISCONNECT_LOOKS = 10
+DISCONNECT_LOOK_SECONDS = 0.05
 #: How long it may take in all. The client may not have left: whoever wraps the server's send() may raise as well.
-MOST_HEAR_OUT_SECONDS = 10.0
+MOST_DISCONNECT_SECONDS = 10.0
 
 _BY_THE_APP = {Ending.FINISHED, Ending.FAILED, Ending.APP_BROKE_FRAMES}
 
 
-class FailingSocket(Deniable):
-    """A WebSocket, as far as it tells of failures. A `Session` sets the attributes, on the loop thread."""
+class WebSocketFailureMixin(DenialMixin):
+    """The part of a `WebSocketSession` that tells of failures. That sets the attributes. Loop thread."""
 
     _receive_error: Exception | None
     _heard = 0  # how many messages receive() has given
 
-    async def _hear_out(self) -> None:
-        """Wait for what ends the WebSocket, since send() has failed: for a while after each message, but not for long.
+    async def _await_disconnect(self) -> None:
+        """Wait for the server's disconnect, since send() has failed: a while after each message, but not for long.
 
-        ASGI, "Disconnected Client - send() exception": the client has left. How it has left comes by receive(), behind
-        what it has said before, and the app is to get all of that.
+        ASGI, "Disconnected Client - send() exception": the client has left. Its close code comes by receive(),
+        behind what it has sent before, and the app is to get all of that.
         """
         runtime, looks = self._loop.runtime, 0
-        last = runtime.time() + MOST_HEAR_OUT_SECONDS
-        while self.ending is None and looks < HEAR_OUT_LOOKS and runtime.time() < last:
+        last = runtime.time() + MOST_DISCONNECT_SECONDS
+        while self.ending is None and looks < DISCONNECT_LOOKS and runtime.time() < last:
             before = self._heard
-            await runtime.wait_for(runtime.create_waiter(), HEAR_OUT_SECONDS)
+            await runtime.wait(runtime.create_waiter(), DISCONNECT_LOOK_SECONDS)
             looks = looks + 1 if self._heard == before else 0
 
     async def _app_ended(self, run: AppRun, link: Link) -> None:
@@ -60,7 +60,7 @@ class FailingSocket(Deniable):
         failed = run.raised = failure is not None and not is_of_used_socket(failure, ended=False)
         failed = failed or (head is not None and head.status >= 500)
         if self.abort(Ending.FAILED if failed else Ending.FINISHED, closed):
-            ending = close_codes.Ending.APP_RAISED if failed else close_codes.Ending.APP_RETURNED
+            ending = close_codes.WebSocketEnding.APP_RAISED if failed else close_codes.WebSocketEnding.APP_RETURNED
             await self.close(ending.client, ending.reason)
 
     def _raise_failure(self, run: AppRun) -> None:
@@ -71,7 +71,7 @@ class FailingSocket(Deniable):
                 raise error  # then the app's failure, if there is one, is logged
             finally:
                 del error  # it holds this frame, by its traceback
-        failure, context = run.take_failure(self._disconnected._pair)  # noqa: SLF001 - the request's own
+        failure, context = run.take_failure(self._disconnected._pair)
         try:
             if failure is None or self._is_regular(run, failure):
                 return
@@ -84,7 +84,7 @@ class FailingSocket(Deniable):
 
     def _log_failure(self, run: AppRun) -> None:
         """Log what the app raised, if it has: the server gets another error. Any thread, once the worker is done."""
-        failure, _ = run.take_failure(self._disconnected._pair)  # noqa: SLF001 - the request's own
+        failure, _ = run.take_failure(self._disconnected._pair)
         if failure is not None and not self._is_regular(run, failure):
             logger.error("The WSGI app failed after its WebSocket was over", exc_info=failure)
 
@@ -100,10 +100,10 @@ class FailingSocket(Deniable):
             return True
         return False
 
-    def _worker_left(self, run: AppRun) -> None:
-        """Do what is left to do for an app that has outlived the server's call. Any thread."""
+    def _abandoned_app_ended(self, run: AppRun) -> None:
+        """The app has ended, after the server's call. Any thread."""
         self._log_failure(run)
-        self._disconnected._finish()  # noqa: SLF001 - the request's own
+        self._disconnected._finish()
 
 
 def closed() -> ClientDisconnected:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from a2wsgi._threads.handles import Timer, Waiter
     from a2wsgi._threads.runtime import Runtime
 
-    from .passages import ByObject
+    from .passages import ObjectPassage
 
 #: How long the other end may leave unread what was last written to it. RFC 6455 names no figure; websockets' own.
 CLOSE_SECONDS = 10.0
@@ -57,13 +57,13 @@ class Link(asyncio.Protocol):
         self._unread = bytearray()
         self._reader: Waiter | None = None  # of read(), while it waits
         self._drained: Waiter | None = None  # of drain(), while writing is paused
-        self._latest = b""  # what is written when it is not
+        self._latest = b""  # to be written once writing is not paused any more
         self._lost: Waiter = runtime.create_waiter()
         self._abort_timer: Timer | None = None
         self._paused = False  # reading
         self._ended = False  # the app's end is closed, or ours: nothing is to be read but what is in _unread
         self._finished = False  # finish() was called
-        self._object: ByObject | None = None  # by which messages go, instead of the link
+        self._object: ObjectPassage | None = None  # by which messages go, instead of the link
         self.was_shut_down = False  # by shut_down(), in any thread
 
     @classmethod
@@ -164,9 +164,9 @@ class Link(asyncio.Protocol):
     async def wait_lost(self) -> None:
         """Wait until nothing is left of the link. After `finish`, it is `CLOSE_SECONDS` at most."""
         if not self._lost.done():
-            await self._runtime.wait_for(self._lost, None)
+            await self._runtime.wait(self._lost, None)
 
-    def leave_to(self, passage: ByObject) -> None:
+    def bypass_by(self, passage: ObjectPassage) -> None:
         """Carry no messages: they go by ``passage``, which is told when the app's side ends or the process does."""
         self._object = passage
         if self._paused and not self._ended:
@@ -179,7 +179,7 @@ class Link(asyncio.Protocol):
         self.was_shut_down = True
         passage = self._object
         if passage is not None:
-            passage.cut()
+            passage.shut_down()
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 

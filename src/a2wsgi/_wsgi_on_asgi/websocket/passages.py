@@ -1,17 +1,17 @@
 """How messages pass between the loop and the app of a WebSocket: as frames on the link, or as they are.
 
 Strategy
-    A library of the app's speaks RFC 6455 on its end of the link, and `ByFrames` does so on ours. Our own object
+    A library of the app's speaks RFC 6455 on its end of the link, and `FramePassage` does so on ours. Our own object
     (`app_socket`) is spared that: it answers the handshake on the link, and from then on its messages go through
-    `ByObject`, which is two of the streams that requests have, with messages for chunks. That takes half the processor
-    time of frames (benchmarks/websocket_echo.py). The link stays what it is for all: by its end we know of the app's.
+    `ObjectPassage`, which is two of the streams that requests have, with messages for chunks. That takes half the
+    processor time of frames (benchmarks/websocket_echo.py). The link stays: by its end we know of the app's.
 
 Guarantees
     - Messages keep their order. Those that have come before the client's Close are received before it.
     - As many bytes wait as in a `Stream`, both ways; to the app, what a message takes in memory is counted, so that an
       empty one is not free. From the app, `MOST_MESSAGES` wait at most.
-    - Nobody stays blocked in `ByObject.receive` or `ByObject.send` when the WebSocket has ended, either side was
-      closed, or the process ends.
+    - Nobody stays blocked in `ObjectPassage.receive` or `ObjectPassage.send` when the WebSocket has ended, either side
+      was closed, or the process ends.
 
 Assumes
     Methods for the app are called by its threads: any number that send or receive at a time, and one that closes.
@@ -57,7 +57,7 @@ class Passage(Protocol):
         """Wait until there is room for more messages to the app."""
 
 
-class ByFrames:
+class FramePassage:
     """Messages as frames on the link.
 
     Args:
@@ -93,7 +93,7 @@ class ByFrames:
             self._link.write(self._frames.message(message))
 
 
-class ByObject:
+class ObjectPassage:
     """Messages as they are, between the loop and an object of ours.
 
     Args:
@@ -178,14 +178,14 @@ class ByObject:
         """End it from the app's side, after what it has sent. A `send` that still waits for room raises."""
         self.is_closed = True
         # First: the loop may end it as soon as it knows, and whoever receives is to get this code.
-        self._to_app.cut(lambda: WebSocketClosed(code, reason))
+        self._to_app.abort_threadsafe(lambda: WebSocketClosed(code, reason))
         self._farewell = Close(code, reason)
         self._from_app.finish()
 
-    def cut(self) -> None:
+    def shut_down(self) -> None:
         """Wake all threads, as the process ends. Any thread; the loop may be gone."""
-        self._to_app.cut(self.closed)
-        self._from_app.cut(self.closed)
+        self._to_app.abort_threadsafe(self.closed)
+        self._from_app.abort_threadsafe(self.closed)
 
     def closed(self) -> WebSocketClosed:
         """How it has ended, to be raised in the app: what that runs on the loop from then on is its clean-up."""
@@ -241,7 +241,7 @@ class _ToApp(ToThread):
             self._runtime.refuse_loop_thread()
         while not gate.acquire(timeout=max(min(deadline - time.monotonic(), LOOK_SECONDS), 0)):
             if self._runtime.is_closed():
-                self.cut(lambda: WebSocketClosed(LOST, ""))
+                self.abort_threadsafe(lambda: WebSocketClosed(LOST, ""))
                 return
             if self._gate is not gate:  # whoever was to open it, or to pass it on, was ended by another thread
                 return

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from a2wsgi._wsgi_on_asgi.bridge import Shared
     from a2wsgi._wsgi_on_asgi.loops import BridgeLoop
 
-    from .session import Session
+    from .session import WebSocketSession
 
 #: Arbitrary: more threads than that are a question of memory.
 DEFAULT_MAX_WEBSOCKETS: Final = 100
@@ -42,10 +42,10 @@ class WebSockets:
         #: None waits: a WebSocket that waits for another to end would wait for hours.
         self.workers = Workers(max(limit, 1), 0, "a2wsgi-websocket")
         #: Any loop thread's, without a lock: see `a2wsgi._threads`. Walk a copy.
-        self.open: set[Session] = set()
+        self.open: set[WebSocketSession] = set()
         #: Those that count towards the limit: from when their handshake is let in until they are over, or refused for
         #: want of room. Used as `open` is.
-        self.admitted: set[Session] = set()
+        self.admitted: set[WebSocketSession] = set()
         self._told_of_extra = False  # any loop thread's: at worst it is told twice
 
     def why_not(self) -> str | None:

@@ -40,10 +40,10 @@ from a2wsgi._wsgi_on_asgi.jobs import Overloaded
 
 from .app import AppRun
 from .app_socket import GeventWebSocket, WebSocket
-from .failures import FailingSocket, closed
+from .failures import WebSocketFailureMixin, closed
 from .link import Link
 from .messages import data_of, too_early, type_of
-from .passages import ByFrames, ByObject
+from .passages import FramePassage, ObjectPassage
 
 if TYPE_CHECKING:
     import socket
@@ -61,15 +61,11 @@ if TYPE_CHECKING:
 #: How long the task that receives may take to end once it is cancelled. Arbitrary: servers' receive() ends at once.
 _END_TASK_SECONDS = 10.0
 
-#: After so many messages of the app the loop goes round once. A server's ``send()`` does not wait for a quick client,
-#: and an app can be quicker than its server: it would have the loop to itself. Arbitrary.
-MESSAGES_A_TURN = 64
-
 #: Keys of an outer WSGI server's environ that would lead a library past the link to the server's own socket.
 _OTHER_SOCKETS = ("gunicorn.socket", "eventlet.input", "waitress.client_disconnected")
 
 
-class Session(FailingSocket):
+class WebSocketSession(WebSocketFailureMixin):
     """One WebSocket. Each method says in whose thread it runs."""
 
     SENT = "its messages"
@@ -82,7 +78,7 @@ class Session(FailingSocket):
         # All below is the loop thread's.
         self._link: Link | None = None
         self._run: AppRun | None = None  # once the app is to run
-        self._by_object = ByObject(self._loop.runtime, websockets.shared.settings.response_buffer_bytes)
+        self._object_passage = ObjectPassage(self._loop.runtime, websockets.shared.settings.response_buffer_bytes)
         self._passage: Passage | None = None  # from the app's acceptance on, as this:
         self._frames: Frames | None = None
         self._last_frame = b""  # what the app reads last
@@ -116,12 +112,12 @@ class Session(FailingSocket):
         self = cls(websockets, scope, receive, send)
         websockets.open.add(self)
         self._loop.enter(self)
-        settled = False  # nothing of it runs any more, so the loop may be waited on
+        settled = False  # true once nothing of it runs any more, so that the loop may be waited on
         try:
             run = await self._handshake_in()
             if run is not None:
                 await self._answer_out(run)
-                await self._see_off(run)
+                await self._finish(run)
             settled = True
         except Exception as error:
             reason = f"the server raised {type(error).__name__}"  # not its repr(), which may raise or be long
@@ -140,7 +136,7 @@ class Session(FailingSocket):
             if self._run is None or settled:
                 self._disconnected._finish()
             else:
-                self._run.leave(functools.partial(self._worker_left, self._run))
+                self._run.add_done_callback(functools.partial(self._abandoned_app_ended, self._run))
             websockets.open.discard(self)
             websockets.admitted.discard(self)
             self._loop.leave(self)
@@ -213,7 +209,7 @@ class Session(FailingSocket):
         environ["wsgi.input"] = io.BytesIO()
         environ.setdefault("wsgi.errors", sys.stderr)  # a bridge further out may have the server's
         environ["a2wsgi.disconnected"] = self._disconnected
-        environ["a2wsgi.websocket"] = websocket = WebSocket(app_socket, self._by_object, environ, subprotocols)
+        environ["a2wsgi.websocket"] = websocket = WebSocket(app_socket, self._object_passage, environ, subprotocols)
         environ["wsgi.websocket"] = GeventWebSocket(websocket, environ)
         # Only this one of the keys that libraries look for: where they find another, they raise at the end, or expect
         # a server of their own.
@@ -244,13 +240,15 @@ class Session(FailingSocket):
                 await self.refuse_by_socket(link, answer, parser.rest)
             else:
                 self._frames = frames = Frames(Role.CLIENT, max_message_bytes=None)
-                if self._by_object.in_use:
-                    link.leave_to(self._by_object)
-                self._passage = self._by_object if self._by_object.in_use else ByFrames(link, frames, parser.rest)
+                if self._object_passage.in_use:
+                    link.bypass_by(self._object_passage)
+                    self._passage = self._object_passage
+                else:
+                    self._passage = FramePassage(link, frames, parser.rest)
                 await self._accept(answer)
                 await self._from_app(run, link, self._passage)
         except OSError:  # the server's send() says that the client has left
-            await self._hear_out()
+            await self._await_disconnect()
             raise
         except AppProtocolError as error:
             run.failure = run.failure or error
@@ -282,7 +280,6 @@ class Session(FailingSocket):
 
     async def _from_app(self, run: AppRun, link: Link, passage: Passage) -> None:
         """Carry what the app sends to the server, until it ends."""
-        sent = 0
         while self.ending is None:
             events = await passage.take()
             if events is None:
@@ -297,9 +294,6 @@ class Session(FailingSocket):
                     await self._app_broke_frames(event)
                 else:
                     await self._app_closed(event)
-                sent += 1
-                if sent % MESSAGES_A_TURN == 0:
-                    await self._loop.runtime.go_round()
                 if self.is_over():
                     return
 
@@ -315,7 +309,7 @@ class Session(FailingSocket):
             "closed with 1011. Use a WebSocket library, and let one thread write at a time."
         )
         if self.abort(Ending.APP_BROKE_FRAMES, closed, detail):
-            await self.close(close_codes.Ending.APP_BROKE_FRAMES.client, "")
+            await self.close(close_codes.WebSocketEnding.APP_BROKE_FRAMES.client, "")
 
     async def _from_server(self) -> None:
         """Carry what the server receives to the app, until there is no more. A task of its own."""
@@ -352,7 +346,7 @@ class Session(FailingSocket):
         told = close_codes.code_for_wsgi_app(code if isinstance(code, int) else None)
         if self.ending is None and self._frames is not None and told != close_codes.LOST:
             why = reason if isinstance(reason, str) and told != close_codes.NO_CODE else ""
-            self._last_frame, self._by_object.ended = self._frames.close(told, why), (told, why)
+            self._last_frame, self._object_passage.ended = self._frames.close(told, why), (told, why)
         if not self.abort(Ending.CLIENT_CLOSED, closed, told) and self._sends & 1:
             self._interruption.fire()  # of a last word: hypercorn's send() may wait for this client for ever
 
@@ -363,22 +357,22 @@ class Session(FailingSocket):
         self._websockets.workers.look_after(now)
         if self._run is not None:
             self._run.output.revive()
-        self._by_object.revive()
+        self._object_passage.revive()
         super().tick(now)
 
     def _app_knows(self, ending: Ending) -> bool:
         if ending is Ending.FINISHED:  # it has closed, returned or refused
             return True
-        return self._frames is not None and (ending is Ending.FAILED or self._by_object.is_closed)
+        return self._frames is not None and (ending is Ending.FAILED or self._object_passage.is_closed)
 
     def _end_waits(self, ending: Ending, error: AbortReason) -> None:
         if ending is Ending.SHUT_DOWN and self._frames is not None:
             self._last_frame = self._frames.close(close_codes.SERVICE_RESTART)
-            self._by_object.ended = (close_codes.SERVICE_RESTART, "")
+            self._object_passage.ended = (close_codes.SERVICE_RESTART, "")
         # A library reads it from the link, unseen: what the app runs on the loop from now on is taken for its clean-up.
-        if self._frames is not None and not self._by_object.in_use:
+        if self._frames is not None and not self._object_passage.in_use:
             error.told = True
-        self._by_object.end(error)
+        self._object_passage.end(error)
         if self._link is not None:
             self._link.finish(self._last_frame)
         run = self._run
@@ -388,11 +382,11 @@ class Session(FailingSocket):
                 run.end_of_socket()
                 run.output.finish(done=True)  # in the worker's place: it never enters the app
 
-    async def _see_off(self, run: AppRun) -> None:
+    async def _finish(self, run: AppRun) -> None:
         """Say the last word, wait for the worker and the link, and raise what the server is to know of."""
         assert self._link is not None
         if self.ending is Ending.SHUT_DOWN and self._frames is not None:
-            await self.close(close_codes.Ending.STOPPED.client, close_codes.Ending.STOPPED.reason)
+            await self.close(close_codes.WebSocketEnding.STOPPED.client, close_codes.WebSocketEnding.STOPPED.reason)
         if not run.output.done:
             await run.output.wait_done()
         await self._link.wait_lost()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from a2wsgi._threads.handles import Waiter
 
 #: Messages that may wait for the app, in bytes; as uvicorn's and our own buffers.
-INBOX_BYTES: Final = 65_536
+QUEUE_BYTES: Final = 65_536
 
 
 class Ended(NamedTuple):
@@ -27,7 +27,7 @@ class Ended(NamedTuple):
     reason: str
 
 
-class Inbox:
+class MessageQueue:
     """Messages that have come and that the app has not taken yet, and the end after them.
 
     Args:
@@ -49,7 +49,7 @@ class Inbox:
     @property
     def full(self) -> bool:
         """Whether no more is to be put in."""
-        return self._size >= INBOX_BYTES
+        return self._size >= QUEUE_BYTES
 
     def put(self, message: str | bytes) -> None:
         """Add a message. What it takes in memory is counted: an empty one is not free."""
