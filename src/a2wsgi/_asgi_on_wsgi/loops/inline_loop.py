@@ -265,9 +265,10 @@ class _InlineGate:
 
     def expire(self) -> None:
         """End the wait without opening the gate."""
-        if self.closed:
-            self.expired = True
-            self._host.loop.stop()
+        self.expired = True
+        # Also if it is open: 1. It is opened in the middle of the app's send(). 2. A signal handler raises before the
+        # loop is told to stop. 3. The app ends, and so does what is due on the loop.
+        self._host.loop.stop()
 
 
 class _DirectDoorbell(Doorbell):
