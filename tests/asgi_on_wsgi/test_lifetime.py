@@ -689,3 +689,40 @@ def test_signal_handler_closes_the_bridge_at_the_very_end_of_its_startup(monkeyp
     call(bridge, fails=BridgeClosed)
     assert notes == ["lifespan.startup", "lifespan.shutdown"]
     assert not bridge.statistics().started
+
+
+@pytest.mark.parametrize("end", ["bridge", "inline bridge", "loop"])
+def test_app_that_ignores_its_cancellation_fails_no_later_stop(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is left on the loop that has ended. The bridge's next loop has nothing to do with it."""
+    monkeypatch.setattr(_loops, "CANCEL_SECONDS", 0.05)
+    notes = list[str]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for phase in ("startup", "shutdown"):
+                notes.append((await receive())["type"])
+                await send({"type": f"lifespan.{phase}.complete"})
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello", "more_body": scope["path"] == "/stay"})
+        while scope["path"] == "/stay":
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.get_running_loop().create_future()
+
+    options = {"lifespan": True, "shutdown_timeout": 0.1, "grace_timeout": 0.1, "inline": end == "inline bridge"}
+    bridge = bridge_of(app, **options)
+    exchange = Exchange(bridge, environ_of(path="/stay")).begin()
+    assert exchange.next() == b"hello"
+    host: Any = bridge._lifetime.host
+    if end == "loop":
+        host.loop.call_soon_threadsafe(host.loop.stop)
+        assert host._ended.wait(BOUND_SECONDS)
+    else:
+        bridge.stop()
+        assert notes == ["lifespan.startup", "lifespan.shutdown"]
+    exchange.close()
+    assert bridge.statistics().in_flight == 0
+    notes.clear()
+    assert call(bridge).body == b"hello"
+    bridge.close()
+    assert notes == ["lifespan.startup", "lifespan.shutdown"]

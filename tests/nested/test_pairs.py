@@ -250,6 +250,25 @@ def test_trailers_pass_a_pair(asgi: Callable[..., Any]) -> None:
     assert answer_with(asgi, [start, BODY, *TRAILERS], EXTENSIONS) == [start, BODY, *TRAILERS]
 
 
+def test_message_that_the_app_uses_again_passes_a_pair_as_it_was_sent(asgi: Callable[..., Any]) -> None:
+    """A server is through with a message when ``send()`` returns, so an app may change it then."""
+    pushes: list[Any] = [
+        {"type": "http.response.push", "path": path, "headers": []} for path in ("/style.css", "/script.js")
+    ]
+    messages = [*pushes, {**START, "trailers": True}, BODY, *TRAILERS]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        again: Any = {}
+        for message in messages:
+            again.clear()
+            again.update(message)
+            await send(again)
+
+    client = Client(strict=False)
+    asgi_driver.call(asgi(Inner(app)), client, asgi_driver.http_scope(extensions=EXTENSIONS))
+    assert client.sent == messages
+
+
 def test_app_that_sends_between_body_and_trailers_does_not_keep_the_loop(asgi: Callable[..., Any]) -> None:
     """The body is over, and what follows is ignored: the loop that is to cancel such an app goes on."""
     others, counts = list[str](), list[int]()

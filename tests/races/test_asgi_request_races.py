@@ -472,3 +472,42 @@ def test_app_that_is_cancelled_before_its_first_step_fails_its_request(options: 
         assert "CancelledError" in str(raised)
         assert one.statistics().in_flight == 0
         assert call(one).body == b"hello"
+
+
+def test_response_that_is_closed_while_another_thread_waits_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1. The app sends the last message. 2. A thread closes the response, and leaves its gate. 3. The step ends."""
+    sent, closing = Signal("the last message is sent, in a step that goes on"), Signal("the closing thread waits")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello", "more_body": True})
+        await may_send.wait()
+        await send({"type": "http.response.body"})
+        sent.set()
+        closing.wait()
+        await may_end.wait()
+
+    with bridge_of(app) as one:
+        host = one._lifetime.start(app)
+        may_send, may_end = asyncio.Event(), asyncio.Event()
+        exchange = Exchange(one).begin()
+        assert exchange.next() == b"hello"
+        make = type(host).gate
+
+        def gate(self: Any) -> Any:
+            """Called with the lock of the stream held, which the end of the step needs."""
+            made.append(make(self))
+            if len(made) == 1:
+                host.loop.call_soon_threadsafe(may_send.set)
+            else:
+                closing.set()
+            return made[-1]
+
+        made: list[Any] = []
+        monkeypatch.setattr(type(host), "gate", gate)
+        waiting = InThread(lambda: list(exchange.iterator))
+        sent.wait()
+        closer = InThread(exchange.close)
+        assert waiting.result() == []
+        host.loop.call_soon_threadsafe(may_end.set)
+        closer.result()

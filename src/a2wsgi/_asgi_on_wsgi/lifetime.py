@@ -284,6 +284,7 @@ class Lifetime:
                 if host is not None:
                     if host.trouble() is not None:
                         self._lose(self.requests.copy())
+                    self.requests.clear()  # of apps that ignore their end: a later stop must not wait for them
                     host.release(self)
                     host.join(self._shutdown_timeout)
             finally:
@@ -313,6 +314,7 @@ class Lifetime:
             elif self.host is not None:
                 return  # the bridge has another loop by now
             requests = self.requests.copy()  # with the lock held, before the next request starts another loop
+            self.requests -= requests  # as in _lose()
         for request in requests:
             request.abort(error())
 

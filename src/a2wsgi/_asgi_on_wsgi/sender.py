@@ -278,11 +278,11 @@ class SenderMixin:
         if pair is None or not kind.startswith("http.response.") or kind not in self._scope["extensions"]:
             raise faults.unknown(kind)
         if kind != "http.response.trailers":
-            pair.messages.append(message)
+            pair.messages.append({**message})  # a copy: the app may reuse it
             return
         if self._sent is not TRAILERS or pair.trailers is None:  # the body is not over, or its head announced none
             raise faults.unknown(kind)
-        pair.trailers.append(message)
+        pair.trailers.append({**message})
         if not message.get("more_trailers", False):
             self._complete(b"")
 

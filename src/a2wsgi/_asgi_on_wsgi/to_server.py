@@ -377,6 +377,10 @@ class ToServer(Stream):
             Whether the client was found to have hung up.
         """
         while not gate.acquire(timeout=self._host.look_seconds):
+            if self._gate is not gate:
+                # 1. The loop takes it out. 2. A signal handler raises before it is open. 3. Nobody else has it. Or
+                # another thread closes the response, and has left its own gate.
+                break
             trouble = self._host.trouble()
             if trouble is not None:
                 self._lose_loop(trouble)

@@ -60,3 +60,39 @@ def test_under_gevent_other_greenlets_run_and_see_no_loop() -> None:
         one.close()
     """
     assert python(program).splitlines() == ["a loop of its own", "{b'/wait'} {b'/quick'}"]
+
+
+def test_under_gevent_a_request_waits_for_an_app_that_waits_in_the_middle_of_a_step() -> None:
+    """As a database driver does, while gevent lets others run: those do not run the loop, though their thread does."""
+    pytest.importorskip("gevent")
+    program = """
+        import gevent.monkey
+        gevent.monkey.patch_all()
+        import asyncio, logging, gevent.event
+        logging.getLogger("asyncio").setLevel(logging.ERROR)  # as above
+        from support.wsgi_driver import Exchange, call, environ_of
+        from a2wsgi._front.asgi_middleware import ASGIMiddleware
+
+        started, go = gevent.event.Event(), gevent.event.Event()
+
+        async def app(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": scope["path"].encode(), "more_body": True})
+            await asyncio.sleep(0.01)
+            if scope["path"] == "/wait":
+                started.set()
+                go.wait()
+            await send({"type": "http.response.body"})
+
+        with ASGIMiddleware(app, inline=True, lifespan=False) as one:
+            begun = Exchange(one, environ_of(path="/begun")).begin()
+            waiting = gevent.spawn(call, one, environ_of(path="/wait"))
+            started.wait()
+            others = [gevent.spawn(list, begun.iterator), gevent.spawn(call, one, environ_of(path="/other"))]
+            gevent.sleep(0)
+            go.set()
+            gevent.joinall([waiting, *others], raise_error=True)
+            begun.close()
+        print(waiting.value.body, b"".join(others[0].value), others[1].value.body)
+    """
+    assert python(program) == "b'/wait' b'/begun' b'/other'\n"

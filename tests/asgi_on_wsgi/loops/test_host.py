@@ -500,3 +500,38 @@ def test_loop_whose_first_user_was_interrupted_ends(
         thread.join(BOUND_SECONDS)
     assert not thread.is_alive()
     assert call(ASGIMiddleware(hello, lifespan=False, **options)).body == b"hello"
+
+
+@THREAD_AND_TRIO
+@pytest.mark.parametrize("is_ready", [False, True], ids=["not ready", "ready"])
+def test_loop_whose_thread_was_started_as_an_interruption_came_ends(
+    is_ready: bool, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal handler raises in ``Thread.start()``, which waits for the thread to begin."""
+    go, threads = Signal("the thread may be ready"), list[threading.Thread]()
+    make, start = LoopHost.__init__, threading.Thread.start
+
+    def make_later(self: Any, loop: Any) -> None:
+        go.wait()
+        make(self, loop)
+
+    def interrupted(self: threading.Thread) -> None:
+        host = self._target.__self__  # type: ignore[attr-defined]
+        threads.append(self)
+        start(self)
+        if is_ready:
+            go.set()
+            assert host._ready.wait(BOUND_SECONDS)
+        raise KeyboardInterrupt
+
+    bridge = ASGIMiddleware(hello, lifespan=False, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(LoopHost, "__init__", make_later)
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            bridge.start()
+        go.set()
+        (thread,) = threads
+        thread.join(BOUND_SECONDS)
+    assert not thread.is_alive()
+    assert call(bridge).body == b"hello"

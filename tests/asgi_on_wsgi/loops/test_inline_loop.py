@@ -419,3 +419,24 @@ def test_loop_of_a_stuck_thread_is_closed_when_it_comes_back(monkeypatch: pytest
     assert host.loop.is_closed()
     assert notes == ["cleaned up"]
     assert bridge._lifetime.requests == set()
+
+
+@pytest.mark.parametrize("is_open", [False, True], ids=["before it is open", "before the loop is stopped"])
+def test_signal_handler_that_raises_as_a_gate_is_opened_keeps_no_thread_waiting(
+    is_open: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It raises in the app's ``send()``, which has filled the buffer. So the app ends, and the loop goes on."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"0123456789", "more_body": True})
+
+    def release(gate: Any) -> None:
+        monkeypatch.undo()
+        gate.closed = not is_open
+        raise KeyboardInterrupt
+
+    with ASGIMiddleware(app, inline=True, lifespan=False, response_buffer_bytes=1) as bridge:
+        monkeypatch.setattr(inline_loop._InlineGate, "release", release)
+        call(bridge, fails=KeyboardInterrupt)

@@ -6,6 +6,7 @@ Strategy
     sees it running.
 
 Guarantees
+    - A greenlet that runs in the middle of a step waits for the loop, as a thread does: `runs_here`.
     - Other greenlets may run loops of their own: ``asyncio.run()`` works in them, and closes none of the loop's
       asynchronous generators.
 
@@ -19,6 +20,7 @@ import asyncio
 import contextlib
 import selectors
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -37,10 +39,14 @@ class GreenletLoop(asyncio.SelectorEventLoop):
     They may be an app's synchronous code, which gevent runs in place of a thread. What asyncio keeps for a
     thread is kept for this greenlet: the running loop and task, and who is told of asynchronous generators. Otherwise
     asyncio.run() in another greenlet would refuse to start, or close the app's generators at its end.
+
+    Attributes:
+        greenlet: The one that runs it, or was the last to, as ``threading.get_ident()`` names it.
     """
 
     def __init__(self) -> None:
         self._theirs: _OfThread = None, None, (None, None)  # what the other greenlets had when this one came back
+        self.greenlet: int | None = None
         apart = self._apart
 
         class Selector(selectors.DefaultSelector):  # made here, of the class that gevent has put in place
@@ -65,12 +71,22 @@ class GreenletLoop(asyncio.SelectorEventLoop):
             return super().run_in_executor(executor, func, *args)
 
     def run_forever(self) -> None:
+        self.greenlet = threading.get_ident()
         # Other greenlets may have come and gone since it last ran.
         self._theirs = _swap((None, None, (None, None)))
         try:
             super().run_forever()
         finally:
             _swap(self._theirs)
+
+
+def runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the caller itself runs ``loop``, which runs in its thread.
+
+    1. The app waits in the middle of a step, for a database say. 2. gevent lets another request's greenlet run. 3. That
+    finds the loop running in its thread, and may wait for it all the same.
+    """
+    return not isinstance(loop, GreenletLoop) or loop.greenlet == threading.get_ident()
 
 
 def _swap(new: _OfThread) -> _OfThread:

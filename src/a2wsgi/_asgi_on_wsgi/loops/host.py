@@ -31,6 +31,8 @@ from a2wsgi._asgi_on_wsgi.server_socket import uwsgi_has_threads
 from a2wsgi._log import logger
 from a2wsgi._threads.runtime import Runtime, wake
 
+from .greenlets import runs_here
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
@@ -110,8 +112,12 @@ class LoopHost(Runtime):
 
     def refuse_own_thread(self) -> None:
         """Raise if the calling thread runs this very loop: it would wait for itself for ever."""
-        if asyncio._get_running_loop() is self.loop:  # noqa: SLF001 - public to authors of event loops
+        # Fast path: is_here() would be one more call a request (tests/test_call_counts.py).
+        if asyncio._get_running_loop() is self.loop and runs_here(self.loop):  # noqa: SLF001 - public to authors of event loops
             raise faults.own_thread()
+
+    def is_here(self) -> bool:
+        return asyncio._get_running_loop() is self.loop and runs_here(self.loop)  # noqa: SLF001 - public to them, too
 
     def run(self, make: Callable[[], Coroutine[Any, Any, _T]], seconds: float | None = None) -> _T:
         """Run the coroutine that ``make`` makes on the loop, and wait for it. Any thread but the loop's.

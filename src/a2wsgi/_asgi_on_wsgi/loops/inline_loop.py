@@ -28,7 +28,7 @@ from a2wsgi._asgi_on_wsgi import faults
 from a2wsgi._threads.runtime import Doorbell
 
 from .fast_loop import FastLoop, new_event_loop
-from .greenlets import GreenletLoop
+from .greenlets import GreenletLoop, runs_here
 from .host import CANCEL_SECONDS, LoopHost, close_loop
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class _InlineGate:
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:  # noqa: FBT001, FBT002 - as Lock's
         host = self._host
         if self.closed and blocking:
-            if asyncio._get_running_loop() is host.loop:  # noqa: SLF001 - as in _no_loop_running()
+            if asyncio._get_running_loop() is host.loop and runs_here(host.loop):  # noqa: SLF001 - as in _no_loop_running()
                 raise faults.own_thread()
             with self._running:
                 # Fast path: what InlineHost._run_apart() does, with fewer calls (tests/test_call_counts.py).
@@ -265,9 +265,10 @@ class _InlineGate:
 
     def expire(self) -> None:
         """End the wait without opening the gate."""
-        if self.closed:
-            self.expired = True
-            self._host.loop.stop()
+        self.expired = True
+        # Also if it is open: 1. It is opened in the middle of the app's send(). 2. A signal handler raises before the
+        # loop is told to stop. 3. The app ends, and so does what is due on the loop.
+        self._host.loop.stop()
 
 
 class _DirectDoorbell(Doorbell):
@@ -282,7 +283,7 @@ class _DirectDoorbell(Doorbell):
     def ring(self, function: Callable[[Any], object], argument: Any) -> bool:  # noqa: ANN401 - as Doorbell's
         if self.loop.is_closed():
             return False
-        if asyncio._get_running_loop() is self.loop:  # noqa: SLF001 - as in _no_loop_running()
+        if asyncio._get_running_loop() is self.loop and runs_here(self.loop):  # noqa: SLF001 - as in _no_loop_running()
             # 1. A thread that handles an error holds the lock, has this one run the loop, and waits. 2. The garbage
             # collector closes a response here.
             function(argument)

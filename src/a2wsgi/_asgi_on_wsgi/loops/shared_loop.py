@@ -91,8 +91,13 @@ class SharedHost(LoopHost):
             host = cast("Self | None", _shared.get(cls))
             if host is None or host.stopping:
                 host = cls()
-                host.launch()  # if this raises, nobody else finds a loop that will never be ready
-                _shared[cls] = host
+                host._users.add(user)
+                try:
+                    host.launch()
+                except BaseException:
+                    host.release(user)  # an exception from outside may have come when its thread was started already
+                    raise
+                _shared[cls] = host  # only now: nobody else finds a loop that will never be ready
             host._users.add(user)
         try:
             host.wait_ready()
