@@ -119,8 +119,8 @@ class BridgeLoop:
         """Have the timer visit ``request`` from now on."""
         self.in_flight.add(request)
         if not self._ticking:
-            self._ticking = True
             self.runtime.call_later(TICK_SECONDS, self._tick)
+            self._ticking = True  # after it: Ctrl-C may end this, and the program go on with its loop
 
     def leave(self, request: InFlight) -> None:
         """Have the timer visit ``request`` no more."""
