@@ -154,6 +154,32 @@ def test_timer_is_set_though_ctrl_c_was_in_its_way(monkeypatch: pytest.MonkeyPat
     loop.close()
 
 
+def test_timer_is_set_though_its_tick_could_not_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For want of memory, say. The next request sets it."""
+
+    async def story() -> None:
+        loop = here()
+        with monkeypatch.context() as patch:
+            clock = Clock(patch)
+            first, second = Request(), Request()
+            loop.enter(first)
+            with monkeypatch.context() as worse:
+                worse.setattr(asyncio.get_running_loop(), "call_later", _no_memory)
+                with pytest.raises(MemoryError):
+                    clock.advance()
+            loop.enter(second)
+            clock.advance()
+            assert (first.ticks, second.ticks) == ([42.0], [42.0])
+            loop.leave(first)
+            loop.leave(second)
+
+    run(story())
+
+
+def _no_memory(*_: object, **__: object) -> None:
+    raise MemoryError
+
+
 def test_timer_holds_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor what its context holds: a request that has left is gone though the timer is still set."""
 

@@ -144,10 +144,11 @@ class BridgeLoop:
                 self.draining = False  # a bridge may serve again
 
     def _tick(self) -> None:
+        self._ticking = False  # the next enter() sets it again: an idle bridge costs its loop nothing
         if not self.in_flight and not self.left:
-            self._ticking = False  # the next enter() sets it again: an idle bridge costs its loop nothing
             return
         self.runtime.call_later(TICK_SECONDS, self._tick)
+        self._ticking = True
         self.runtime.doorbell.look()
         # 1. A client sends. 2. The loop stands still. 3. It goes on, and visits the requests before any task has taken
         # what came. None of them is to be told that its client was silent for all that time.
