@@ -245,6 +245,11 @@ class ToThread(Stream):
         """Whether the thread waits for a chunk. Any thread."""
         return self._gate is not None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its end is still to come. Any thread."""
+        return not self._finished and self._abort_error is None
+
     # -- The loop thread ------------------------------------------------------------------------------------------
 
     def abort(self, error: Callable[[], BaseException]) -> None:
