@@ -25,6 +25,7 @@ from a2wsgi._wsgi_on_asgi import workers as _workers
 from a2wsgi._wsgi_on_asgi.jobs import Job
 from a2wsgi._wsgi_on_asgi.streams import ToLoop
 from a2wsgi._wsgi_on_asgi.workers import Workers, _Worker
+from a2wsgi.wsgi_typing import Environ, StartResponse
 from apps import hello
 from apps.counting import Counting
 from support.asgi_driver import answer, call, run
@@ -323,3 +324,35 @@ async def _interrupted(bridge: WSGIMiddleware) -> None:
         return
     assert response.body == b"hello"
     assert response.complete
+
+
+@traces_opcodes
+@pytest.mark.usefixtures("quick_timer")
+def test_app_that_writes_on_after_an_exception_is_heard(traced: Callable[[Death | None], None]) -> None:
+    """A chunk at which another thread raised one is queued and told of, or is not: the next one finds room."""
+    at = 0
+    while True:
+        at += 1
+        death = Death(at, _streams)
+        bridge = WSGIMiddleware(_writing_on, workers=1, response_buffer_bytes=0)
+        traced(death)
+        run(_answered_or_failed(bridge))
+        traced(None)
+        death.disarm()
+        settle(bridge._shared.workers)
+        if not death.happened:
+            break
+    assert at > 20
+
+
+def _writing_on(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    write = start_response("200 OK", [])
+    for chunk in (b"h", b"e", b"l", b"l", b"o"):
+        with contextlib.suppress(Late):
+            write(chunk)
+    return []
+
+
+async def _answered_or_failed(bridge: WSGIMiddleware) -> None:
+    with contextlib.suppress(AppError):  # it came outside of write()
+        assert (await answer(bridge)).complete

@@ -401,6 +401,57 @@ def test_two_servers_that_shut_down_at_once_end_an_app_inside() -> None:
     asyncio.run(main())
 
 
+def test_shutdown_of_one_of_two_loops_leaves_an_app_inside_to_the_requests_of_the_other() -> None:
+    """Their servers shut down at once, and one still waits for a request, which the app inside answers."""
+    said: list[str] = []
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for phase in ("startup", "shutdown"):
+                await receive()
+                said.append(phase)
+                await send({"type": f"lifespan.{phase}.complete"})
+            return
+        await receive()
+        entered.set()
+        await within(BOUND_SECONDS, let.wait_in_task())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    entered, let, started = Signal("the app was called"), Signal("the app may answer"), Signal("the other has started")
+    bridge: Any = WSGIMiddleware(ASGIMiddleware(inner))
+
+    async def main() -> None:
+        server = Client(messages=[{"type": "lifespan.startup"}])
+        lifespan = start(answer(bridge, server, dict(LIFESPAN)))
+        await until(lambda: bool(server.sent))
+        other = in_thread(run, serve())
+        await started.wait_in_task()
+        request = start(answer(bridge))
+        await entered.wait_in_task()
+        server.say({"type": "lifespan.shutdown"})
+        await until(lambda: bridge._shared.loops.here().draining)
+        stop.set()
+        await other.result_in_task()
+        let.set()
+        assert (await request).body == b"done"
+        assert said == ["startup"]
+        await lifespan
+
+    async def serve() -> None:
+        server = Client(messages=[{"type": "lifespan.startup"}])
+        lifespan = start(answer(bridge, server, dict(LIFESPAN)))
+        await until(lambda: bool(server.sent))
+        started.set()
+        await stop.wait_in_task()
+        server.say({"type": "lifespan.shutdown"})
+        await lifespan
+
+    stop = Signal("the other is to shut down")
+    run(main())
+    assert said == ["startup", "shutdown"]
+
+
 def test_shutdown_ends_idle_workers(bridged: Bridged) -> None:
     """Nothing of ours keeps the process after the shutdown; a later request starts anew."""
 

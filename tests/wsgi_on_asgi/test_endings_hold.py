@@ -20,6 +20,7 @@ from a2wsgi._wsgi_on_asgi import loops as _loops
 from a2wsgi._wsgi_on_asgi.faults import is_of_an_ending
 from a2wsgi._wsgi_on_asgi.loops import BridgeLoop
 from a2wsgi._wsgi_on_asgi.receiver import Receiver
+from a2wsgi._wsgi_on_asgi.streams import ToThread
 from a2wsgi.wsgi_typing import Environ, StartResponse
 from apps import echo, hello
 from apps.counting import Counting, endless
@@ -605,6 +606,27 @@ def test_app_that_failed_is_logged_if_the_server_ends_its_request(
     errors = [str(record.exc_info[1]) for record in caplog.records if record.exc_info is not None]
     caplog.clear()  # the error's traceback leads to the bridge
     assert errors == ["of the app"]
+
+
+def test_last_part_of_a_body_for_which_there_is_no_memory_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app's read raises instead of waiting for ever, and the server has the error."""
+
+    def put(stream: ToThread, chunk: bytes) -> None:
+        if chunk == b"last":
+            raise MemoryError
+        original(stream, chunk)
+
+    original = ToThread.put
+    monkeypatch.setattr(ToThread, "put", put)
+    bridge = WSGIMiddleware(echo.app, request_buffer_bytes=0)
+
+    async def main() -> None:
+        client = Client(b"first", b"last")
+        response = await answer(bridge, client, http_scope("POST"), fails=MemoryError)
+        assert response.messages == []
+        assert bridge.statistics().busy == 0
+
+    run(main())
 
 
 # -- Task factories ---------------------------------------------------------------------------------------------------

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from a2wsgi import MissingCapability
+from a2wsgi import MissingCapability, WSGIMiddleware
 from a2wsgi._threads.runtime import Interruption, Runtime
 from a2wsgi._wsgi_on_asgi import loops as _loops
 from a2wsgi._wsgi_on_asgi.loops import BridgeLoop, BridgeLoops
-from support.asgi_driver import run
+from apps import hello
+from support.asgi_driver import answer, run
 from support.lockstep import BOUND_SECONDS, Signal
 
 variable = contextvars.ContextVar("variable", default="none")
@@ -127,6 +128,56 @@ def test_timer_never_meets_a_request_between_two_ticks(monkeypatch: pytest.Monke
             assert [request.ticks for request in requests] == [[]] * 5
 
     run(story())
+
+
+def test_timer_is_set_though_ctrl_c_was_in_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some programs go on with their loop after it. The request that it ended is not waited for."""
+
+    def call_later(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    loop = asyncio.new_event_loop()
+    bridge: Any = WSGIMiddleware(hello.app)
+    with monkeypatch.context() as patch:
+        patch.setattr(Runtime, "call_later", call_later)
+        request = loop.create_task(answer(bridge))
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(request)
+        with pytest.raises(KeyboardInterrupt):
+            request.result()
+    (here,) = bridge._shared.loops.known()
+    assert not here.in_flight
+    set_again: list[float] = []
+    monkeypatch.setattr(Runtime, "call_later", lambda _, seconds, __: set_again.append(seconds))
+    assert loop.run_until_complete(answer(bridge)).body == b"hello"
+    assert set_again == [0.1]
+    loop.close()
+
+
+def test_timer_is_set_though_its_tick_could_not_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For want of memory, say. The next request sets it."""
+
+    async def story() -> None:
+        loop = here()
+        with monkeypatch.context() as patch:
+            clock = Clock(patch)
+            first, second = Request(), Request()
+            loop.enter(first)
+            with monkeypatch.context() as worse:
+                worse.setattr(asyncio.get_running_loop(), "call_later", _no_memory)
+                with pytest.raises(MemoryError):
+                    clock.advance()
+            loop.enter(second)
+            clock.advance()
+            assert (first.ticks, second.ticks) == ([42.0], [42.0])
+            loop.leave(first)
+            loop.leave(second)
+
+    run(story())
+
+
+def _no_memory(*_: object, **__: object) -> None:
+    raise MemoryError
 
 
 def test_timer_holds_no_request(monkeypatch: pytest.MonkeyPatch) -> None:

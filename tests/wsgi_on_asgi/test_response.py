@@ -462,6 +462,26 @@ def test_one_chunk_is_measured_and_not_asked(method: str, body: bytes) -> None:
     assert response.messages == messages_of(200, [(b"content-length", b"3")], body)
 
 
+class _Empty(bytes):
+    """Bytes that say that they are none."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+def test_chunk_is_not_asked_whether_it_is_empty() -> None:
+    """A subclass of bytes may have any ``__bool__``; what it holds is sent, from a list and from any other iterable."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return chunks if environ["PATH_INFO"] == "/list" else iter(chunks)
+
+    chunks = [_Empty(b"one"), b"", b"two", _Empty(b"three")]
+    bridge = WSGIMiddleware(app)
+    for path in ("/list", "/iterator"):
+        assert call(bridge, None, http_scope(target=path)).body == b"onetwothree"
+
+
 @pytest.mark.parametrize("error", [TypeError("no"), AttributeError("no"), NotImplementedError()])
 def test_iterable_whose_len_fails_is_answered(bridged: Bridged, error: Exception) -> None:
     """It says nothing of its length, as one that has none."""

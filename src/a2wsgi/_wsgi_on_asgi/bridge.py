@@ -143,11 +143,11 @@ class WSGIBridge:
             here, lifespan = self._shared.loops.here(), object()
             shut_down = functools.partial(self._shut_down, here, lifespan)
             runtime = here.runtime
-            here.lifespans.add(lifespan)
+            here.lifespans[lifespan] = True
             try:
                 await answer_lifespan(scope, receive, send, runtime=runtime, bridges=self._inner, shut_down=shut_down)
             finally:
-                here.lifespans.discard(lifespan)
+                here.lifespans.pop(lifespan, None)
         elif kind == "websocket":
             from .websocket.session import WebSocketSession  # noqa: PLC0415 - few processes have any
 
@@ -220,17 +220,19 @@ class WSGIBridge:
             Whether no other server has the bridge any more.
         """
         # 1. Two servers shut down at once. 2. Each finds the other's lifespan open. 3. Nobody does it. So each closes
-        # its own first.
-        loop.lifespans.discard(lifespan)
-        if loop.lifespans:
+        # its own first. For a server on another loop it is there until the requests here have ended.
+        loop.lifespans[lifespan] = False
+        if loop.is_kept():
+            del loop.lifespans[lifespan]
             return False
         self._websockets.stop(loop)
         await loop.drain(self._shared.settings.shutdown_timeout)
         reason = "the server shuts down"
-        for request in loop.in_flight.copy() if not loop.lifespans else ():  # no other server has come meanwhile
+        for request in loop.in_flight.copy() if not loop.is_kept() else ():  # no other server has come meanwhile
             request.abort(Ending.SHUT_DOWN, functools.partial(ClientDisconnected, reason), reason)
         self._shared.workers.end_idle()
         self._websockets.workers.end_idle()
+        loop.lifespans.pop(lifespan, None)
         return not any(one.lifespans for one in self._shared.loops.live())
 
     def longest_stop_inside(self) -> float:

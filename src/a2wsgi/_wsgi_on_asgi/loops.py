@@ -73,8 +73,8 @@ class BridgeLoop:
         stalled: How many requests were aborted here because their client had stopped.
         timed_out: How many requests exceeded ``app_timeout`` here.
         refused: How many WebSockets were refused here for want of room.
-        lifespans: One object for each lifespan of a server on this loop that has not begun to shut down. Written on the
-            loop thread only.
+        lifespans: One object for each lifespan of a server on this loop, and whether it has not begun to shut down.
+            Written on the loop thread only; others look whether there is any.
         draining: `drain` waits: the server shuts down. Written on the loop thread only.
     """
 
@@ -102,7 +102,7 @@ class BridgeLoop:
         self.disconnected = 0
         self.stalled = 0
         self.timed_out = 0
-        self.lifespans: set[object] = set()
+        self.lifespans: dict[object, bool] = {}
         self.draining = False
         self.refused = 0
         self._pid = os.getpid()
@@ -119,14 +119,18 @@ class BridgeLoop:
         """Have the timer visit ``request`` from now on."""
         self.in_flight.add(request)
         if not self._ticking:
-            self._ticking = True
             self.runtime.call_later(TICK_SECONDS, self._tick)
+            self._ticking = True  # after it: Ctrl-C may end this, and the program go on with its loop
 
     def leave(self, request: InFlight) -> None:
         """Have the timer visit ``request`` no more."""
         self.in_flight.discard(request)
         if self._drained is not None and not self.in_flight:
             wake(self._drained)
+
+    def is_kept(self) -> bool:
+        """Whether a server here goes on, with the bridge. Loop thread."""
+        return any(self.lifespans.values())
 
     async def drain(self, seconds: float) -> None:
         """Wait until no request is in flight, at most ``seconds``."""
@@ -140,10 +144,11 @@ class BridgeLoop:
                 self.draining = False  # a bridge may serve again
 
     def _tick(self) -> None:
+        self._ticking = False  # the next enter() sets it again: an idle bridge costs its loop nothing
         if not self.in_flight and not self.abandoned:
-            self._ticking = False  # the next enter() sets it again: an idle bridge costs its loop nothing
             return
         self.runtime.call_later(TICK_SECONDS, self._tick)
+        self._ticking = True
         self.runtime.doorbell.look()
         # 1. A client sends. 2. The loop stands still. 3. It goes on, and visits the requests before any task has taken
         # what came. None of them is to be told that its client was silent for all that time.

@@ -343,7 +343,8 @@ class Receiver:
     def _receive_failed(self, error: Exception) -> None:
         """Nothing more can be received."""
         kind = type(error).__name__  # not its repr(): see _lost()
-        if self._more:
+        if self._more or (self.stream is not None and self.stream.is_open):  # no memory was left to hand on its end
+            self._more = True
             if self._listener is not None:
                 self._listener.receive_raised(error)
             self._end_input(f"receive() raised {kind}")

@@ -122,9 +122,9 @@ class Request(AppTimeoutMixin):
         The unused ``_bridge`` keeps the bridge alive: one that is garbage-collected ends its workers.
         """
         self = cls(app, shared, scope, receive, send)  # in the task that answers it, which may not be the caller's
-        self._loop.enter(self)
         may_wait = False  # true once nothing of the request runs any more, and there is a loop to wait on
         try:
+            self._loop.enter(self)
             if await self._request_in():
                 await self._response_out()
                 if (pair := self._disconnected._pair) is not None:

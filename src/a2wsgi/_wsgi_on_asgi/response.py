@@ -246,11 +246,13 @@ class Response:
         for chunk in iterable if kind is GeneratorType else iterator_of(iterable):
             if any_length and type(chunk) is bytes and chunk:
                 output.put(chunk)  # Fast path: one call a chunk (tests/test_call_counts.py, "wsgi 20 chunks")
-            elif chunk:
+                continue
+            piece = chunk if type(chunk) is bytes else as_bytes(chunk)  # an app's own class may say that it is empty
+            if piece:
                 single = single and self.framing is None  # write(), called by the iterable itself, has fixed the head
-                framing, part = self._part_of_body(chunk)
+                framing, part = self._part_of_body(piece)
                 if single:
-                    self._whole_length = len(chunk if type(chunk) is bytes else as_bytes(chunk))
+                    self._whole_length = len(piece)
                     if framing.remaining is None:
                         framing.remaining = 0  # it gets that Content-Length, whatever else the iterable may hold
                 if framing.remaining == 0:
@@ -259,7 +261,6 @@ class Response:
                 any_length = framing.remaining is None
             else:
                 # PEP 3333, "The start_response() Callable": headers wait for the first chunk that is not empty.
-                as_bytes(chunk)
                 output.check()
                 if self.framing is not None and self.framing.remaining == 0:  # write() has reached it
                     return None

@@ -86,9 +86,11 @@ class ToLoop(Stream):
                     raise _after_end()
                 # Fast path: the first condition spares most chunks the call (tests/test_call_counts.py).
                 if (self._size < self._limit and self._limit_chunks is None) or self._has_room():
-                    self._chunks.append(chunk)
+                    # Another thread may raise an exception in this one after each call. So nothing has changed after
+                    # the first, and all has after the second, and then `revive` wakes the coroutine.
                     self._size += len(chunk)
                     waiter, self._waiter = self._waiter, None
+                    self._chunks.append(chunk)
                     break
                 self._released_writer = False  # the writer has filled the stream before the reader ran out
                 gate = self._leave_gate()
@@ -242,6 +244,11 @@ class ToThread(Stream):
     def is_awaited(self) -> bool:
         """Whether the thread waits for a chunk. Any thread."""
         return self._gate is not None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its end is still to come. Any thread."""
+        return not self._finished and self._abort_error is None
 
     # -- The loop thread ------------------------------------------------------------------------------------------
 
