@@ -447,3 +447,27 @@ def test_codec_that_fails_ends_the_app_s_wait(caplog: pytest.LogCaptureFixture) 
     assert asyncio.run(main()) == Ended(1006, "")
     assert len(calls) == 1
     assert "Fatal error" in caplog.text
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_codec_that_fails_later_ends_the_app_s_wait(is_lost: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """When there is room again for what was read, or in what is left of a client that is lost."""
+
+    def fail(data: object) -> Any:
+        raise MemoryError
+
+    async def main() -> object:
+        async with connected() as (endpoint, client):
+            client.send(text(b"hello") * 2_000)
+            while not endpoint._inbox.full:
+                await endpoint._host.go_round()
+            endpoint._frames.feed = fail  # type: ignore[method-assign]
+            if is_lost:
+                client.close()
+                await endpoint.send("x")
+            while (message := await asyncio.wait_for(endpoint.take(), BOUND_SECONDS)) == "hello":
+                pass
+            return message
+
+    assert asyncio.run(main()) == Ended(1006, "")
+    assert "MemoryError" in caplog.text

@@ -54,9 +54,6 @@ PIECE_BYTES: Final = 16_384
 LOOK_EVENTS: Final = 16
 
 
-# -- The connection ---------------------------------------------------------------------------------------------------
-
-
 class Endpoint(asyncio.Protocol):
     """One WebSocket's connection.
 
@@ -178,6 +175,10 @@ class Endpoint(asyncio.Protocol):
                 if self._turn.is_over():
                     self._pause()
                     return
+        except BaseException:  # no memory, say: nobody can read on, and the app would wait for ever
+            self._inbox.end(Ended(LOST, ""))
+            self.abort()
+            raise
         finally:
             self._write(pongs)
         self._resume()
