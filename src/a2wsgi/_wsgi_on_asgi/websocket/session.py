@@ -34,6 +34,7 @@ from a2wsgi._protocol.environ import environ_from_scope
 from a2wsgi._protocol.frames import Close, Frames, Role, Violation
 from a2wsgi._protocol.framing import BadRequest
 from a2wsgi._protocol.upgrade import environ_of_handshake, offered_to
+from a2wsgi._threads.runtime import renew_lock
 from a2wsgi._wrong_server import named_as
 from a2wsgi._wsgi_on_asgi.endings import Ending
 from a2wsgi._wsgi_on_asgi.jobs import Overloaded
@@ -60,10 +61,6 @@ if TYPE_CHECKING:
 
 #: How long the task that receives may take to end once it is cancelled. Arbitrary: servers' receive() ends at once.
 _END_TASK_SECONDS = 10.0
-
-#: After so many messages of the app the loop goes round once. A server's ``send()`` does not wait for a quick client,
-#: and an app can be quicker than its server: it would have the loop to itself. Arbitrary.
-MESSAGES_A_TURN = 64
 
 #: Keys of an outer WSGI server's environ that would lead a library past the link to the server's own socket.
 _OTHER_SOCKETS = ("gunicorn.socket", "eventlet.input", "waitress.client_disconnected")
@@ -282,7 +279,6 @@ class Session(FailingSocket):
 
     async def _from_app(self, run: AppRun, link: Link, passage: Passage) -> None:
         """Carry what the app sends to the server, until it ends."""
-        sent = 0
         while self.ending is None:
             events = await passage.take()
             if events is None:
@@ -297,9 +293,6 @@ class Session(FailingSocket):
                     await self._app_broke_frames(event)
                 else:
                     await self._app_closed(event)
-                sent += 1
-                if sent % MESSAGES_A_TURN == 0:
-                    await self._loop.runtime.go_round()
                 if self.is_over():
                     return
 
@@ -365,6 +358,12 @@ class Session(FailingSocket):
             self._run.output.revive()
         self._by_object.revive()
         super().tick(now)
+
+    def renew_locks(self) -> None:
+        """Those of the streams: the app may go on in a child, as with a request."""
+        self._by_object.renew_locks()
+        if self._run is not None:
+            renew_lock(self._run.output)
 
     def _app_knows(self, ending: Ending) -> bool:
         if ending is Ending.FINISHED:  # it has closed, returned or refused
