@@ -81,6 +81,7 @@ def test_agree_takes_the_first_offer_that_can_be_had(offers: str, agreement: Agr
         "x-other",
         "permessage-deflate; unknown",
         "permessage-deflate; server_max_window_bits=8",  # zlib cannot
+        "permessage-deflate; server_max_window_bits=8; server_no_context_takeover",
         "permessage-deflate; server_max_window_bits=16",
         "permessage-deflate; server_max_window_bits=10; server_max_window_bits=10",
         "permessage-deflate; server_no_context_takeover=1",

@@ -27,6 +27,8 @@ _CONTINUATION, _CONTROL_BIT = 0x0, 0x08  # RFC 6455 §11.8, §5.5
 
 # The settings that websockets chose by measurement: its compressor takes 32 KiB instead of zlib's 256.
 _WINDOW_BITS = 12
+# zlib's smallest window, for compression. The client may ask for 8 bits (RFC 7692 §7.1.2.1).
+_MIN_WINDOW_BITS = 9
 _MEMORY_LEVEL = 5
 # Arbitrary: clients send 24 to 100 bytes. The loop thread reads them, and servers let headers of megabytes pass.
 _MAX_OFFERS_BYTES = 4_096
@@ -81,6 +83,8 @@ def agree_on_deflate(offers: str) -> Agreement | None:
                 codec.InvalidHandshake,
                 ValueError,
             ):  # websockets 16 asks zlib for a window of 8 bits, which it lacks
+                continue
+            if chosen.local_max_window_bits < _MIN_WINDOW_BITS:  # of no context takeover, websockets 16 asks it later
                 continue
             return Agreement(
                 header=codec.build_extension([(name, agreed)]),

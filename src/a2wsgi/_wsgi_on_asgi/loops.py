@@ -9,7 +9,7 @@ Guarantees
     - A request that cannot be looked after does not keep the timer from the others.
     - Counts are never lost: each is written on one loop thread, and the next loop takes over those of a dead one.
     - A forked child makes new loops, whatever lock another thread of its parent held at the fork. An app that
-      forks during its HTTP request and goes on in the child does not wait for such a lock either.
+      forks during its request and goes on in the child does not wait for such a lock either.
 
 Assumes
     Everything but `BridgeLoops` and ``renew_locks`` is called on the loop thread. ``tick`` raises nothing.

@@ -81,6 +81,22 @@ def held() -> Iterator[Held]:
         one.thread.result()
 
 
+class Lost:
+    """A server's socket whose client has left: writes fail. What it sent is read in small parts, as TLS gives it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def recv(self, _size: int, /) -> bytes:
+        return self._sock.recv(1_000)
+
+    def send(self, _data: bytes, /) -> int:
+        raise ConnectionResetError
+
+
 LEAVES: dict[str, Callable[[socket.socket], None]] = {
     "closed": lambda ours: ours.close(),
     "shut": lambda ours: ours.shutdown(socket.SHUT_RDWR),  # there is a copy in a forked child
@@ -123,6 +139,40 @@ def test_client_gets_all_that_was_sent_before_our_side_has_left(held: Held, how:
     assert held.rest() == 100_000
     held.client.shutdown(socket.SHUT_WR)
     held.thread.result()
+
+
+def carry_lost(stack: contextlib.ExitStack) -> tuple[socket.socket, InThread]:
+    """Our end of the pair, and a thread that carries for a client which has sent 10,000 bytes and left."""
+    client, server = socket.socketpair()
+    ours, theirs = our_sockets.socket_pair()
+    for sock in (client, server, ours, theirs):
+        sock.settimeout(BOUND_SECONDS)
+        stack.enter_context(sock)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # so it holds less than that
+    client.sendall(bytes(10_000))
+    ours.sendall(b"x")  # which fails
+    thread = InThread(lambda: carrier.hold(cast("Any", Lost(server)), theirs, lambda: None, has_tls=False))
+    client.close()
+    return ours, thread
+
+
+def test_last_words_of_a_client_that_takes_nothing_more_are_carried() -> None:
+    """Its Close may be among them, and the app is to get what it has sent before."""
+    with contextlib.ExitStack() as stack:
+        ours, thread = carry_lost(stack)
+        got = 0
+        while data := ours.recv(65_536):
+            got += len(data)
+        assert got == 10_000
+        thread.result()
+
+
+def test_thread_ends_after_a_lost_client_if_our_side_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An app that takes no messages would never learn that it is lost."""
+    monkeypatch.setattr(carrier, "_LINGER_SECONDS", 0.01)
+    monkeypatch.setattr(carrier, "_LOOK_SECONDS", 0.01)
+    with contextlib.ExitStack() as stack:
+        carry_lost(stack)[1].result()
 
 
 def test_end_is_said_in_tls(tmp_path: Path) -> None:

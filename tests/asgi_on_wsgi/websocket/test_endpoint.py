@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("websockets")
 
 from a2wsgi._asgi_on_wsgi.loops.host import GivenHost
-from a2wsgi._asgi_on_wsgi.websocket.endpoint import STOP_SECONDS, Endpoint
+from a2wsgi._asgi_on_wsgi.websocket.endpoint import PIECE_BYTES, STOP_SECONDS, Endpoint
 from a2wsgi._asgi_on_wsgi.websocket.keepalive import TURN_SECONDS
 from a2wsgi._asgi_on_wsgi.websocket.message_queue import QUEUE_BYTES, Ended
 from a2wsgi._asgi_on_wsgi.websocket.phase import Phase
@@ -85,6 +85,11 @@ async def connected() -> AsyncIterator[tuple[Endpoint, socket.socket]]:
 def text(data: bytes) -> bytes:
     """A client's frame, masked with zeros."""
     return b"\x81" + bytes([0x80 | len(data)]) + bytes(4) + data
+
+
+#: As long as a ping may be; and so many that their pongs, which are 4 bytes shorter, have no room in a full transport.
+PING = b"\x89\xfd" + bytes(4 + 125)
+PINGS = PING * (PIECE_BYTES // 127 + 1)
 
 
 def test_early_bytes_come_before_those_that_are_read_next() -> None:
@@ -282,6 +287,27 @@ def test_app_that_sends_is_told_when_a_full_client_shuts_its_side_down() -> None
     assert asyncio.run(main()) == (0, Phase.ENDING, Ended(1006, ""))
 
 
+def test_client_that_reads_nothing_until_it_has_sent_all_is_received() -> None:
+    """It would wait for us, and we for it. Only a flood of pings waits for room, since they are to be answered."""
+
+    async def main() -> list[object]:
+        loop = asyncio.get_running_loop()
+        async with connected() as (endpoint, client):
+            while not endpoint._full:
+                endpoint._write(bytes(65_536))
+            await loop.sock_sendall(client, text(b"1") + PING + text(b"2") + PINGS + text(b"3"))
+            got = [await asyncio.wait_for(endpoint.take(), BOUND_SECONDS) for _ in range(2)]
+            last = asyncio.create_task(endpoint.take())
+            for _ in range(3):
+                await endpoint._host.go_round()
+            got.append(last.done())
+            while not last.done():
+                await loop.sock_recv(client, 65_536)
+            return [*got, await last]
+
+    assert asyncio.run(main()) == ["1", "2", False, "3"]
+
+
 def test_sends_that_are_given_up_fill_no_memory() -> None:
     """After one that gave up, each waits before it sends, as long as the client has too much to take."""
 
@@ -347,8 +373,8 @@ def test_close_that_is_read_as_there_is_room_again_ends_the_connection_once() ->
             endpoint._transport.set_write_buffer_limits(high=0)  # so that it is empty when there is room again
             while not endpoint._full:
                 endpoint._write(bytes(65_536))
-            await loop.sock_sendall(client, b"\x89\x80" + bytes(4) + b"\x88\x80" + bytes(4))
-            while not endpoint._paused:  # the ping is answered, and the Close is left for later
+            await loop.sock_sendall(client, PINGS + b"\x88\x80" + bytes(4))
+            while not endpoint._paused:  # pings are answered, and the Close is left for later
                 await endpoint._host.go_round()
             while await loop.sock_recv(client, 65_536):
                 pass
@@ -447,3 +473,27 @@ def test_codec_that_fails_ends_the_app_s_wait(caplog: pytest.LogCaptureFixture) 
     assert asyncio.run(main()) == Ended(1006, "")
     assert len(calls) == 1
     assert "Fatal error" in caplog.text
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_codec_that_fails_later_ends_the_app_s_wait(is_lost: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """When there is room again for what was read, or in what is left of a client that is lost."""
+
+    def fail(data: object) -> Any:
+        raise MemoryError
+
+    async def main() -> object:
+        async with connected() as (endpoint, client):
+            client.send(text(b"hello") * 2_000)
+            while not endpoint._inbox.full:
+                await endpoint._host.go_round()
+            endpoint._frames.feed = fail  # type: ignore[method-assign]
+            if is_lost:
+                client.close()
+                await endpoint.send("x")
+            while (message := await asyncio.wait_for(endpoint.take(), BOUND_SECONDS)) == "hello":
+                pass
+            return message
+
+    assert asyncio.run(main()) == Ended(1006, "")
+    assert "MemoryError" in caplog.text

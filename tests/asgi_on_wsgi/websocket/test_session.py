@@ -295,6 +295,39 @@ def test_client_that_leaves_before_the_answer_frees_every_servers_thread(server:
     assert told == [disconnect(1006)]
 
 
+@pytest.mark.parametrize("_each_backend", ["asyncio"], indirect=True)
+def test_client_that_has_left_already_if_tasks_are_eager() -> None:
+    """Python 3.12's ``eager_task_factory``: what watches for the client has seen it before anybody waits."""
+    told: list[Message] = []
+    waits, has_left, ended = Signal("the app waits"), Signal("the client has left"), Signal("the app has ended")
+
+    def begin_at_once(loop: Any, coroutine: Any, **_: Any) -> asyncio.Task[None]:
+        with pytest.raises(StopIteration):
+            coroutine.send(None)
+        return asyncio.Task(anyio.lowlevel.checkpoint(), loop=loop)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        waits.set()
+        await has_left.wait_in_task()
+        loop: Any = asyncio.get_running_loop()
+        loop.set_task_factory(begin_at_once)
+        try:
+            told.append(await receive())
+        finally:
+            loop.set_task_factory(None)
+            ended.set()
+
+    with bridge_of(app, grace_timeout=BOUND_SECONDS / 2) as bridge, Client() as client:
+        server = InThread(lambda: client.called(bridge, ClientDisconnected))
+        waits.wait()
+        client.socket.close()
+        server.result()
+        has_left.set()
+        ended.wait()
+    assert told == [disconnect(1006)]
+
+
 def test_receive_and_accept_may_wait_at_the_same_time() -> None:
     """A task that listens from the start gets the first message."""
 

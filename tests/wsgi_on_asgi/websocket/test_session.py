@@ -1148,7 +1148,7 @@ def test_nothing_is_sent_after_an_end_that_comes_as_the_loop_goes_round(monkeypa
             flooded.wait()
 
     async def go_round() -> None:
-        if len(client.data) == 63:
+        if len(client.data) == 63:  # and an acceptance: a multiple of 32 messages
             (session,) = bridge._websockets.open
             session._client_closed({"type": "websocket.disconnect", "code": 1001})
 
@@ -1797,6 +1797,45 @@ def test_forked_child_has_no_open_websocket() -> None:
         client.leaves()
 
     talk(bridge, play)
+
+
+@needs_fork
+@forks_with_threads
+@pytest.mark.parametrize("held_at_the_fork", ["_from_app", "_to_app", "output"])
+def test_child_forked_by_the_app_waits_for_no_lock_of_its_parent(held_at_the_fork: str) -> None:
+    """It goes on in the app, and returns. Nobody would release there what the loop thread holds at the fork."""
+    told: list[bytes] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        websocket = environ["a2wsgi.websocket"]
+        websocket.accept()
+        (session,) = bridge._websockets.open
+        streams = {**vars(session._by_object), "output": session._run.output}
+        held, taken, forked = streams[held_at_the_fork]._lock, Signal("a thread holds the lock"), Signal("forked")
+
+        def hold() -> None:
+            with held:
+                taken.set()
+                forked.wait()
+
+        def in_the_child() -> bytes:
+            websocket.send("from the child")
+            with pytest.raises(WebSocketClosed):
+                websocket.receive(0)
+            session._run.done()
+            return b"went on"
+
+        holder = in_thread(hold)
+        taken.wait()
+        told.append(in_child(in_the_child))
+        forked.set()
+        holder.result()
+        return []
+
+    bridge: Any = WSGIMiddleware(app)
+    client, _ = talk(bridge)
+    assert client.sent == [ACCEPT, close(1000)]
+    assert told == [b"went on"]
 
 
 def test_max_websockets_admits_one_beside_one_worker() -> None:

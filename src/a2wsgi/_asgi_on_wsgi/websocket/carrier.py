@@ -5,6 +5,7 @@ Guarantees
       from.
     - The thread ends within seconds of our end of the pair, whatever the client does: also if it takes nothing, so that
       the pair is not read to its end.
+    - What a client has sent before a write to it fails reaches our side, its Close, too, as long as that reads on.
     - Our side is told within `_LOOK_SECONDS` that the server has begun to stop, where the server can be asked.
 """
 
@@ -33,7 +34,8 @@ _LAST_SECONDS = 10.0
 #: The same when the server stops, which is not to wait for clients.
 _STOP_SECONDS = 1.0
 #: How long it may take to end its side after that; arbitrary. What it still sends would make the system reset the
-#: connection, and the client might lose what it was sent last.
+#: connection, and the client might lose what it was sent last. And how long it may take until our side gets more of
+#: what a lost client has sent.
 _LINGER_SECONDS = 1.0
 #: How often to look whether the server stops, and whether our side is still there while the client takes nothing.
 #: Arbitrary: short for a server that waits for the thread.
@@ -110,6 +112,7 @@ class _Carrier:
         self._wants_write = False  # TLS has to write before it can read on
         self._pair_ended = False  # nothing more comes from our side, and all of it was read
         self._client_ended = False
+        self._lost_at: float | None = None  # it takes nothing more; since when our side has got nothing, either
         pair.settimeout(0)
         settimeout = getattr(client, "settimeout", None)
         self._waits = settimeout is None  # wherever it is not asked for what it has ready
@@ -122,7 +125,7 @@ class _Carrier:
         """Carry until our side is through and the client has all, or the client has left."""
         stops, has_stopped = stop_of_server(), False
         while not (self._pair_ended or self._client_ended or self._we_left()):
-            self._step(_LOOK_SECONDS if self._to_client or stops is not None else None)
+            self._step(_LOOK_SECONDS if self._to_client or stops is not None or self._lost_at is not None else None)
             if stops is not None and stops():
                 stops, has_stopped = None, True
                 on_stop()
@@ -185,6 +188,8 @@ class _Carrier:
         self._wants_write = False
         self._from_client(may_read=not self._waits or self._client in readable)
         self._from_pair(may_write=not self._waits or self._client in writable)
+        if self._lost_at is not None and time.monotonic() > self._lost_at + _LINGER_SECONDS:
+            self._client_ended = True
 
     def _from_client(self, *, may_read: bool) -> None:
         if not self._to_pair and may_read:
@@ -194,6 +199,7 @@ class _Carrier:
         if self._to_pair and not self._pair_ended:
             try:
                 self._to_pair = self._to_pair[self._pair.send(self._to_pair) :]
+                self._lost_at = self._lost_at and time.monotonic()
             except BlockingIOError:
                 pass
             except OSError:  # our side is gone
@@ -208,9 +214,14 @@ class _Carrier:
                 pass
             except OSError:
                 self._pair_ended = True
-        if self._to_client and may_write:
-            sent = self._tried(lambda: self._client.send(self._to_client))
-            self._to_client = self._to_client[sent or 0 :]
+        if self._to_client and self._lost_at is None and may_write:
+            try:
+                sent = self._tried(lambda: self._client.send(self._to_client))
+                self._to_client = self._to_client[sent or 0 :]
+            except OSError:  # its last words may be unread. Our side is told by their end
+                self._lost_at = time.monotonic()
+        if self._lost_at is not None:
+            self._to_client = b""
 
     def _tried(self, function: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the function returns
         """Call what does not wait; None if it would have to."""

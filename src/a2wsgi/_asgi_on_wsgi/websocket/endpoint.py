@@ -4,7 +4,7 @@ Strategy
     An `Endpoint` is an ``asyncio.Protocol`` over the client's socket. What the client sends becomes events one by one,
     and only as long as there is room for them: in the `MessageQueue` for messages, in the transport for pongs. Else
     reading stops, and the client is held up by TCP. What the app sends goes to the transport, and waits while that is
-    full.
+    full. Messages are received meanwhile: the client may read nothing before it has sent all.
 
 Guarantees
     - Held at most: `QUEUE_BYTES` and one message, what one read gave, and ``write_buffer_bytes`` and one message; of a
@@ -49,12 +49,9 @@ CLOSE_SECONDS: Final = 10.0
 STOP_SECONDS: Final = 1.0
 
 #: How much is made frames of between two looks at the clock: two thousand fragments; and how many messages. As many
-#: bytes of pongs are gathered before they are written.
+#: bytes of pongs are gathered before they are written, and may wait while the transport is full.
 PIECE_BYTES: Final = 16_384
 LOOK_EVENTS: Final = 16
-
-
-# -- The connection ---------------------------------------------------------------------------------------------------
 
 
 class Endpoint(asyncio.Protocol):
@@ -104,6 +101,7 @@ class Endpoint(asyncio.Protocol):
         self._turn = Turn(loop)
         self._paused = False  # reading
         self._full = False  # the transport
+        self._extra_bytes = 0  # of pongs that were made while that was full
         self._given_up = False  # a sender has given up waiting for it since: the next ones wait before they add more
         self._greeting = b"", b""  # the head of the answer and what is said right after it; what came before it
         self._written = 0  # bytes in all
@@ -178,6 +176,10 @@ class Endpoint(asyncio.Protocol):
                 if self._turn.is_over():
                     self._pause()
                     return
+        except BaseException:  # no memory, say: nobody can read on, and the app would wait for ever
+            self._inbox.end(Ended(LOST, ""))
+            self.abort()
+            raise
         finally:
             self._write(pongs)
         self._resume()
@@ -186,7 +188,7 @@ class Endpoint(asyncio.Protocol):
 
     def _is_stuck(self) -> bool:
         """Whether there is no room for what the client may send next."""
-        return self._full or (self._queue.ended is None and self._queue.full)
+        return self._extra_bytes >= PIECE_BYTES or (self._queue.ended is None and self._queue.full)
 
     def _is_over(self) -> bool:
         """Whether it makes no difference any more what the client sends."""
@@ -217,23 +219,20 @@ class Endpoint(asyncio.Protocol):
             if self._queue.ended is None:
                 self._queue.put(event.data)
         elif type(event) is Ping:
-            pongs += self._frames.pong(event.payload)
-        elif type(event) is Close:
-            self._answer_close(event, pongs)
-        elif type(event) is Violation:
+            pong = self._frames.pong(event.payload)
+            pongs += pong
+            self._extra_bytes += len(pong) if self._full else 0
+        elif type(event) is Close or type(event) is Violation:
+            # RFC 6455 §5.5.1: answer with the same Close, unless one was sent. §7.1.1: we close the connection first.
             self._write(pongs + self._frames.close(event.code, event.reason))
             pongs.clear()
             self._queue.end(Ended(event.code, event.reason))
-            self._hang_up()
-
-    def _answer_close(self, close: Close, pongs: bytearray) -> None:
-        """RFC 6455 §5.5.1: answer with the same Close, unless one was sent. §7.1.1: we close the connection first."""
-        self._write(pongs + self._frames.close(close.code, close.reason))
-        pongs.clear()
-        self._queue.end(Ended(close.code, close.reason))
-        self._enter(Phase.ENDING)
-        if self._transport is not None:
-            self._transport.close()
+            if type(event) is Violation:
+                self._hang_up()
+                return
+            self._enter(Phase.ENDING)
+            if self._transport is not None:
+                self._transport.close()
 
     def eof_received(self) -> bool:
         """It is lost, though it may still take what it was sent: the transport closes itself, once that is written."""
@@ -309,6 +308,7 @@ class Endpoint(asyncio.Protocol):
 
     def _wake_writers(self) -> None:
         self._full = self._given_up = False
+        self._extra_bytes = 0
         writers, self._writers = self._writers, []
         wake_all(writers)
 

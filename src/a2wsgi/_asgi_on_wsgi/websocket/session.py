@@ -216,6 +216,7 @@ class WebSocketSession:
         while self._stage is not Stage.OPEN and self._stage is not Stage.OVER:
             if self._stage is not Stage.ACCEPTING and self._watcher is None:
                 self._watcher = self._host.loop.create_task(self._watch())
+                continue  # an eager task may have seen already that the client has left
             await wait_in(self._receivers, self._host.loop)
         message = Ended(LOST, "") if self._endpoint is None else await self._endpoint.take()
         if isinstance(message, Ended):

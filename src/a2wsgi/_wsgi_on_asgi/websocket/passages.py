@@ -27,6 +27,7 @@ from a2wsgi._errors import AppProtocolError, WebSocketClosed
 from a2wsgi._protocol.close_codes import LOST
 from a2wsgi._protocol.frames import Close, Message, Ping, Violation
 from a2wsgi._threads.finalizers import refuse_within_finalizer
+from a2wsgi._threads.runtime import renew_lock
 from a2wsgi._threads.stream import LOOK_SECONDS
 from a2wsgi._wsgi_on_asgi.streams import ToLoop, ToThread
 
@@ -148,6 +149,11 @@ class ObjectPassage:
         """See `Stream.revive`."""
         self._from_app.revive()
         self._to_app.revive()
+
+    def renew_locks(self) -> None:
+        """Make those of the streams anew. In a forked child."""
+        renew_lock(self._from_app)
+        renew_lock(self._to_app)
 
     # -- The app's threads
 

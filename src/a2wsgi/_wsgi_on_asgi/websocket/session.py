@@ -34,6 +34,7 @@ from a2wsgi._protocol.environ import environ_from_scope
 from a2wsgi._protocol.frames import Close, Frames, Role, Violation
 from a2wsgi._protocol.framing import BadRequest
 from a2wsgi._protocol.upgrade import environ_of_handshake, offered_to
+from a2wsgi._threads.runtime import renew_lock
 from a2wsgi._wrong_server import named_as
 from a2wsgi._wsgi_on_asgi.endings import Ending
 from a2wsgi._wsgi_on_asgi.jobs import Overloaded
@@ -359,6 +360,12 @@ class WebSocketSession(WebSocketFailureMixin):
             self._run.output.revive()
         self._object_passage.revive()
         super().tick(now)
+
+    def renew_locks(self) -> None:
+        """Those of the streams: the app may go on in a child, as with a request."""
+        self._by_object.renew_locks()
+        if self._run is not None:
+            renew_lock(self._run.output)
 
     def _app_knows(self, ending: Ending) -> bool:
         if ending is Ending.FINISHED:  # it has closed, returned or refused
