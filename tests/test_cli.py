@@ -69,6 +69,9 @@ class Failing:
         raise RuntimeError("no request")
 
 failing = Failing()
+
+async def make_later():
+    return wsgi
 """
 
 
@@ -490,8 +493,7 @@ FAULTS = {
     "shop:Site.ap": "shop:Site has no attribute 'ap', in {0}/shop.py. Did you mean 'app'?",
     "shop:Site.app.x": "shop:Site.app has no attribute 'x', in {0}/shop.py.",
     "shop:number": (
-        "shop:number cannot be served. builtins.int object is not callable, so it is not an app. "
-        "Pass the app object itself."
+        "shop:number cannot be served. int object is not callable, so it is not an app. Pass the app object itself."
     ),
     "shop:make_app": (
         f"shop:make_app cannot be served. shop.make_app is not async and takes (), but {CALLS}. "
@@ -524,6 +526,16 @@ FAULTS = {
         "shop:make_for is not a factory, because it requires arguments. Leave out --factory, or name a "
         "function that takes none."
     ),
+    "shop:make_later": (
+        f"shop:make_later cannot be served. shop.make_later is async and takes (), but {CALLS}. "
+        "If it creates the app, await it and pass the result."
+    ),
+    "shop:make_later --factory": (
+        "The factory shop:make_later() is async, so it returned a coroutine instead of an app. Write def instead of "
+        "async def. An ASGI app can await what it needs in the startup of its lifespan."
+    ),
+    "./site-one": "site-one has no app, application or create_app, in {0}/site-one. Name the app: site-one:NAME.",
+    "./site-one:app": "site-one has no attribute 'app', in {0}/site-one.",
     "shop.wsgi": ("There is no module 'shop.wsgi' in {0} or on Python's module path. Did you mean shop:wsgi?"),
     "shop.nothing": f"There is no module 'shop.nothing' in {{0}} {NO_MODULE}",
     "shop.wsgi:app": f"There is no module 'shop.wsgi' in {{0}} {NO_MODULE}",

@@ -95,10 +95,9 @@ def found(target: Target) -> Target:
             continue
         is_factory = name == NAMES[-1] and takes_nothing(value)
         return replace(target, attribute=name, factory=target.factory or is_factory)
-    # In messages, since it may not be the file that the user means: site.py is also one of Python's own.
-    file = getattr(module, "__file__", None)
     raise LoadError(
-        f"{target.module} has no {', '.join(NAMES[:-1])} or {NAMES[-1]}, in {file}. Name the app: {target.module}:NAME."
+        f"{target.module} has no {', '.join(NAMES[:-1])} or {NAMES[-1]}, in {_file_of(module)}. Name the app: "
+        f"{target.module}:NAME."
     )
 
 
@@ -131,7 +130,7 @@ def load(target: Target) -> Any:  # noqa: ANN401 - it may be anything
         LoadError: There is no such app, or its module or factory raises an error.
     """
     place, app = target.module, _module(target)
-    file = getattr(app, "__file__", None)  # as in `found`
+    file = _file_of(app)
     for name in target.attribute.split("."):
         try:
             inside = _attribute(app, name, place)
@@ -161,9 +160,16 @@ def made_by(factory: Any, name: str) -> Any:  # noqa: ANN401 - as above
             "function that takes none."
         )
     try:
-        return factory()
+        app = factory()
     except (Exception, SystemExit) as error:
         raise LoadError(f"The factory {name}() failed: {_told(error)}") from error
+    if inspect.iscoroutine(app):
+        app.close()  # or else Python warns that nobody has awaited it
+        raise LoadError(
+            f"The factory {name}() is async, so it returned a coroutine instead of an app. Write def instead of "
+            "async def. An ASGI app can await what it needs in the startup of its lifespan."
+        )
+    return app
 
 
 def _attribute(holder: Any, name: str, place: str) -> Any:  # noqa: ANN401 - as above
@@ -200,6 +206,12 @@ def _module(target: Target) -> Any:  # noqa: ANN401 - modules have attributes of
                 f"There is no module {error.name!r} in {target.directory} or on Python's module path. {hint}"
             ) from error
         raise LoadError(f"The module {target.module} cannot be imported: {_told(error)}") from error
+
+
+def _file_of(module: Any) -> str | None:  # noqa: ANN401 - as above
+    """Where a module is, for messages: it may not be the one that the user means, as Python has a site.py as well."""
+    # A folder without an __init__.py is a module without a file.
+    return getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
 
 
 def _told(error: BaseException) -> str:

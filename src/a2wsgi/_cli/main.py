@@ -14,7 +14,7 @@ import os
 import sys
 import traceback
 from importlib import import_module
-from inspect import isfunction
+from inspect import iscoroutinefunction, isfunction
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from a2wsgi import __version__
@@ -222,7 +222,7 @@ def _app(options: Options) -> tuple[Target, Any]:
     try:
         interface_of(app)
     except AppInterfaceError as error:
-        may_be_factory = isfunction(app) and takes_nothing(app)
+        may_be_factory = isfunction(app) and takes_nothing(app) and not iscoroutinefunction(app)
         hint = " That is what --factory does." if not target.factory and may_be_factory else ""
         raise LoadError(f"{options.app} cannot be served. {error}{hint}") from error
     return target, app

@@ -80,7 +80,7 @@ def run(
     if isinstance(app, str):
         start, loaded = prepared(wanted)
     else:
-        name, wanted.app = checked_server(wanted), type(app).__name__
+        name, wanted.app = checked_server(wanted), name_of(app).removesuffix(" object")
         is_factory = wanted.factory and "factory" in wanted.given  # elsewhere, it is for the app of the command line
         loaded = made_by(app, name_of(app)) if is_factory else app
         start = Start.of(name, loaded, Target("", "", str(Path.cwd())), wanted)
