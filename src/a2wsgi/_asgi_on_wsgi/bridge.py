@@ -237,7 +237,7 @@ class ASGIBridge:
     @property
     def wait_time(self) -> float | None:
         """Deprecated: the option ``wait_time``, as in a2wsgi 1.x."""
-        deprecated("ASGIMiddleware.wait_time is deprecated. Keep what you pass to the constructor.")
+        deprecated("ASGIMiddleware.wait_time is deprecated. Keep the value that you pass to the constructor.")
         if "_shared" not in self.__dict__:  # as in the setter of app
             return cast("float | None", self.__dict__["wait_time"])
         return self._shared.settings.wait_time

@@ -99,7 +99,12 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0, success; 1, an error in the app or the server; 2, an error in the command; 130, Ctrl-C.",
     )
     parser.add_argument("--version", action="version", version=f"a2wsgi {__version__}")
-    parser.add_argument("--print-completion", action=_Completion, choices=("bash", "zsh", "tcsh"))
+    parser.add_argument(
+        "--print-completion",
+        action=_Completion,
+        choices=("bash", "zsh", "tcsh"),
+        help="print the shell's completion script and exit",
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     serve = _add_command(commands, "serve", _serve, "run an app of either kind on a server of either kind")
     serve.usage = "a2wsgi serve [options] APP [-- options of the server]"

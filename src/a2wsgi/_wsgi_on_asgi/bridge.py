@@ -181,7 +181,7 @@ class WSGIBridge:
     @property
     def send_queue_size(self) -> int | None:
         """Deprecated: the option ``send_queue_size``, as in a2wsgi 1.x."""
-        deprecated("WSGIMiddleware.send_queue_size is deprecated. Keep what you pass to the constructor.")
+        deprecated("WSGIMiddleware.send_queue_size is deprecated. Keep the value that you pass to the constructor.")
         if "_shared" not in self.__dict__:  # a subclass that makes everything by itself, as it could in 1.x
             return cast("int | None", self.__dict__["send_queue_size"])
         return self._shared.settings.send_queue_size
@@ -227,7 +227,7 @@ class WSGIBridge:
             return False
         self._websockets.stop(loop)
         await loop.drain(self._shared.settings.shutdown_timeout)
-        reason = "the server shuts down"
+        reason = "the server is shutting down"
         for request in loop.in_flight.copy() if not loop.lifespans else ():  # no other server has come meanwhile
             request.abort(Ending.SHUT_DOWN, functools.partial(ClientDisconnected, reason), reason)
         self._shared.workers.end_idle()
