@@ -85,6 +85,8 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     (tmp_path / "broken.py").write_text("import json\n\njson.loads('{')\n")
     (tmp_path / "needy.py").write_text("import a_module_that_is_not_there\n")
     (tmp_path / "wrong.py").write_text("def app(:\n")
+    (tmp_path / "misspelt.py").write_text("import a2wsgi, shop\napp = a2wsgi.WSGIMiddleware(shop.wsgi, worker=3)\n")
+    (tmp_path / "unguarded.py").write_text("import a2wsgi, shop\na2wsgi.run(shop.wsgi)\n")
     (tmp_path / "failing.py").write_text("def __getattr__(name):\n    raise RuntimeError('no request')\n")
     for name in ("my-shop.py", "my.shop.py", "shop.wsgi"):
         (tmp_path / name).write_text(APPS)
@@ -487,6 +489,15 @@ FAULTS = {
     "needy:app": (
         "The module needy cannot be imported: ModuleNotFoundError: No module named 'a_module_that_is_not_there' "
         "({0}/needy.py, line 1)"
+    ),
+    "misspelt:app": (
+        "The module misspelt cannot be imported: TypeError: WSGIMiddleware has no option worker. Did you mean workers? "
+        "({0}/misspelt.py, line 2)"
+    ),
+    "unguarded:app": (
+        "The module unguarded cannot be imported: RuntimeError: The import of the app's module, unguarded, called "
+        'run(). Put that call under if __name__ == "__main__":, so that only the script itself runs a server. '
+        "({0}/unguarded.py, line 2)"
     ),
     "wrong:app": "The module wrong cannot be imported: SyntaxError: invalid syntax (wrong.py, line 1)",
     "shop:wsgj": "shop has no attribute 'wsgj', in {0}/shop.py. Did you mean 'wsgi'?",

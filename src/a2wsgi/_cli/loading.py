@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import difflib
 import importlib
 import inspect
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from a2wsgi._interface import Interface
+
+#: The module of an app that this thread is importing, so that `a2wsgi.run` knows if that calls it.
+importing: contextvars.ContextVar[str | None] = contextvars.ContextVar("a2wsgi_importing", default=None)
+
+_OURS = f"{Path(__file__).parent.parent}{os.sep}"
 
 #: What an app is called in a module, if the user does not say. The last is of a factory.
 NAMES: Final = ("app", "application", "create_app")
@@ -190,6 +196,7 @@ def _attribute(holder: Any, name: str, place: str) -> Any:  # noqa: ANN401 - as 
 def _module(target: Target) -> Any:  # noqa: ANN401 - modules have attributes of any type
     if sys.path[:1] != [target.directory]:
         sys.path.insert(0, target.directory)
+    token = importing.set(target.module)
     try:
         return importlib.import_module(target.module)
     except (Exception, SystemExit) as error:
@@ -206,6 +213,8 @@ def _module(target: Target) -> Any:  # noqa: ANN401 - modules have attributes of
                 f"There is no module {error.name!r} in {target.directory} or on Python's module path. {hint}"
             ) from error
         raise LoadError(f"The module {target.module} cannot be imported: {_told(error)}") from error
+    finally:
+        importing.reset(token)
 
 
 def _file_of(module: Any) -> str | None:  # noqa: ANN401 - as above
@@ -220,8 +229,10 @@ def _told(error: BaseException) -> str:
         text = f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - the text is made by the app's own method
         text = f"{type(error).__name__}: (its str() raises)"
-    # Skips the frames of the import system, whose files are called "<frozen ...>".
-    places = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    # Skips the frames of the import system, whose files are called "<frozen ...>", and our own: what calls us is wrong.
+    places = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(("<", _OURS))
+    ]
     if isinstance(error, SyntaxError) or not places:  # a SyntaxError itself says where it is
         return text
     return f"{text} ({places[-1].filename}, line {places[-1].lineno})"

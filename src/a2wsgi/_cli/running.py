@@ -23,7 +23,7 @@ from .background import BackgroundServer, check_can_run_in_thread, loop_runs, ru
 from .command import Start
 from .configuration import options_from
 from .errors import UsageError
-from .loading import Target, made_by
+from .loading import Target, importing, made_by
 from .main import announced, checked_server, prepared
 from .options import OPTIONS, Options
 from .servers import SERVERS
@@ -66,12 +66,18 @@ def run(
         ValueError: An option has a wrong value, or this server does not support it.
         TypeError: An option is unknown, or ``server_options`` or ``bridge`` is of the wrong type.
         ImportError: The app cannot be loaded.
-        RuntimeError: The server is not installed, or cannot listen at that address.
+        RuntimeError: The server is not installed, or cannot listen at that address. Or the import of the app's module
+            called ``run``: put that call under ``if __name__ == "__main__":``.
         AppInterfaceError: It is not an app, or its interface cannot be detected.
         SystemExit: The server ended with an error.
 
     Threading: the main thread, since servers set signal handlers; with ``background``, any thread.
     """
+    if (module := importing.get()) is not None:  # else two servers would run, one after the other
+        raise RuntimeError(
+            f"The import of the app's module, {module}, called run(). Put that call under "
+            'if __name__ == "__main__":, so that only the script itself runs a server.'
+        )
     given = {**options, "server": server, "host": host, "port": port}
     wanted = _options(app, {name: value for name, value in given.items() if value is not None}, bridge, server_options)
     in_thread = background if background is not None else loop_runs()
