@@ -325,7 +325,7 @@ def test_inspect_tells_machines_the_same(capsys: pytest.CaptureFixture[str]) -> 
             'application = ASGIMiddleware(import_module("my-shop").asgi)',
         ),
         ("bridged:app", "uvicorn", None, None),
-        ("bridged:app", "gunicorn", "with the WSGIMiddleware around it taken off", "application = to_wsgi(app)"),
+        ("bridged:app", "gunicorn", "without the WSGIMiddleware around it", "application = to_wsgi(app)"),
     ],
 )
 def test_inspect_tells_the_least_conversion(

@@ -204,7 +204,7 @@ def conversion(app: object, name: str, bridge: dict[str, Any] | None = None) -> 
     if type(made) in {WSGIMiddleware, ASGIMiddleware}:
         return f"through {type(made).__name__}"
     if type(app) in {WSGIMiddleware, ASGIMiddleware}:
-        return f"with the {type(app).__name__} around it taken off"
+        return f"without the {type(app).__name__} around it"
     return "through an adapter for ASGI 2"
 
 
