@@ -341,7 +341,7 @@ def run(*, quick: bool, rounds: int) -> Section:
     section = Section(
         NAME,
         "Crossing between a loop and a thread",
-        "Microseconds each: less is better. `a2wsgi` is the hand-off that the bridges use: a worker that is called up "
+        "Microseconds each: less is better. `a2wsgi` is the hand-off that the bridges use: a worker that is woken, "
         "and a stream between it and the loop. Queues and streams hold 64 KiB. A coroutine for a view is one that does "
         "nothing, which a view has run and waits for.",
     )

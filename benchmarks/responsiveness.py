@@ -285,9 +285,9 @@ def run(*, quick: bool, rounds: int) -> Section:
     section = Section(
         "responsiveness",
         "Responsiveness",
-        f"Ticks: a task of the loop (uvloop) sleeps for {TICK_SECONDS * 1000:g} ms again and again, and is late by so "
-        f"much, while {THREADS} requests at once keep {THREADS} threads busy for {BUSY_SECONDS * 1000:g} ms each "
-        "(asgiref's bridge has one). Health check: on a new connection each time, at most "
+        f"Ticks: a task of the loop (uvloop) sleeps for {TICK_SECONDS * 1000:g} ms again and again, and wakes late by "
+        f"the time shown, while {THREADS} requests at once keep {THREADS} threads busy for {BUSY_SECONDS * 1000:g} ms "
+        "each (asgiref's bridge has one). Health check: on a new connection each time, at most "
         f"{HEALTH_BOUND_SECONDS:g} s, {HEALTH_THREADS} threads.",
     )
     rounds = 1 if quick else min(rounds, 2)

@@ -124,7 +124,8 @@ def run(*, quick: bool, rounds: int) -> Section:
         "Scaling",
         "Seconds for all of it: less is better. The exponent is the slope of the logarithm of the time over that of "
         "the size, by least squares: 1 is linear, 2 quadratic, less than 1 means that a part does not grow. Its value "
-        f"is the median over the rounds. Who takes more than {ENOUGH_SECONDS:g} s is not asked for the next size.",
+        f"is the median over the rounds. A contender that takes more than {ENOUGH_SECONDS:g} s for one size skips the "
+        "larger ones.",
     )
     for kind in KINDS:
         for direction, driver, makers, app, native in (

@@ -109,7 +109,7 @@ def load(served: Served, at_once: int, wire: int) -> dict[str, float]:
     found: dict[str, float] = json.loads(out.strip().splitlines()[-1])
     requests = found["requests"]
     if found["status"]:
-        raise WrongResponse(f"{found['status']:.0f} of {requests:.0f} responses under load are no success")
+        raise WrongResponse(f"{found['status']:.0f} of {requests:.0f} responses under load were not successful")
     for kind in ("connect", "read", "write", "timeout"):
         if found[kind]:
             raise WrongResponse(f"{found[kind]:.0f} {kind} errors in {requests:.0f} requests")

@@ -576,11 +576,11 @@ def no_app(app: Any) -> None:
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        ((None,), "builtins.NoneType object is not middleware. Pass a callable that takes an app, or a tuple of "),
-        (("cors",), "builtins.str object is not middleware. "),
-        ((("cors", (), {}),), "builtins.tuple object is not middleware. "),
-        (((wsgi_tag, {"name": "x"}),), "builtins.tuple object is not middleware. "),
-        (((),), "builtins.tuple object is not middleware. "),
+        ((None,), "NoneType object is not middleware. Pass a callable that takes an app, or a tuple of "),
+        (("cors",), "str object is not middleware. "),
+        ((("cors", (), {}),), "tuple object is not middleware. "),
+        (((wsgi_tag, {"name": "x"}),), "tuple object is not middleware. "),
+        (((),), "tuple object is not middleware. "),
         ((no_app,), f"The middleware {__name__}.no_app returned something that is not an app. None is not an app."),
         (
             (functools.partial(no_app),),

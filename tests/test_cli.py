@@ -69,6 +69,9 @@ class Failing:
         raise RuntimeError("no request")
 
 failing = Failing()
+
+async def make_later():
+    return wsgi
 """
 
 
@@ -82,6 +85,8 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     (tmp_path / "broken.py").write_text("import json\n\njson.loads('{')\n")
     (tmp_path / "needy.py").write_text("import a_module_that_is_not_there\n")
     (tmp_path / "wrong.py").write_text("def app(:\n")
+    (tmp_path / "misspelt.py").write_text("import a2wsgi, shop\napp = a2wsgi.WSGIMiddleware(shop.wsgi, worker=3)\n")
+    (tmp_path / "unguarded.py").write_text("import a2wsgi, shop\na2wsgi.run(shop.wsgi)\n")
     (tmp_path / "failing.py").write_text("def __getattr__(name):\n    raise RuntimeError('no request')\n")
     for name in ("my-shop.py", "my.shop.py", "shop.wsgi"):
         (tmp_path / name).write_text(APPS)
@@ -320,7 +325,7 @@ def test_inspect_tells_machines_the_same(capsys: pytest.CaptureFixture[str]) -> 
             'application = ASGIMiddleware(import_module("my-shop").asgi)',
         ),
         ("bridged:app", "uvicorn", None, None),
-        ("bridged:app", "gunicorn", "with the WSGIMiddleware around it taken off", "application = to_wsgi(app)"),
+        ("bridged:app", "gunicorn", "without the WSGIMiddleware around it", "application = to_wsgi(app)"),
     ],
 )
 def test_inspect_tells_the_least_conversion(
@@ -485,13 +490,21 @@ FAULTS = {
         "The module needy cannot be imported: ModuleNotFoundError: No module named 'a_module_that_is_not_there' "
         "({0}/needy.py, line 1)"
     ),
+    "misspelt:app": (
+        "The module misspelt cannot be imported: TypeError: WSGIMiddleware has no option worker. Did you mean workers? "
+        "({0}/misspelt.py, line 2)"
+    ),
+    "unguarded:app": (
+        "The module unguarded cannot be imported: RuntimeError: The import of the app's module, unguarded, called "
+        'run(). Put that call under if __name__ == "__main__":, so that only the script itself runs a server. '
+        "({0}/unguarded.py, line 2)"
+    ),
     "wrong:app": "The module wrong cannot be imported: SyntaxError: invalid syntax (wrong.py, line 1)",
     "shop:wsgj": "shop has no attribute 'wsgj', in {0}/shop.py. Did you mean 'wsgi'?",
     "shop:Site.ap": "shop:Site has no attribute 'ap', in {0}/shop.py. Did you mean 'app'?",
     "shop:Site.app.x": "shop:Site.app has no attribute 'x', in {0}/shop.py.",
     "shop:number": (
-        "shop:number cannot be served. builtins.int object is not callable, so it is not an app. "
-        "Pass the app object itself."
+        "shop:number cannot be served. int object is not callable, so it is not an app. Pass the app object itself."
     ),
     "shop:make_app": (
         f"shop:make_app cannot be served. shop.make_app is not async and takes (), but {CALLS}. "
@@ -524,6 +537,16 @@ FAULTS = {
         "shop:make_for is not a factory, because it requires arguments. Leave out --factory, or name a "
         "function that takes none."
     ),
+    "shop:make_later": (
+        f"shop:make_later cannot be served. shop.make_later is async and takes (), but {CALLS}. "
+        "If it creates the app, await it and pass the result."
+    ),
+    "shop:make_later --factory": (
+        "The factory shop:make_later() is async, so it returned a coroutine instead of an app. Write def instead of "
+        "async def. An ASGI app can await what it needs in the startup of its lifespan."
+    ),
+    "./site-one": "site-one has no app, application or create_app, in {0}/site-one. Name the app: site-one:NAME.",
+    "./site-one:app": "site-one has no attribute 'app', in {0}/site-one.",
     "shop.wsgi": ("There is no module 'shop.wsgi' in {0} or on Python's module path. Did you mean shop:wsgi?"),
     "shop.nothing": f"There is no module 'shop.nothing' in {{0}} {NO_MODULE}",
     "shop.wsgi:app": f"There is no module 'shop.wsgi' in {{0}} {NO_MODULE}",

@@ -198,13 +198,13 @@ def test_prefix_is_the_same_however_it_is_written(
         ("--uds=x.sock --fd=3", "--uds cannot be combined with --fd. Leave out one."),
         ("--uds=x.sock --port=80", "--uds cannot be combined with --port. Leave out one."),
         ("--bridge=spool_request", "--bridge: 'spool_request' has no value. Write NAME=VALUE."),
-        ("--bridge=spool_requests=true", "--bridge: WSGIMiddleware has no option spool_requests. Did you mean "),
+        ("--bridge=spool_requests=true", "Bridge option: WSGIMiddleware has no option spool_requests. Did you mean "),
         (
             "--bridge=spool_request=maybe",
-            "--bridge: WSGIMiddleware(spool_request='maybe'): spool_request must be ",
+            "Bridge option: WSGIMiddleware(spool_request='maybe'): spool_request must be ",
         ),
-        ("--bridge=max_queue=-1", "--bridge: WSGIMiddleware(max_queue=-1): max_queue must be a whole number"),
-        ("--server=gunicorn --bridge=workers=2", "--bridge: gunicorn runs shop:wsgi without a bridge, so there are "),
+        ("--bridge=max_queue=-1", "Bridge option: WSGIMiddleware(max_queue=-1): max_queue must be a whole number"),
+        ("--server=gunicorn --bridge=workers=2", "gunicorn runs shop:wsgi without a bridge, so it takes no "),
         ("--env-file=missing.env", "--env-file missing.env cannot be read: No such file or directory."),
     ],
 )

@@ -247,7 +247,7 @@ def test_silent_app_goes_by_the_name_of_the_class() -> None:
         (None, "None is not an app. "),
         ("shop:app", "'shop:app' is a string, not an app. "),
         (json, "json is a module, not an app. "),
-        (dict, "builtins.dict is a class, not an app. "),
+        (dict, "dict is a class, not an app. "),
         (lambda: None, "takes (), but servers pass "),
     ],
     ids=["None", "str", "module", "class", "factory"],

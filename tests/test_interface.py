@@ -105,8 +105,8 @@ def test_the_class_of_a_bridge_is_no_bridge() -> None:
         (b"shop:app", "b'shop:app' is a string, not an app. Import the app that it names, and pass that object."),
         ("s" * 500, f"'{'s' * 79} is a string, not an app. Import the app that it names, and pass that object."),
         (types.ModuleType("shop"), "shop is a module, not an app. Pass the app in it, as in module.app."),
-        (3, "builtins.int object is not callable, so it is not an app. Pass the app object itself."),
-        ([WSGI], "builtins.list object is not callable, so it is not an app. Pass the app object itself."),
+        (3, "int object is not callable, so it is not an app. Pass the app object itself."),
+        ([WSGI], "list object is not callable, so it is not an app. Pass the app object itself."),
     ],
     ids=["None", "str", "bytes", "long str", "module", "int", "list"],
 )
@@ -128,7 +128,7 @@ def test_a_call_that_has_begun_is_refused(kind: str) -> None:
     begun: Any = made("", "def" if kind == "generator" else "async def", bodies[kind])()
     try:
         assert refused(begun) == (
-            f"builtins.{kind} object is the result of calling an async function or a generator, not an app. "
+            f"{kind} object is the result of calling an async function or a generator, not an app. "
             "Pass the function itself, without parentheses. If it creates the app, await it and pass the result."
         )
     finally:

@@ -76,7 +76,7 @@ def test_run_serves_any_app_in_the_background(server: str, capsys: pytest.Captur
             assert get(running.url).startswith(f"{kind} at ")
             assert f"<a2wsgi server at {running.url}, running>" == repr(running)
         assert f"<a2wsgi server at {running.url}, stopped>" == repr(running)
-        assert f"serving the {kind.upper()} app " in capsys.readouterr().err
+        assert f"serving the {kind.upper()} app {app.__module__}.{kind}_app on " in capsys.readouterr().err
         with pytest.raises(OSError, match="refused"):
             get(running.url)
 
@@ -263,7 +263,7 @@ class LoopLike:
             wsgi_app,
             {"bridge": {"worker": 1}},
             ValueError,
-            "--bridge: WSGIMiddleware has no option worker. Did you",
+            "Bridge option: WSGIMiddleware has no option worker. Did you",
         ),
         (wsgi_app, {"server": "gunicorn", "background": True}, ValueError, "gunicorn cannot run in the background. "),
         (

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 #: Where the documentation says what to write instead.
-GUIDE = 'the page "Migrating" of the documentation (docs/migrating.md)'
+GUIDE = "https://github.com/abersheeran/a2wsgi/blob/HEAD/docs/migrating.md"
 
 
 def deprecated(message: str) -> None:
@@ -25,7 +25,7 @@ def deprecated(message: str) -> None:
         elif package != "importlib":  # warnings.warn() does not count its frames
             break
         frame = frame.f_back
-    warnings.warn(f"{message} See {GUIDE}.", DeprecationWarning, stacklevel=level)
+    warnings.warn(f"{message} See {GUIDE}", DeprecationWarning, stacklevel=level)
 
 
 def missing(module: str, name: str, gone: Iterable[str]) -> NoReturn:
@@ -38,7 +38,7 @@ def missing(module: str, name: str, gone: Iterable[str]) -> NoReturn:
     """
     if name in gone:
         raise ImportError(
-            f"{module}.{name} was in a2wsgi 1.x and is not in 2.0: it was an internal. See {GUIDE}.",
+            f"{module}.{name} was in a2wsgi 1.x and is not in 2.0, because it was internal. See {GUIDE}",
             name=module,
         )
     raise AttributeError(f"module {module!r} has no attribute {name!r}")

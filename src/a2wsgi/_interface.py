@@ -437,6 +437,8 @@ def name_of(thing: object) -> str:
     if module.startswith("a2wsgi._"):
         module = "a2wsgi"  # where our own names are to be imported from
     path = [str(part) for part in (module, getattr(named, "__qualname__", None)) if part is not None]
+    if module == "builtins":
+        del path[0]
     prefix = "functools.partial of " if _is(thing, functools.partial) else ""
     return f"{prefix}{'.'.join(path)}{'' if named is core else ' object'}"
 

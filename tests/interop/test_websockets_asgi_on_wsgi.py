@@ -379,7 +379,7 @@ def test_client_waits_for_a_slow_app(served: Served) -> None:
 def test_bytes_right_behind_the_handshake_are_received(served: Served) -> None:
     """Of a client that breaks §4.1, where the server lets them be had."""
     if served.name.startswith(("waitress", "uwsgi", "pair")) or served.name == "gunicorn-gthread-tls":
-        pytest.skip("It has read them, and does not let them be had.")
+        pytest.skip("It has read them, and offers no way to get at them.")
     with served.raw() as client:
         client.sendall(handshake("/echo") + frame(0x1, b"early"))
         head = b""

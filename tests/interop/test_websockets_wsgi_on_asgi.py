@@ -51,7 +51,7 @@ PYTHON_SERVERS = {
 }
 #: They answer each refusal with 403: they have no ``websocket.http.response``.
 DENIES_BY_403 = {"daphne", "gunicorn"}
-#: It takes no message above 1 MiB, and closes with 1009.
+#: It accepts no message above 1 MiB, and closes with 1009.
 SMALL_MESSAGES = {"daphne"}
 #: It takes from the app whatever that sends.
 NO_BACKPRESSURE = {"daphne"}

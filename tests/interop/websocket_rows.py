@@ -44,13 +44,13 @@ class Suite:
 
 
 ONLY_403 = "It answers every refusal with 403. The log has the app's status."
-TAKES_ALL = "It takes whatever the app sends, without a bound."
-SMALL_MESSAGES = {"daphne": f"{PARTLY}It takes no message above 1 MiB, and drops empty ones of the app."}
+TAKES_ALL = "It takes whatever the app sends, without a limit."
+SMALL_MESSAGES = {"daphne": f"{PARTLY}It accepts no message above 1 MiB, and drops the app's empty messages."}
 NO_COMPRESSION = "It does not compress."
 NO_REASON = f"{PARTLY}It tells the app the code, but not the reason."
 NO_CLOSE = "It drops the connection without a Close."
 HOLDS_A_THREAD = "If the server terminates TLS itself, each WebSocket holds one of its threads."
-TAKES_NONE_BACK = "It has read them already, and does not let them be had."
+TAKES_NONE_BACK = "It has already read them, and offers no way to get at them."
 
 WSGI_ON_ASGI = Suite(
     "WebSockets of WSGI apps on ASGI servers",
@@ -71,8 +71,8 @@ WSGI_ON_ASGI = Suite(
         "test_exception_after_the_answer_closes_with_1011": "An error after it closes with 1011",
         "test_code_of_the_client_reaches_the_app": "The app gets the client's close code and reason",
         "test_code_of_the_app_reaches_the_client": "The client gets the app's close code and reason",
-        "test_reset_frees_an_app_that_waits": "An app that waits for a client which is lost learns of that",
-        "test_reset_frees_an_app_that_is_blocked_in_send": "An app that sends to a client which is lost learns of that",
+        "test_reset_frees_an_app_that_waits": "An app that waits for a lost client learns of it",
+        "test_reset_frees_an_app_that_is_blocked_in_send": "An app that sends to a lost client learns of it",
         "test_slow_client_stops_the_app_and_gets_all": "A slow client makes the app wait",
         "test_slow_app_stops_the_client": "A slow app makes the client wait",
         "test_hundred_open_sockets_leave_http_alone": "100 open WebSockets keep no HTTP request from being answered",
@@ -94,7 +94,7 @@ WSGI_ON_ASGI = Suite(
         },
         "test_reset_frees_an_app_that_is_blocked_in_send": {"daphne": TAKES_ALL},
         "test_slow_client_stops_the_app_and_gets_all": {"daphne": TAKES_ALL},
-        "test_slow_app_stops_the_client": {"daphne": "It reads whatever the client sends, without a bound."},
+        "test_slow_app_stops_the_client": {"daphne": "It reads whatever the client sends, without a limit."},
         "test_server_stops_with_sockets_open": {
             "hypercorn": "It waits for three seconds, then closes with 1011.",
             **dict.fromkeys(("hypercorn-trio", "daphne", "granian", "gunicorn"), NO_CLOSE),

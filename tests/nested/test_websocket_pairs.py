@@ -94,7 +94,7 @@ def test_failure_of_an_app_that_has_closed_before_is_logged_through_a_pair(
         inner.close()
     logged = [(r.getMessage(), r.exc_info and r.exc_info[1]) for r in caplog.records if r.name == "a2wsgi"]
     caplog.clear()  # its tracebacks would keep the bridge
-    assert logged == [("The app failed after its WebSocket", failure)]
+    assert logged == [("The app failed after its WebSocket was over", failure)]
 
 
 @pytest.mark.parametrize("looks_first", [False, True])

@@ -350,7 +350,7 @@ class _Errors(logging.Handler):
         self.found: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.message.startswith(("A task of a request has failed", "A function that was to be called later")):
+        if record.message.startswith(("A task of a request has failed", "A function that was scheduled for later")):
             self.found.append(record.message)
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -322,7 +322,7 @@ def test_shutdown_tells_a_blocked_app() -> None:
         assert (await request).messages == []
 
     run(main())
-    assert errors == ["the server shuts down"]
+    assert errors == ["the server is shutting down"]
 
 
 def test_shutdown_of_one_of_two_servers_ends_no_request_of_the_other() -> None:

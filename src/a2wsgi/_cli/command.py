@@ -204,7 +204,7 @@ def conversion(app: object, name: str, bridge: dict[str, Any] | None = None) -> 
     if type(made) in {WSGIMiddleware, ASGIMiddleware}:
         return f"through {type(made).__name__}"
     if type(app) in {WSGIMiddleware, ASGIMiddleware}:
-        return f"with the {type(app).__name__} around it taken off"
+        return f"without the {type(app).__name__} around it"
     return "through an adapter for ASGI 2"
 
 
@@ -229,7 +229,7 @@ def bridge_options(name: str, app: Any, options: Options) -> dict[str, Any]:  # 
     if not wanted:
         return {}
     if made is None:
-        raise UsageError(f"--bridge: {name} runs {options.app} without a bridge, so there are no bridge options.")
+        raise UsageError(f"{name} runs {options.app} without a bridge, so it takes no options of a bridge.")
     return _checked(made, wanted)
 
 
@@ -252,10 +252,10 @@ def _checked(bridge: Any, wanted: dict[str, Any]) -> dict[str, Any]:  # noqa: AN
     try:
         settings(**read)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"--bridge: {error}") from None
+        raise UsageError(f"Bridge option: {error}") from None
     if read.get("loop") is not None:
         raise UsageError(
-            "--bridge: an event loop cannot be passed on to a server. Pass run() the app in a bridge that has it: "
+            "Bridge option: a loop cannot be passed on to a server. Pass run() the app in a bridge that has it: "
             "run(ASGIMiddleware(app, loop=loop))."
         )
     return read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import difflib
 import importlib
 import inspect
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from a2wsgi._interface import Interface
+
+#: The module of an app that this thread is importing, so that `a2wsgi.run` knows if that calls it.
+importing: contextvars.ContextVar[str | None] = contextvars.ContextVar("a2wsgi_importing", default=None)
+
+_OURS = f"{Path(__file__).parent.parent}{os.sep}"
 
 #: What an app is called in a module, if the user does not say. The last is of a factory.
 NAMES: Final = ("app", "application", "create_app")
@@ -95,10 +101,9 @@ def found(target: Target) -> Target:
             continue
         is_factory = name == NAMES[-1] and takes_nothing(value)
         return replace(target, attribute=name, factory=target.factory or is_factory)
-    # In messages, since it may not be the file that the user means: site.py is also one of Python's own.
-    file = getattr(module, "__file__", None)
     raise LoadError(
-        f"{target.module} has no {', '.join(NAMES[:-1])} or {NAMES[-1]}, in {file}. Name the app: {target.module}:NAME."
+        f"{target.module} has no {', '.join(NAMES[:-1])} or {NAMES[-1]}, in {_file_of(module)}. Name the app: "
+        f"{target.module}:NAME."
     )
 
 
@@ -131,7 +136,7 @@ def load(target: Target) -> Any:  # noqa: ANN401 - it may be anything
         LoadError: There is no such app, or its module or factory raises an error.
     """
     place, app = target.module, _module(target)
-    file = getattr(app, "__file__", None)  # as in `found`
+    file = _file_of(app)
     for name in target.attribute.split("."):
         try:
             inside = _attribute(app, name, place)
@@ -161,9 +166,16 @@ def made_by(factory: Any, name: str) -> Any:  # noqa: ANN401 - as above
             "function that takes none."
         )
     try:
-        return factory()
+        app = factory()
     except (Exception, SystemExit) as error:
         raise LoadError(f"The factory {name}() failed: {_told(error)}") from error
+    if inspect.iscoroutine(app):
+        app.close()  # or else Python warns that nobody has awaited it
+        raise LoadError(
+            f"The factory {name}() is async, so it returned a coroutine instead of an app. Write def instead of "
+            "async def. An ASGI app can await what it needs in the startup of its lifespan."
+        )
+    return app
 
 
 def _attribute(holder: Any, name: str, place: str) -> Any:  # noqa: ANN401 - as above
@@ -184,6 +196,7 @@ def _attribute(holder: Any, name: str, place: str) -> Any:  # noqa: ANN401 - as 
 def _module(target: Target) -> Any:  # noqa: ANN401 - modules have attributes of any type
     if sys.path[:1] != [target.directory]:
         sys.path.insert(0, target.directory)
+    token = importing.set(target.module)
     try:
         return importlib.import_module(target.module)
     except (Exception, SystemExit) as error:
@@ -200,6 +213,14 @@ def _module(target: Target) -> Any:  # noqa: ANN401 - modules have attributes of
                 f"There is no module {error.name!r} in {target.directory} or on Python's module path. {hint}"
             ) from error
         raise LoadError(f"The module {target.module} cannot be imported: {_told(error)}") from error
+    finally:
+        importing.reset(token)
+
+
+def _file_of(module: Any) -> str | None:  # noqa: ANN401 - as above
+    """Where a module is, for messages: it may not be the one that the user means, as Python has a site.py as well."""
+    # A folder without an __init__.py is a module without a file.
+    return getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
 
 
 def _told(error: BaseException) -> str:
@@ -208,8 +229,10 @@ def _told(error: BaseException) -> str:
         text = f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - the text is made by the app's own method
         text = f"{type(error).__name__}: (its str() raises)"
-    # Skips the frames of the import system, whose files are called "<frozen ...>".
-    places = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    # Skips the frames of the import system, whose files are called "<frozen ...>", and our own: what calls us is wrong.
+    places = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(("<", _OURS))
+    ]
     if isinstance(error, SyntaxError) or not places:  # a SyntaxError itself says where it is
         return text
     return f"{text} ({places[-1].filename}, line {places[-1].lineno})"

@@ -14,7 +14,7 @@ import os
 import sys
 import traceback
 from importlib import import_module
-from inspect import isfunction
+from inspect import iscoroutinefunction, isfunction
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from a2wsgi import __version__
@@ -99,7 +99,12 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0, success; 1, an error in the app or the server; 2, an error in the command; 130, Ctrl-C.",
     )
     parser.add_argument("--version", action="version", version=f"a2wsgi {__version__}")
-    parser.add_argument("--print-completion", action=_Completion, choices=("bash", "zsh", "tcsh"))
+    parser.add_argument(
+        "--print-completion",
+        action=_Completion,
+        choices=("bash", "zsh", "tcsh"),
+        help="print the shell's completion script and exit",
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     serve = _add_command(commands, "serve", _serve, "run an app of either kind on a server of either kind")
     serve.usage = "a2wsgi serve [options] APP [-- options of the server]"
@@ -222,7 +227,7 @@ def _app(options: Options) -> tuple[Target, Any]:
     try:
         interface_of(app)
     except AppInterfaceError as error:
-        may_be_factory = isfunction(app) and takes_nothing(app)
+        may_be_factory = isfunction(app) and takes_nothing(app) and not iscoroutinefunction(app)
         hint = " That is what --factory does." if not target.factory and may_be_factory else ""
         raise LoadError(f"{options.app} cannot be served. {error}{hint}") from error
     return target, app

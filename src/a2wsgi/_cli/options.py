@@ -183,7 +183,7 @@ OPTIONS: Final = (
     Option("workers", "number of server processes", _count, metavar="N", variable="A2WSGI_PROCESSES"),
     Option(
         "threads",
-        "number of threads that run the app: the bridge's if it runs a WSGI app, else those of a WSGI server",
+        "number of threads that run the app: the bridge's for a WSGI app on an ASGI server, else the WSGI server's",
         _count,
         metavar="N",
     ),

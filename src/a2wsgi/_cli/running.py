@@ -12,26 +12,22 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from a2wsgi._interface import name_of
 
 from . import handed_over
+from .background import BackgroundServer, check_can_run_in_thread, loop_runs, run_in_thread
 from .command import Start
 from .configuration import options_from
 from .errors import UsageError
-from .loading import Target, made_by
+from .loading import Target, importing, made_by
 from .main import announced, checked_server, prepared
 from .options import OPTIONS, Options
 from .servers import SERVERS
 from .starting import run_here, runs_here
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from .background import BackgroundServer
 
 #: These fork their processes from the one that has the app; hypercorn runs it in that one, if it is to have no others.
 _INHERIT = {"gunicorn", "gunicorn-asgi", "hypercorn"}
@@ -70,23 +66,27 @@ def run(
         ValueError: An option has a wrong value, or this server does not support it.
         TypeError: An option is unknown, or ``server_options`` or ``bridge`` is of the wrong type.
         ImportError: The app cannot be loaded.
-        RuntimeError: The server is not installed, or cannot listen at that address.
+        RuntimeError: The server is not installed, or cannot listen at that address. Or the import of the app's module
+            called ``run``: put that call under ``if __name__ == "__main__":``.
         AppInterfaceError: It is not an app, or its interface cannot be detected.
         SystemExit: The server ended with an error.
 
     Threading: the main thread, since servers set signal handlers; with ``background``, any thread.
     """
+    if (module := importing.get()) is not None:  # else two servers would run, one after the other
+        raise RuntimeError(
+            f"The import of the app's module, {module}, called run(). Put that call under "
+            'if __name__ == "__main__":, so that only the script itself runs a server.'
+        )
     given = {**options, "server": server, "host": host, "port": port}
     wanted = _options(app, {name: value for name, value in given.items() if value is not None}, bridge, server_options)
-    from .background import check_can_run_in_thread, loop_runs, run_in_thread  # noqa: PLC0415 - the command line needs no threads
-
     in_thread = background if background is not None else loop_runs()
     if in_thread:
         check_can_run_in_thread(checked_server(wanted), wanted)
     if isinstance(app, str):
         start, loaded = prepared(wanted)
     else:
-        name, wanted.app = checked_server(wanted), type(app).__name__
+        name, wanted.app = checked_server(wanted), name_of(app).removesuffix(" object")
         is_factory = wanted.factory and "factory" in wanted.given  # elsewhere, it is for the app of the command line
         loaded = made_by(app, name_of(app)) if is_factory else app
         start = Start.of(name, loaded, Target("", "", str(Path.cwd())), wanted)

@@ -26,7 +26,7 @@ class ASGIMiddleware(ASGIBridge):
     """Turns an ASGI app into a WSGI app, so that a WSGI server can run it.
 
     Args:
-        app: The ASGI 3 or ASGI 2 app.
+        app: The ASGI 3 or ASGI 2 app. If you pass a WSGI app, you get a `WSGIMiddleware` instead.
 
     Threading: you may create it on any thread, fork afterwards, and call it on many threads at once, but not on the
     thread of its own loop.

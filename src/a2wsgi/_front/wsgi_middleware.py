@@ -26,7 +26,7 @@ class WSGIMiddleware(WSGIBridge):
     """Turns a WSGI app into an ASGI 3 app, so that an ASGI server can run it.
 
     Args:
-        app: The WSGI app.
+        app: The WSGI app. If you pass an ASGI app, you get an `ASGIMiddleware` instead.
 
     Threading: you may create it on any thread, fork afterwards, and call it on any event loop, or on several. It calls
     the app on its own worker threads.

@@ -71,7 +71,7 @@ def may_travel(code: int) -> bool:
 def refuse_code(code: int) -> None:
     """Raise ValueError for a code that no Close may carry or leave out (1005), and TypeError for what is no int."""
     if not isinstance(code, int):  # pyright: ignore[reportUnnecessaryIsInstance]  # it is the app's, as 1000.0 may be
-        raise TypeError(f"A close code is an int, and not of type {type(code).__name__}")
+        raise TypeError(f"A close code must be an int, not of type {type(code).__name__}")
     if code != NO_CODE and not may_travel(code):
         raise ValueError(f"A Close frame may not carry the code {code} (RFC 6455 §7.4.1)")
 

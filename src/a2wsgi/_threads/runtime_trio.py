@@ -267,7 +267,7 @@ class TrioTimer:
             try:
                 self._function()
             except Exception:  # noqa: BLE001 - trio would end the run
-                logger.exception("A function that was to be called later has failed")
+                logger.exception("A function that was scheduled for later has failed")
 
     def cancel(self) -> None:
         self._scope.cancel()

@@ -94,7 +94,7 @@ def test_run_that_was_given_up_takes_no_more_calls() -> None:
     with pytest.raises(RuntimeError, match="has ended"):
         loop.call_soon_threadsafe(print)
     loop._token = cast("Any", Token())
-    with pytest.raises(RuntimeError, match="was given up"):
+    with pytest.raises(RuntimeError, match="was abandoned"):
         loop.call_soon_threadsafe(print)
 
 

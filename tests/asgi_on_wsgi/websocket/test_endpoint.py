@@ -485,7 +485,7 @@ def test_codec_that_fails_later_ends_the_app_s_wait(is_lost: bool, caplog: pytes
     async def main() -> object:
         async with connected() as (endpoint, client):
             client.send(text(b"hello") * 2_000)
-            while not endpoint._inbox.full:
+            while not endpoint._queue.full:
                 await endpoint._host.go_round()
             endpoint._frames.feed = fail  # type: ignore[method-assign]
             if is_lost:

@@ -624,7 +624,7 @@ def test_app_that_fails_after_the_end_is_logged(
         assert client.closed() == (4001, "")
         wait_until_all_are_over(bridge)
     (record,) = caplog.records
-    assert (record.levelname, record.getMessage()) == ("ERROR", "The app failed after its WebSocket")
+    assert (record.levelname, record.getMessage()) == ("ERROR", "The app failed after its WebSocket was over")
 
 
 class WebSocketDisconnect(Exception):  # noqa: N818 - the name of Starlette's

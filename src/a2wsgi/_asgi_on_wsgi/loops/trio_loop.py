@@ -148,12 +148,12 @@ class TrioLoop:
             RuntimeError: The run has ended.
         """
         if self._token is None or self._closed:
-            raise trio.RunFinishedError("the run of trio has ended")
+            raise trio.RunFinishedError("the trio run has ended")
         context = contextvars.copy_context() if context is None else context
         try:
             self._token.run_sync_soon(functools.partial(context.run, _call, function, *args))
         except OSError as error:  # of its pipe, which is closed: a run that was given up does not say that it has ended
-            raise trio.RunFinishedError("the run of trio was given up") from error
+            raise trio.RunFinishedError("the trio run was abandoned") from error
 
     # -- The loop thread ----------------------------------------------------------------------------------------------
 

@@ -177,7 +177,7 @@ class Endpoint(asyncio.Protocol):
                     self._pause()
                     return
         except BaseException:  # no memory, say: nobody can read on, and the app would wait for ever
-            self._inbox.end(Ended(LOST, ""))
+            self._queue.end(Ended(LOST, ""))
             self.abort()
             raise
         finally:

@@ -180,7 +180,11 @@ class WebSocketSession:
             logger.debug("The app ended after its WebSocket", exc_info=error)
         # A bridge further out raises that to its server when it has read the Close, which comes after this.
         elif by_client or pair is None or not pair.offer(error, contextvars.copy_context()):
-            when = ", and with it its WebSocket (1011)" if endpoint.phase is Phase.OPEN else " after its WebSocket"
+            when = (
+                ", so its WebSocket was closed with 1011"
+                if endpoint.phase is Phase.OPEN
+                else " after its WebSocket was over"
+            )
             # In the app's context, as it is here: error reporters know by it which request it was.
             logger.error("The app failed%s", when, exc_info=error)
         endpoint.close(INTERNAL_ERROR)

@@ -79,7 +79,7 @@ class WebSockets:
 
     def stop(self, loop: BridgeLoop) -> None:
         """End the WebSockets on one loop: the server shuts down. Loop thread."""
-        reason = "the server shuts down"
+        reason = "the server is shutting down"
         for session in self.open.copy():
             if session.is_on(loop):
                 session.abort(Ending.SHUT_DOWN, functools.partial(ClientDisconnected, reason), reason)

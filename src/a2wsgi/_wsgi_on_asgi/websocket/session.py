@@ -189,7 +189,7 @@ class WebSocketSession(WebSocketFailureMixin):
         if self.ending is not None:
             await self.refuse_if_stopped()
         elif self._loop.draining:  # unlike a request, it would not end by itself
-            logger.info("503 to a WebSocket: the server shuts down")
+            logger.info("503 to a WebSocket: the server is shutting down")
             await self.refuse(503)
         elif why_not is not None:
             logger.info("403 to a WebSocket at %r: %s", self._scope.get("path"), why_not)
