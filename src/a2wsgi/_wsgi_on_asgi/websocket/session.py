@@ -363,7 +363,7 @@ class WebSocketSession(WebSocketFailureMixin):
 
     def renew_locks(self) -> None:
         """Those of the streams: the app may go on in a child, as with a request."""
-        self._by_object.renew_locks()
+        self._object_passage.renew_locks()
         if self._run is not None:
             renew_lock(self._run.output)
 
