@@ -1810,7 +1810,7 @@ def test_child_forked_by_the_app_waits_for_no_lock_of_its_parent(held_at_the_for
         websocket = environ["a2wsgi.websocket"]
         websocket.accept()
         (session,) = bridge._websockets.open
-        streams = {**vars(session._by_object), "output": session._run.output}
+        streams = {**vars(session._object_passage), "output": session._run.output}
         held, taken, forked = streams[held_at_the_fork]._lock, Signal("a thread holds the lock"), Signal("forked")
 
         def hold() -> None:
