@@ -539,6 +539,8 @@ def end(name: str, number: signal.Signals, tmp_path: Path) -> None:
             sockets = [stack.enter_context(served.connect(f"/echo?name={name}")) for name in names]
             # A server of one thread has ended the handshakes then. wsgiref takes a Ctrl-C in the middle for an app's.
             assert served.info()["websockets"] == 3
+            if number is signal.SIGINT and name.startswith("gunicorn"):
+                time.sleep(0.5)  # now it is through with what it has just answered: see above
             before = served.server.output_length()
             began = time.monotonic()
             served.server.signal(number)
