@@ -10,12 +10,14 @@ import dis
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from threading import Thread
 from types import FrameType, ModuleType
 from typing import Any
 
 import pytest
 
 from a2wsgi import AppError, WSGIMiddleware
+from a2wsgi._threads import starting as _starting
 from a2wsgi._threads import stream as _handoff
 from a2wsgi._wsgi_on_asgi import loops as _loops
 from a2wsgi._wsgi_on_asgi import request as _request
@@ -271,6 +273,27 @@ def test_worker_that_dies_before_its_first_step_is_missed(monkeypatch: pytest.Mo
     monkeypatch.setattr(_Worker, "run", run_worker)
     assert call(WSGIMiddleware(hello.app, workers=1)).body == b"hello"
     assert not deaths
+
+
+@pytest.mark.usefixtures("quick_timer")
+def test_worker_that_dies_as_it_starts_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for it for ever, and the timer has another worker come. See `a2wsgi._threads.starting`."""
+    original, deaths, dead = Thread._bootstrap, [Late()], list[Thread]()  # type: ignore[attr-defined]
+
+    def bootstrap(thread: Thread) -> None:
+        if deaths:
+            dead.append(thread)
+            raise deaths.pop()
+        original(thread)
+
+    monkeypatch.setattr(_Worker, "_bootstrap", bootstrap, raising=False)
+    monkeypatch.setattr(_starting, "START_SECONDS", 0.01)
+    monkeypatch.setattr(sys, "unraisablehook", bool)  # Python prints that a thread died
+    bridge = WSGIMiddleware(hello.app, workers=1)
+    assert call(bridge).body == b"hello"
+    assert not deaths
+    assert bridge.statistics().busy == 0
+    threading._limbo.pop(dead.pop())  # type: ignore[attr-defined]  # Python keeps it there
 
 
 @pytest.mark.usefixtures("quick_timer")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import sys
 import threading
 from typing import TYPE_CHECKING, BinaryIO
+
+from a2wsgi._threads.starting import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -51,7 +52,7 @@ def close_file_elsewhere(file: BinaryIO) -> None:
         return
     thread = threading.Thread(target=close_file, args=(file,), name="a2wsgi-spool", daemon=True)
     try:
-        contextvars.Context().run(thread.start)  # free-threaded Pythons copy the caller's, a request's
+        start_thread(thread)
     except RuntimeError:  # the system has no thread to give
         close_file(file)
 

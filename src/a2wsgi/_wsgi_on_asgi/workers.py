@@ -34,7 +34,6 @@ Assumes
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import operator
 import os
 import threading
@@ -43,6 +42,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from a2wsgi._log import logger
+from a2wsgi._threads.starting import start_thread
 
 from .jobs import Job, Overloaded
 
@@ -194,7 +194,7 @@ class Workers:
             worker.called = True
             self._members.add(worker)
             try:
-                contextvars.Context().run(worker.start)  # free-threaded Pythons copy the caller's, a request's
+                start_thread(worker)  # if it dies as it starts, _mourn() finds it
             except RuntimeError:
                 self._members.discard(worker)
                 raise
