@@ -120,6 +120,47 @@ def test_app_that_ends_in_its_first_step_runs_no_loop(monkeypatch: pytest.Monkey
         monkeypatch.undo()
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks")
+def test_signal_handler_that_raises_after_a_first_step_leaves_no_loop_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread serves other requests after it, if its server goes on."""
+    set_hooks = sys.set_asyncgen_hooks
+
+    def interrupted(*hooks: Any) -> None:
+        set_hooks(*hooks)
+        if hooks == outer_hooks:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+    with bridge_of(hello, inline=True) as bridge:
+        call(bridge)
+        outer_hooks = tuple(sys.get_asyncgen_hooks())
+        monkeypatch.setattr(sys, "set_asyncgen_hooks", interrupted)
+        call(bridge)  # its app has ended, and it is answered
+        assert asyncio._get_running_loop() is None
+        assert call(bridge).body == b"hello"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="asyncio cleans up in one step")
+def test_signal_handler_that_raises_as_asyncio_cleans_up_leaves_no_loop_running(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It comes before the first line of asyncio's own method."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0)
+        await hello(scope, receive, send)
+
+    def interrupted(_: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with bridge_of(app, inline=True) as bridge:
+        monkeypatch.setattr(asyncio.BaseEventLoop, "_run_forever_cleanup", interrupted)
+        call(bridge, fails=KeyboardInterrupt)
+        assert asyncio._get_running_loop() is None
+        assert call(bridge).body == b"hello"
+
+
 def test_task_factory_of_an_app_is_asked() -> None:
     """An app may set one on its loop: each request's task then comes from it."""
 

@@ -213,6 +213,12 @@ class FastLoop(asyncio.SelectorEventLoop):
     def run_forever(self) -> None:
         try:
             super().run_forever()
+        except BaseException as error:
+            # Since Python 3.13, asyncio cleans up in a method: a signal handler may raise before its first line. (A
+            # RuntimeError says that the loop runs already.)
+            if type(error) is not RuntimeError and asyncio._get_running_loop() is self:  # noqa: SLF001 - public to authors of event loops
+                self._run_forever_cleanup()  # type: ignore[attr-defined]  # for subclasses, says its docstring
+            raise
         finally:
             # What is queued would keep its request until the loop runs again.
             if self._our_selector.before_wait:
@@ -237,9 +243,10 @@ class FastLoop(asyncio.SelectorEventLoop):
             sys.set_asyncgen_hooks(*self._asyncgen_hooks)  # type: ignore[misc]  # set above
             return asyncio.Task(coroutine, loop=self, eager_start=True)  # type: ignore[call-arg, unused-ignore]  # 3.12
         finally:
-            sys.set_asyncgen_hooks(*outer_hooks)
-            asyncio._set_running_loop(None)  # noqa: SLF001 - public to them, too
+            # These two first. A handler comes when a call returns, and the thread would never run a loop again.
             self._seems_to_run = False
+            asyncio._set_running_loop(None)  # noqa: SLF001 - public to them, too
+            sys.set_asyncgen_hooks(*outer_hooks)
             if self._our_selector.before_wait:
                 self._our_selector.call_before_wait()
 
