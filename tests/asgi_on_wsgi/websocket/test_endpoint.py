@@ -296,7 +296,7 @@ def test_client_that_reads_nothing_until_it_has_sent_all_is_received() -> None:
             while not endpoint._full:
                 endpoint._write(bytes(65_536))
             await loop.sock_sendall(client, text(b"1") + PING + text(b"2") + PINGS + text(b"3"))
-            got = [await asyncio.wait_for(endpoint.take(), BOUND_SECONDS) for _ in range(2)]
+            got: list[object] = [await asyncio.wait_for(endpoint.take(), BOUND_SECONDS) for _ in range(2)]
             last = asyncio.create_task(endpoint.take())
             for _ in range(3):
                 await endpoint._host.go_round()
