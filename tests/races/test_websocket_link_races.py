@@ -53,6 +53,31 @@ def test_link_is_aborted_after_its_last_word_was_read() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("high_water", [65_536, 10_000_000])
+def test_app_may_write_until_it_has_read_what_was_left_for_it(high_water: int) -> None:
+    """The race: 1. `finish` leaves something unwritten; 2. the app writes; 3. it reads.
+
+    It may be another bridge's loop, which takes a write that fails for the end, and reads only what is there.
+    """
+
+    async def main() -> None:
+        link, theirs = await opened(high_water)
+        theirs.settimeout(BOUND_SECONDS)
+        with theirs:
+            writer = in_thread(lambda: theirs.sendall(bytes(3_000_000)))
+            link.write(bytes(3_000_000))
+            await rest()
+            link.finish(b"last")
+            await writer.result_in_task()
+            reader = in_thread(lambda: b"".join(iter(lambda: theirs.recv(65_536), b"")))
+            assert await reader.result_in_task() == bytes(3_000_000) + b"last"
+            await link.wait_lost()
+            with pytest.raises(BrokenPipeError):
+                theirs.send(b"x")
+
+    run(main())
+
+
 def test_link_reads_what_was_written_before_a_write_to_it_failed() -> None:
     """The race: 1. the app writes and closes; 2. a write fails before the loop has read that; 3. it is read anyway."""
 

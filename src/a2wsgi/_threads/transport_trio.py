@@ -72,6 +72,9 @@ class TrioTransport(asyncio.Transport):
         self._unsent += memoryview(data)[sent:]
         if self._written is not None:
             wake(self._written)
+        self._pause_writing()
+
+    def _pause_writing(self) -> None:
         if len(self._unsent) > self._high_water and not self._writing_is_paused:
             self._writing_is_paused = True
             self._protocol.pause_writing()
@@ -105,6 +108,7 @@ class TrioTransport(asyncio.Transport):
         """See `asyncio.WriteTransport`."""
         if high is not None:
             self._high_water = high
+            self._pause_writing()
 
     def get_write_buffer_size(self) -> int:
         """See `asyncio.WriteTransport`."""

@@ -10,8 +10,9 @@ Guarantees
     - At most `READ_BYTES`, and one read of the loop, wait for `Link.read`; at most ``high_water`` bytes, one message
       and one pong wait for the app.
     - After `Link.finish` no thread stays blocked in a call on the app's end: it reads what was left for it and then the
-      end of the stream, and its writes fail. Nothing is left of the link `CLOSE_SECONDS` later. All this holds even if
-      a forked child still has a copy of our end; the copies that it knows of, it closes.
+      end of the stream, and its writes fail. As long as something is not written to it yet, they are thrown away.
+      Nothing is left of the link `CLOSE_SECONDS` later. All this holds even if a forked child still has a copy of our
+      end; the copies that it knows of, it closes.
     - When the process ends, every open link is shut down before `threading` joins the threads that are no daemons. A
       library may have such a thread wait for its socket (simple-websocket does), and the process would never end.
 
@@ -138,9 +139,22 @@ class Link(asyncio.Protocol):
         if self._finished:
             return
         self._finished = True
-        # First: another bridge's loop may be at the app's end, and reads once more when a write of its own has failed.
+        self._unread.clear()
         if last and not self._transport.is_closing():
             self._transport.write(last)
+        if not self._lost.done():
+            self._abort_timer = self._runtime.call_later(CLOSE_SECONDS, self._transport.abort)
+        if self._transport.is_closing() or not self._transport.get_write_buffer_size():
+            self._close()
+        else:
+            # Another bridge's loop may be at the app's end. When a write of its own fails, it reads only what is there.
+            # So that fails only once all is written.
+            if self._paused and not self._ended:
+                self._transport.resume_reading()
+            self._transport.set_write_buffer_limits(high=0)  # resume_writing() is called when nothing is left
+        self._end()
+
+    def _close(self) -> None:
         # An app that is blocked in send() wakes. It would not, if we only stopped reading.
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RD)
@@ -148,12 +162,8 @@ class Link(asyncio.Protocol):
         with contextlib.suppress(OSError):
             while self._sock.recv(READ_BYTES):
                 pass
-        self._unread.clear()
-        self._end()
-        if self._lost.done():
-            return
-        self._transport.close()  # once all is written
-        self._abort_timer = self._runtime.call_later(CLOSE_SECONDS, self._transport.abort)
+        if not self._lost.done():
+            self._transport.close()
 
     def abort(self) -> None:
         """End the link at once, whatever the app has not read."""
@@ -215,6 +225,11 @@ class Link(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """See `asyncio.Protocol`."""
+        self._let_write()
+        if self._finished:  # not now: see `Endpoint.resume_writing`
+            self._runtime.call_later(0, self._close)
+
+    def _let_write(self) -> None:
         if self._drained is not None:
             wake(self._drained)
             self._drained = None
@@ -243,7 +258,7 @@ class Link(asyncio.Protocol):
     def _end(self) -> None:
         self._ended = True
         self._wake_reader()
-        self.resume_writing()
+        self._let_write()
         if self._object is not None:
             self._object.finish_app()
 

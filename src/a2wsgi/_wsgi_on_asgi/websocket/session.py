@@ -284,7 +284,8 @@ class WebSocketSession(WebSocketFailureMixin):
         while self.ending is None:
             events = await passage.take()
             if events is None:
-                await self._app_ended(run, link)
+                if self.ending is None:  # else the link has ended by that, and the app may have raised of it already
+                    await self._app_ended(run, link)
                 return
             for event in events:
                 if isinstance(event, str):
