@@ -50,7 +50,6 @@ LAYERS = {
         "_log",
         "_options",
         "_statistics",
-        "_type_hints",
         "_types",
         "_wrong_server",
     },

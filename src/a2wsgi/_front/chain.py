@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from a2wsgi._errors import AppInterfaceError
 from a2wsgi._interface import MARK, detect, name_of
@@ -15,11 +14,13 @@ from .convert import as_asgi, as_wsgi, without_bridge
 from .wsgi_middleware import WSGIMiddleware
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from a2wsgi._interface import Interface
 
-Unpacked: TypeAlias = tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]
-#: A callable that takes an app and gives one, alone or with more arguments for it.
-Middleware: TypeAlias = Callable[..., Any] | Unpacked
+    Unpacked = tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]
+    #: A callable that takes an app and gives one, alone or with more arguments for it.
+    Middleware = Callable[..., Any] | Unpacked
 
 _BRIDGES = (WSGIMiddleware, ASGIMiddleware)
 
