@@ -5,16 +5,15 @@
 2. *Worker thread.* The app runs, on a thread of the WebSockets' own pool. It answers the handshake on its socket, or
    returns a response and leaves the socket alone.
 3. *Loop thread.* What comes first decides: a head on the link accepts or refuses, and so does a response while the link
-   is silent. The worker ends the app's side of the link before it hands a response over. So whatever the app wrote
-   before that is read first, and nothing has to be guessed.
+   is silent. The worker ends the app's side of the link before it hands a response over, so what it wrote comes first.
 4. *Loop thread.* Two tasks carry messages: this one from the app to the server, another one from the server to the
    app, as `passages` says. Each waits for its reader before it takes more.
 5. *Endings.* The first `Ending` decides. It closes the link in both directions, so that an app which is blocked in
    any call on it goes on. ``__call__`` returns when the worker is done and nothing is left of the link. If the app
    has given its socket away (a bridge further in does), the worker is free before that.
 
-A response that comes after the socket was used is thrown away. Libraries return one since WSGI wants one: an empty 200,
-or an error page. Only whether it is an error counts: that closes with 1011.
+A response after the socket was used is thrown away. Libraries return one since WSGI wants one: an empty 200, or an
+error page. Only whether it is an error counts: that closes with 1011.
 """
 
 # pyright: reportPrivateUsage=false
