@@ -2,8 +2,8 @@
 
 *Facts*
 
-- ``Thread.start()`` returns when the new thread says that it runs. If that dies first, the caller waits for ever, with
-  the locks that it holds (python/cpython#140746). It does for want of memory.
+- ``Thread.start()`` returns when the new thread says that it runs. If that dies first, for want of memory say, the
+  caller waits for ever, with the locks that it holds (python/cpython#140746).
 - Up to Python 3.11 a new thread has the number of the one that starts it, for a moment. An exception that somebody
   raises into that one by its number (``stopit``) may come out in the new one.
 """
@@ -33,5 +33,5 @@ def start_thread(thread: threading.Thread) -> None:
     Raises:
         RuntimeError: The system has no thread to give.
     """
-    cast("Any", thread)._started = _Running()  # noqa: SLF001 - it takes no timeout
+    cast("Any", thread)._started = _Running()  # noqa: SLF001 - start() takes no timeout
     contextvars.Context().run(thread.start)
