@@ -148,8 +148,7 @@ class Request(EndingMixin):
             elif self._taker is READING and self._start_lock.acquire(blocking=False):
                 self._app_state = RUNNING
                 running = self._run()
-                timeout = self._shared.settings.app_timeout
-                if timeout is not None:  # before the task: the app may take its first step as that is made
+                if (timeout := self._shared.settings.app_timeout) is not None:  # first: the task may begin at once
                     self._set_timer(timeout, functools.partial(self._time_out, running, timeout))
                 self.task = self._context.run(self._host.create_task, running)
                 return
@@ -158,7 +157,9 @@ class Request(EndingMixin):
                 self._timer.cancel()
             self._app_state = ENDED
             self._stream.set_done()
-        except BaseException as error:  # noqa: BLE001 - of a task factory, a given loop or no memory: the server thread waits
+        except BaseException as error:  # of a task factory, a given loop or no memory: the server thread waits
+            if self._app is ENDED:
+                raise  # not of the app: with inline=True, a signal handler raised after the app's only step
             self._app_ended(error, self._context)
             if running is not None:
                 with contextlib.suppress(RuntimeError):  # it runs, and goes on

@@ -135,8 +135,25 @@ def test_signal_handler_that_raises_after_a_first_step_leaves_no_loop_running(mo
         call(bridge)
         outer_hooks = tuple(sys.get_asyncgen_hooks())
         monkeypatch.setattr(sys, "set_asyncgen_hooks", interrupted)
-        call(bridge)  # its app has ended, and it is answered
+        call(bridge, fails=KeyboardInterrupt)
         assert asyncio._get_running_loop() is None
+        assert call(bridge).body == b"hello"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks")
+def test_signal_handler_that_raises_after_a_first_step_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends the server, though the app has answered already."""
+    create = FastLoop.create_eager_task
+
+    def interrupted(loop: FastLoop, coroutine: Any) -> Any:
+        create(loop, coroutine)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with bridge_of(hello, inline=True) as bridge:
+        monkeypatch.setattr(FastLoop, "create_eager_task", interrupted)
+        call(bridge, fails=KeyboardInterrupt)
+        assert bridge.statistics().in_flight == 0
         assert call(bridge).body == b"hello"
 
 
