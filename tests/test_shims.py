@@ -56,7 +56,8 @@ def over_wsgi(app: Any) -> bytes:
 @pytest.mark.parametrize("module", NAMES)
 def test_module_has_every_name_of_1_10_10(module: str) -> None:
     """Each can be imported from where it was."""
-    assert NAMES[module] <= set(vars(importlib.import_module(module)))
+    found = importlib.import_module(module)
+    assert [name for name in NAMES[module] if not hasattr(found, name)] == []  # some are loaded when they are asked for
 
 
 def test_classes_are_the_same_by_every_path() -> None:

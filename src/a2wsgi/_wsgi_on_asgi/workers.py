@@ -194,7 +194,7 @@ class Workers:
             worker.called = True
             self._members.add(worker)
             try:
-                start_thread(worker)  # if it dies as it starts, _mourn() finds it
+                start_thread(worker)  # if it dies as it starts, _replace_dead() finds it
             except RuntimeError:
                 self._members.discard(worker)
                 raise
