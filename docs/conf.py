@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import typing
 from html import escape
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING
 
 from docutils import nodes
 from sphinx.search.en import SearchEnglish
+
+import a2wsgi
+from a2wsgi import _statistics, _type_hints, _types
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -42,11 +46,16 @@ nitpicky = True
 # Types in signatures that have no page: shapes that PEP 3333 and ASGI define, or the options that the classes list.
 nitpick_ignore_regex = [
     ("py:class", r"(Any)?(WSGI|ASGI2?)App|Scope|Receive|Send|Environ|StartResponse|Startable|Middleware|To\w+Options"),
-    ("py:class", r"ObjectPassage"),
-    ("py:class", r"asyncio\.AbstractEventLoop|socket\.socket|_P|_T"),
+    ("py:class", r"(asyncio|collections\.abc)\.\w+|_P|(a2wsgi\..+\.)?_T|a2wsgi\..+\.Startable"),
 ]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+# Signatures have the names of types, and not what these stand for.
+autodoc_type_aliases = {"Middleware": "Middleware", "_P": "_P"}
+for _name in {*vars(_types), *vars(_statistics)} - vars(typing).keys():
+    if _name[0].isupper():
+        _module = "a2wsgi" if _name in a2wsgi.__all__ else "builtins"
+        setattr(_type_hints, _name, type(_name, (), {"__module__": _module}))
 python_maximum_signature_line_length = 80
 
 napoleon_custom_sections = ["Threading", "Cancellation", "Spec"]
@@ -70,6 +79,13 @@ def keep_colons(_app: Sphinx, what: str, _name: str, _thing: object, _options: o
     if what in {"attribute", "property"} and types:
         lines.remove(types[0])
         lines[0] = f"{types[0].removeprefix(':type: ')}: {lines[0]}"
+
+
+def shorten_types(
+    _app: Sphinx, _what: str, _name: str, _thing: object, _options: object, *signature: str | None
+) -> tuple[str | None, ...]:
+    """Leave out the module of a type in a signature that autodoc does not evaluate."""
+    return tuple(part and part.replace("hints.", "") for part in signature)
 
 
 # -- The changelog ----------------------------------------------------------------------------------------------------
@@ -146,6 +162,7 @@ def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
     app.add_search_language(SearchNames)
     app.connect("autodoc-process-docstring", keep_colons, priority=600)  # after napoleon, which has 500
+    app.connect("autodoc-process-signature", shorten_types)
     app.connect("source-read", write_changelog)
     app.connect("doctree-resolved", color_marks)
     app.connect("doctree-resolved", put_panels)

@@ -16,6 +16,7 @@ import a2wsgi
 DEAR = {
     "a2wsgi._asgi_on_wsgi.websocket.session",
     "a2wsgi._protocol.frames",
+    "a2wsgi._types",
     "a2wsgi._wsgi_on_asgi.websocket.session",
     "concurrent.futures.thread",
     "dataclasses",

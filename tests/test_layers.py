@@ -50,6 +50,7 @@ LAYERS = {
         "_log",
         "_options",
         "_statistics",
+        "_type_hints",
         "_types",
         "_wrong_server",
     },

@@ -6,7 +6,10 @@ import contextvars
 import os
 import sys
 import weakref
-from typing import IO, TYPE_CHECKING, Any, cast
+from collections.abc import Iterable
+from typing import IO, Any, cast
+
+from a2wsgi import _type_hints as hints
 
 from ._deprecated import deprecated, missing
 from ._front.wsgi_middleware import WSGIMiddleware
@@ -14,21 +17,20 @@ from ._protocol.environ import EnvironTemplate, environ_from_scope
 from ._wsgi_on_asgi.deprecated import PulledBody as Body
 from ._wsgi_on_asgi.deprecated import ResponderSteps
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ._types import Environ, HTTPScope, Receive, Scope, Send, StartResponse, WSGIApp
-
 __all__ = ["Body", "WSGIMiddleware", "WSGIResponder", "build_environ"]
 
 
-def build_environ(scope: Scope | HTTPScope, body: IO[bytes]) -> Environ:
+def build_environ(scope: hints.Scope | hints.HTTPScope, body: IO[bytes]) -> hints.Environ:
     """The environ of a scope, with ``body`` as its ``wsgi.input``."""
     template = EnvironTemplate(script_name=os.environ.get("SCRIPT_NAME", ""))
-    return {**environ_from_scope(cast("Scope", scope), template), "wsgi.input": body, "wsgi.errors": sys.stderr}
+    return {
+        **environ_from_scope(cast("hints.Scope", scope), template),
+        "wsgi.input": body,
+        "wsgi.errors": sys.stderr,
+    }
 
 
-_app_of_responder: contextvars.ContextVar[WSGIApp] = contextvars.ContextVar("a2wsgi.app_of_responder")
+_app_of_responder: contextvars.ContextVar[hints.WSGIApp] = contextvars.ContextVar("a2wsgi.app_of_responder")
 _bridges_of_executors: weakref.WeakKeyDictionary[Any, WSGIMiddleware] = weakref.WeakKeyDictionary()
 
 
@@ -39,7 +41,7 @@ class _LoopsExecutor:
 _LOOPS_EXECUTOR = _LoopsExecutor()
 
 
-def _call_app_of_responder(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+def _call_app_of_responder(environ: hints.Environ, start_response: hints.StartResponse) -> Iterable[bytes]:
     return _app_of_responder.get()(environ, start_response)
 
 
@@ -49,14 +51,14 @@ class WSGIResponder(ResponderSteps):
     As long as none is overridden, a `WSGIMiddleware` answers, with as many threads as ``executor`` may have.
     """
 
-    def __init__(self, app: WSGIApp, executor: Any, send_queue_size: int | None = 10) -> None:  # noqa: ANN401 - as in 1.x
+    def __init__(self, app: hints.WSGIApp, executor: Any, send_queue_size: int | None = 10) -> None:  # noqa: ANN401 - as in 1.x
         deprecated(
             "WSGIResponder is deprecated. A WSGIMiddleware tells the app of clients that leave, and bounds its memory; "
             "call it with a receive and a send of your own to see or to change the messages."
         )
         super().__init__(app, executor, send_queue_size)
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:  # noqa: ANN401 - 1.x: an HTTPScope
+    async def __call__(self, scope: Any, receive: hints.Receive, send: hints.Send) -> None:  # noqa: ANN401 - 1.x: an HTTPScope
         """Answer the request."""
         if any(getattr(type(self), step) is not getattr(ResponderSteps, step) for step in _STEPS):
             await self.answer(build_environ(scope, Body(self.loop, receive)), send)

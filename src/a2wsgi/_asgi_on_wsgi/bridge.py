@@ -6,11 +6,15 @@ A request starts in `ASGIBridge._call`, on a server thread: the environ becomes 
 
 from __future__ import annotations
 
+import asyncio  # noqa: TC003 - for whoever evaluates an annotation (see _type_hints)
 import os
 import weakref
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from a2wsgi import _nested
+from a2wsgi import _type_hints as hints
 from a2wsgi._deprecated import deprecated
 from a2wsgi._interface import MARK, detect, wrong_kind
 from a2wsgi._log import DroppedHeaders, logger
@@ -28,25 +32,6 @@ from .response import answer_with, request_timeout
 from .settings import ASGISettings
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Iterable, Mapping
-    from types import TracebackType
-
-    from typing_extensions import Self, Unpack
-
-    from a2wsgi._statistics import ASGIStatistics
-    from a2wsgi._types import (
-        AnyASGIApp,
-        ASGI2App,
-        ASGIApp,
-        ASGIMiddlewareOptions,
-        Environ,
-        Receive,
-        Scope,
-        Send,
-        StartResponse,
-    )
-
     from .loops.shared_loop import SharedHost
     from .websocket.session import WebSocketSession
 
@@ -64,7 +49,9 @@ class Shared:
 
     __slots__ = ("__weakref__", "app", "dropped_headers", "has_bridge_inside", "lifetime", "settings")
 
-    def __init__(self, app: ASGIApp, lifetime: Lifetime, settings: ASGISettings, *, has_bridge_inside: bool) -> None:
+    def __init__(
+        self, app: hints.ASGIApp, lifetime: Lifetime, settings: ASGISettings, *, has_bridge_inside: bool
+    ) -> None:
         self.app = app
         self.lifetime = lifetime
         self.settings = settings
@@ -80,10 +67,10 @@ class ASGIBridge:
 
     def __init__(
         self,
-        app: AnyASGIApp | ASGI2App,
+        app: hints.AnyASGIApp | hints.ASGI2App,
         wait_time: float | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
-        **options: Unpack[ASGIMiddlewareOptions],
+        **options: hints.Unpack[hints.ASGIMiddlewareOptions],
     ) -> None:
         settings = ASGISettings(wait_time=wait_time, loop=loop, **options)
         if cast("object", loop) is False:
@@ -125,7 +112,7 @@ class ASGIBridge:
             return object.__repr__(self)
         return f"<{type(self).__name__} of {self.app!r}: {self._lifetime}>"
 
-    def _call(self, environ: Environ, start_response: StartResponse, *rest: object) -> Iterable[bytes]:
+    def _call(self, environ: hints.Environ, start_response: hints.StartResponse, *rest: object) -> Iterable[bytes]:
         """Handle one request, as a WSGI app. Server thread; waits until the app's response begins.
 
         Raises:
@@ -177,7 +164,7 @@ class ASGIBridge:
             if request.task is None and request.withdraw():
                 lifetime.requests.discard(request)
 
-    def statistics(self) -> ASGIStatistics:
+    def statistics(self) -> hints.ASGIStatistics:
         """Return what the bridge is doing, and what it has counted so far in this process. Any thread.
 
         Requests go on meanwhile, so the numbers may be from slightly different moments.
@@ -202,14 +189,14 @@ class ASGIBridge:
         )
 
     @property
-    def app(self) -> AnyASGIApp | ASGI2App:
+    def app(self) -> hints.AnyASGIApp | hints.ASGI2App:
         """The app. If you assign another one, it answers the requests that come after that."""
         if "app" not in self.__dict__:  # as in its setter, where a subclass calls it otherwise
             raise AttributeError("app")
-        return cast("AnyASGIApp | ASGI2App", self.__dict__["app"])
+        return cast("hints.AnyASGIApp | hints.ASGI2App", self.__dict__["app"])
 
     @app.setter
-    def app(self, app: AnyASGIApp | ASGI2App) -> None:
+    def app(self, app: hints.AnyASGIApp | hints.ASGI2App) -> None:
         self.__dict__["app"] = app
         if "_shared" in self.__dict__:  # else a subclass makes everything by itself, as it could in 1.x
             self._shared.app = _backend(self._shared.settings)[1](_as_asgi3(app))
@@ -257,7 +244,8 @@ class ASGIBridge:
 
     if TYPE_CHECKING:  # subclasses override it as PEP 3333 has it, without the rest
 
-        def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]: ...
+        def __call__(self, environ: hints.Environ, start_response: hints.StartResponse) -> Iterable[bytes]: ...
+
     else:
         __call__ = wsgi_call(_call)
         del _call
@@ -310,7 +298,7 @@ class ASGIBridge:
         """
         self._lifetime.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> hints.Self:
         self.start()
         return self
 
@@ -320,7 +308,7 @@ class ASGIBridge:
         self.close()
 
 
-def _backend(settings: ASGISettings) -> tuple[type[SharedHost], Callable[[ASGIApp], ASGIApp]]:
+def _backend(settings: ASGISettings) -> tuple[type[SharedHost], Callable[[hints.ASGIApp], hints.ASGIApp]]:
     """The loop that bridges of a backend share, and what adapts an app to it. Imports trio only for who wants it.
 
     Raises:
@@ -346,13 +334,13 @@ def _longest_stop_inside(app: object) -> Callable[[], float]:
     return lambda: 0.0 if (bridge := found()) is None else bridge.longest_stop_inside()
 
 
-def _as_asgi3(app: AnyASGIApp | ASGI2App) -> ASGIApp:
+def _as_asgi3(app: hints.AnyASGIApp | hints.ASGI2App) -> hints.ASGIApp:
     """The app, or an adapter around one that speaks ASGI 2 (ASGI, "Legacy Applications")."""
     if detect(app).interface != "asgi2":
-        return cast("ASGIApp", app)
-    double = cast("ASGI2App", app)
+        return cast("hints.ASGIApp", app)
+    double = cast("hints.ASGI2App", app)
 
-    async def asgi3(scope: Scope, receive: Receive, send: Send) -> None:
+    async def asgi3(scope: hints.Scope, receive: hints.Receive, send: hints.Send) -> None:
         await double(scope)(receive, send)
 
     return asgi3

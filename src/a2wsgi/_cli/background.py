@@ -14,9 +14,12 @@ import contextlib
 import logging
 import socket
 import threading
+from collections.abc import Callable
 from importlib import import_module
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+from a2wsgi import _type_hints as hints
 from a2wsgi._front.asgi_middleware import ASGIMiddleware
 from a2wsgi._interface import interface_of
 
@@ -24,11 +27,6 @@ from .errors import ServerNotStarted, UsageError
 from .loading import converted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
-
-    from typing_extensions import Self
-
     from .command import Start
     from .options import Options
 
@@ -64,7 +62,7 @@ class BackgroundServer:
             self._thread.join(_STOP_SECONDS)
         self._close()  # also if the server has ended by itself: it has told the app nothing
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> hints.Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -12,13 +12,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from a2wsgi._interface import name_of
 
 from . import handed_over
+from .background import BackgroundServer, check_can_run_in_thread, loop_runs, run_in_thread
 from .command import Start
 from .configuration import options_from
 from .errors import UsageError
@@ -27,11 +28,6 @@ from .main import announced, checked_server, prepared
 from .options import OPTIONS, Options
 from .servers import SERVERS
 from .starting import run_here, runs_here
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from .background import BackgroundServer
 
 #: These fork their processes from the one that has the app; hypercorn runs it in that one, if it is to have no others.
 _INHERIT = {"gunicorn", "gunicorn-asgi", "hypercorn"}
@@ -84,8 +80,6 @@ def run(
         )
     given = {**options, "server": server, "host": host, "port": port}
     wanted = _options(app, {name: value for name, value in given.items() if value is not None}, bridge, server_options)
-    from .background import check_can_run_in_thread, loop_runs, run_in_thread  # noqa: PLC0415 - the command line needs no threads
-
     in_thread = background if background is not None else loop_runs()
     if in_thread:
         check_can_run_in_thread(checked_server(wanted), wanted)

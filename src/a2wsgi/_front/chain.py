@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from a2wsgi._errors import AppInterfaceError
 from a2wsgi._interface import MARK, detect, name_of
@@ -14,13 +15,11 @@ from .convert import as_asgi, as_wsgi, without_bridge
 from .wsgi_middleware import WSGIMiddleware
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from a2wsgi._interface import Interface
 
-    Unpacked = tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]
-    #: A callable that takes an app and gives one, alone or with more arguments for it.
-    Middleware = Callable[..., Any] | Unpacked
+Unpacked: TypeAlias = tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]
+#: A callable that takes an app and gives one, alone or with more arguments for it.
+Middleware: TypeAlias = Callable[..., Any] | Unpacked
 
 _BRIDGES = (WSGIMiddleware, ASGIMiddleware)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from a2wsgi import _type_hints as hints
 from a2wsgi._asgi_on_wsgi.settings import ASGISettings
 from a2wsgi._interface import detect, interface_of
 from a2wsgi._wsgi_on_asgi.settings import WSGISettings
@@ -18,15 +19,12 @@ from .wsgi_middleware import WSGIMiddleware
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from typing_extensions import Unpack
-
     from a2wsgi._interface import Interface
-    from a2wsgi._types import ASGIApp, Receive, Scope, Send, ToASGIOptions, ToWSGIOptions, WSGIApp
 
 _NO_OPTIONS: Mapping[str, Any] = {}
 
 
-def to_asgi(app: Any, /, **options: Unpack[ToASGIOptions]) -> ASGIApp:  # noqa: ANN401 - any app
+def to_asgi(app: Any, /, **options: hints.Unpack[hints.ToASGIOptions]) -> hints.ASGIApp:  # noqa: ANN401 - any app
     """Return ``app`` as an ASGI 3 app, with a `WSGIMiddleware` around it only if it needs one.
 
     Args:
@@ -48,7 +46,7 @@ def to_asgi(app: Any, /, **options: Unpack[ToASGIOptions]) -> ASGIApp:  # noqa: 
     return as_asgi(inside, interface, options)
 
 
-def to_wsgi(app: Any, /, **options: Unpack[ToWSGIOptions]) -> WSGIApp:  # noqa: ANN401 - any app
+def to_wsgi(app: Any, /, **options: hints.Unpack[hints.ToWSGIOptions]) -> hints.WSGIApp:  # noqa: ANN401 - any app
     """Return ``app`` as a WSGI app, with an `ASGIMiddleware` around it only if it needs one.
 
     Args:
@@ -70,15 +68,15 @@ def to_wsgi(app: Any, /, **options: Unpack[ToWSGIOptions]) -> WSGIApp:  # noqa: 
     return as_wsgi(inside, interface, options)
 
 
-def as_asgi(app: Any, interface: Interface, options: Mapping[str, Any] = _NO_OPTIONS) -> ASGIApp:  # noqa: ANN401
+def as_asgi(app: Any, interface: Interface, options: Mapping[str, Any] = _NO_OPTIONS) -> hints.ASGIApp:  # noqa: ANN401
     if interface == "wsgi":
-        bridge: ASGIApp = WSGIMiddleware(app, **options)
+        bridge: hints.ASGIApp = WSGIMiddleware(app, **options)
         return bridge
     return ASGI3FromASGI2(app) if interface == "asgi2" else app
 
 
-def as_wsgi(app: Any, interface: Interface, options: Mapping[str, Any] = _NO_OPTIONS) -> WSGIApp:  # noqa: ANN401
-    served: WSGIApp = app if interface == "wsgi" else ASGIMiddleware(app, **options)
+def as_wsgi(app: Any, interface: Interface, options: Mapping[str, Any] = _NO_OPTIONS) -> hints.WSGIApp:  # noqa: ANN401
+    served: hints.WSGIApp = app if interface == "wsgi" else ASGIMiddleware(app, **options)
     return served
 
 
@@ -95,8 +93,8 @@ def without_bridge(app: Any, wanted: Interface, known: Interface | None = None) 
 class ASGI3FromASGI2:
     """An ASGI 2 app as an ASGI 3 app (ASGI, "Legacy Applications")."""
 
-    def __init__(self, app: Callable[[Scope], Callable[[Receive, Send], Any]]) -> None:
+    def __init__(self, app: Callable[[hints.Scope], Callable[[hints.Receive, hints.Send], Any]]) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: hints.Scope, receive: hints.Receive, send: hints.Send) -> None:
         await self.app(scope)(receive, send)

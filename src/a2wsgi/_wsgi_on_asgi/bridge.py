@@ -5,43 +5,28 @@ from __future__ import annotations
 import functools
 import os
 import weakref
+from collections.abc import Coroutine, Iterable
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from a2wsgi import _type_hints as hints
 from a2wsgi._deprecated import deprecated
 from a2wsgi._errors import ClientDisconnected, ServerProtocolError
 from a2wsgi._interface import MARK, detect, wrong_kind
 from a2wsgi._log import DroppedHeaders
 from a2wsgi._protocol.environ import EnvironTemplate
+from a2wsgi._type_hints import Receive, Scope, Send
 from a2wsgi._wrong_server import NOT_GIVEN, asgi_call, called_by_wrong_server, named_as
 
 from .endings import Ending
 from .files import FileWrapper
 from .lifespan import Startable, answer_lifespan
-from .loops import BridgeLoops
+from .loops import BridgeLoop, BridgeLoops
 from .processes import server_is_multiprocess
 from .request import Request
 from .settings import WSGISettings
 from .websocket.pool import WebSockets
 from .workers import Workers
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
-    from concurrent.futures import Executor
-
-    from typing_extensions import Unpack
-
-    from a2wsgi._statistics import Statistics
-    from a2wsgi._types import (
-        AnyReceive,
-        AnySend,
-        Receive,
-        Scope,
-        Send,
-        WSGIApp,
-        WSGIMiddlewareOptions,
-    )
-
-    from .loops import BridgeLoop
 
 #: anyio's figure for the threads of a process; 1.10.10 had 10. Without a GIL, too (benchmarks/free_threads.py, with two
 #: cores): an app that computes takes 1.40 ms of processor time a request, and 1.35 with cores + 4 workers; but one that
@@ -68,10 +53,10 @@ class WSGIBridge:
 
     def __init__(
         self,
-        app: WSGIApp,
+        app: hints.WSGIApp,
         workers: int | None = None,
         send_queue_size: int | None = None,
-        **options: Unpack[WSGIMiddlewareOptions],
+        **options: hints.Unpack[hints.WSGIMiddlewareOptions],
     ) -> None:
         settings = WSGISettings(workers=workers, send_queue_size=send_queue_size, **options)
         if detect(app).interface not in {"wsgi", None}:
@@ -131,7 +116,13 @@ class WSGIBridge:
 
     if TYPE_CHECKING:  # What async functions return has its own type in each checker, and messages in each framework.
 
-        async def __call__(self, scope: Any, receive: AnyReceive, send: AnySend) -> None: ...  # noqa: ANN401 - as above
+        async def __call__(
+            self,
+            scope: Any,  # noqa: ANN401 - as above
+            receive: hints.AnyReceive,
+            send: hints.AnySend,
+        ) -> None: ...
+
     else:
         __call__ = asgi_call(_call)
         del _call
@@ -158,7 +149,7 @@ class WSGIBridge:
                 f"The server sent a scope of type {kind!r}. A WSGI app can only answer 'http' and 'websocket'."
             )
 
-    def statistics(self) -> Statistics:
+    def statistics(self) -> hints.Statistics:
         """Return what the bridge is doing, and what it has counted since it was created. Any thread."""
         from a2wsgi._statistics import Statistics  # noqa: PLC0415 - few programs ask
 

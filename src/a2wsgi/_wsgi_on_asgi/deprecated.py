@@ -9,18 +9,16 @@ import asyncio
 import contextvars
 import io
 import weakref
+from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
+from a2wsgi import _type_hints as hints
 from a2wsgi._errors import ClientDisconnected
 from a2wsgi._protocol.headers import response_head_from_wsgi
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from concurrent.futures import Executor
-
     from typing_extensions import Buffer
-
-    from a2wsgi._types import Environ, Message, Receive, Send, StartResponse, WSGIApp
 
 
 def unused_executor(workers: int) -> Executor:
@@ -36,18 +34,18 @@ class ResponderSteps:
     The app runs in ``executor``, and what it says goes through ``send_queue`` to a task that runs `sender`.
     """
 
-    def __init__(self, app: WSGIApp, executor: Executor, send_queue_size: int | None = 10) -> None:
+    def __init__(self, app: hints.WSGIApp, executor: Executor, send_queue_size: int | None = 10) -> None:
         self.app = app
         self.executor = executor
         self.loop = asyncio.get_running_loop()
-        self.send_queue: asyncio.Queue[Message | None] = asyncio.Queue(
+        self.send_queue: asyncio.Queue[hints.Message | None] = asyncio.Queue(
             10 if send_queue_size is None else send_queue_size
         )
         self.response_started = False
         self.exc_info: Any = None
         self._is_over = False  # nobody takes from the queue any more
 
-    async def answer(self, environ: Environ, send: Send) -> None:
+    async def answer(self, environ: hints.Environ, send: hints.Send) -> None:
         """Run the app, and send what it says. Loop thread."""
         sender = self.loop.create_task(self.sender(send))
         try:
@@ -61,7 +59,7 @@ class ResponderSteps:
         finally:
             sender.cancel()
 
-    def send(self, message: Message | None) -> None:
+    def send(self, message: hints.Message | None) -> None:
         """Queue a message, and wait for room. The executor's thread.
 
         Raises:
@@ -71,7 +69,7 @@ class ResponderSteps:
             raise ClientDisconnected("the response is over")
         asyncio.run_coroutine_threadsafe(self.send_queue.put(message), self.loop).result()
 
-    async def sender(self, send: Send) -> None:
+    async def sender(self, send: hints.Send) -> None:
         """Send what is queued, until a None. Loop thread."""
         try:
             while (message := await self.send_queue.get()) is not None:
@@ -99,7 +97,7 @@ class ResponderSteps:
     def _write(self, chunk: bytes) -> None:
         self.send({"type": "http.response.body", "body": chunk, "more_body": True})
 
-    def wsgi(self, environ: Environ, start_response: StartResponse) -> None:
+    def wsgi(self, environ: hints.Environ, start_response: hints.StartResponse) -> None:
         """Run the app. The executor's thread."""
         iterable = self.app(environ, start_response)
         try:
@@ -120,7 +118,7 @@ class PulledBody(io.BufferedReader):
         receive: The request's ``receive()``.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Receive) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, receive: hints.Receive) -> None:
         self.loop = loop
         self.receive = receive
         self._has_more = True
@@ -140,7 +138,7 @@ class PulledBody(io.BufferedReader):
         self._has_more = bool(message.get("more_body"))
         return message.get("body") or b""
 
-    async def _next(self) -> Message:
+    async def _next(self) -> hints.Message:
         return await self.receive()
 
 

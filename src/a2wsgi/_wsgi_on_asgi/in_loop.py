@@ -22,6 +22,7 @@ import asyncio
 import contextvars
 import functools
 import inspect
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from a2wsgi._errors import MissingCapability
@@ -33,7 +34,7 @@ from a2wsgi._threads.runtime import LoopThreadError, carry_reporter_marks, runs_
 from .disconnected import current_request
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Coroutine, Mapping
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

@@ -19,8 +19,10 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from a2wsgi import _type_hints as hints
 from a2wsgi._errors import AppProtocolError, ClientDisconnected, WebSocketClosed
 from a2wsgi._protocol.answer import MAX_HEAD_BYTES
 from a2wsgi._protocol.close_codes import LOST, NORMAL, cut_reason, refuse_code
@@ -28,10 +30,6 @@ from a2wsgi._protocol.headers import response_head_from_wsgi
 from a2wsgi._protocol.upgrade import Handshake, accept_token, head_101
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from a2wsgi._types import Environ
-
     from .passages import ObjectPassage
 
 _FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
@@ -52,10 +50,14 @@ class WebSocket:
     """
 
     def __init__(
-        self, sock: socket.socket, passage: ObjectPassage, environ: Environ, subprotocols: Iterable[str]
+        self,
+        sock: socket.socket,
+        passage: Any,  # noqa: ANN401 - an `ObjectPassage`, whose module needs the package websockets
+        environ: hints.Environ,
+        subprotocols: Iterable[str],
     ) -> None:
         self._sock = sock
-        self._passage = passage
+        self._passage: ObjectPassage = passage
         self._key: str = environ["HTTP_SEC_WEBSOCKET_KEY"]
         self._subprotocols = tuple(subprotocols)
         self._lock = threading.RLock()  # held while it is accepted or closed, and never to wait for the client
@@ -230,7 +232,7 @@ class GeventWebSocket:
     does not look at it may refuse.
     """
 
-    def __init__(self, websocket: WebSocket, environ: Environ) -> None:
+    def __init__(self, websocket: WebSocket, environ: hints.Environ) -> None:
         self._websocket = websocket
         self.environ = environ
         self._told = False  # receive() has returned None
