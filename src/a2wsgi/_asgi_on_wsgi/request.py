@@ -158,7 +158,7 @@ class Request(EndingMixin):
             self._app_state = ENDED
             self._stream.set_done()
         except BaseException as error:  # of a task factory, a given loop or no memory: the server thread waits
-            if self._app is ENDED:
+            if self._app_state is ENDED:
                 raise  # not of the app: with inline=True, a signal handler raised after the app's only step
             self._app_ended(error, self._context)
             if running is not None:
