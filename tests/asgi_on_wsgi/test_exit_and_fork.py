@@ -150,6 +150,46 @@ def test_child_that_is_forked_in_a_request_does_not_wait_for_its_app(
     exchange.close()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_child_that_is_forked_while_another_thread_runs_an_inline_loop_waits_for_no_lock() -> None:
+    """As above; the other thread has a request of its own. The parent goes on."""
+    held, forked, go = Signal("the lock is held"), Signal("the child is gone"), Signal("go")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(body(b"begin", more=True))
+        await go.wait_in_task()
+        await send(body(b"end"))
+
+    one = ASGIMiddleware(app, lifespan=False, inline=True)
+    exchange = Exchange(one).begin()
+
+    def hold() -> None:
+        """As a thread does that waits for its app."""
+        lock = one._lifetime.host.one_at_a_time  # type: ignore[union-attr]
+        assert lock is not None
+        with lock:
+            held.set()
+            forked.wait()
+
+    def leave() -> None:
+        with pytest.raises(BridgeError, match="was forked"):
+            list(exchange.iterator)
+        exchange.close()
+        go.set()
+        assert call(one).body == b"beginend"
+
+    holder = in_thread(hold)
+    held.wait()
+    in_child(leave)
+    forked.set()
+    holder.result()
+    go.set()
+    assert b"".join(exchange.iterator) == b"beginend"
+    exchange.close()
+
+
 TESTS = Path(__file__).parent.parent
 
 

@@ -28,7 +28,6 @@ import weakref
 from typing import TYPE_CHECKING
 
 from a2wsgi._log import logger
-from a2wsgi._threads.runtime import Doorbell, renew_lock
 
 from .endings import EndingMixin
 from .loops.host import CANCEL_SECONDS, LOOK_SECONDS, forget_given
@@ -143,9 +142,8 @@ def _stop_all() -> None:
 
 def _renew_locks(lifetime: Lifetime) -> None:
     """Make anew what the parent's loop thread may have held: the child may go on with a response, and gets an error."""
-    doorbell: object = None if lifetime.host is None else lifetime.host.doorbell
-    if isinstance(doorbell, Doorbell):  # that of a `FastLoop` is the loop itself, and has no lock
-        renew_lock(doorbell)
+    if lifetime.host is not None:
+        lifetime.host.renew_locks()
     for request in lifetime.requests:
         if isinstance(request, EndingMixin):
             request.renew_lock()

@@ -24,12 +24,12 @@ import sys
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, cast
 
 from a2wsgi._asgi_on_wsgi import faults
 from a2wsgi._asgi_on_wsgi.server_socket import uwsgi_has_threads
 from a2wsgi._log import logger
-from a2wsgi._threads.runtime import Runtime, wake
+from a2wsgi._threads.runtime import Doorbell, Runtime, renew_lock, wake
 
 from .greenlets import runs_here
 
@@ -180,6 +180,11 @@ class LoopHost(Runtime):
 
         A loop of ours that does not run any more is thrown away, with all that was asked of it.
         """
+
+    def renew_locks(self) -> None:
+        """Make anew what another thread may have held as the process was forked. In the child."""
+        if isinstance(cast("object", self.doorbell), Doorbell):  # that of a `FastLoop` is the loop itself, without one
+            renew_lock(self.doorbell)
 
     def release(self, user: LoopUser) -> None:
         """Let ``user`` go. A loop of ours ends with its last user. Any thread."""

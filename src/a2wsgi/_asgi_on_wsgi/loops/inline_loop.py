@@ -133,9 +133,18 @@ class InlineHost(LoopHost):
         finally:
             self._running.release()
 
+    def renew_locks(self) -> None:
+        super().renew_locks()
+        if self._running.acquire(blocking=False):  # nobody held it, or the thread that has forked
+            self._running.release()
+            return
+        self._closed = True  # the thread that ran the loop is not here
+        self._running = threading.RLock()
+        self.doorbell = _DirectDoorbell(self.loop, self._running)
+
     def _close_late(self) -> None:
         """Close the loop if nobody runs it: `release` has waited for its thread in vain. The lock is held."""
-        if not self.loop.is_running():
+        if not (self.loop.is_running() or self.is_inherited()):
             self._run_apart(lambda: close_loop(self.loop))
 
     def _create_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
