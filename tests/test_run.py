@@ -374,7 +374,12 @@ def test_run_serves_until_ctrl_c(server: str, app: str, tmp_path: Path) -> None:
     """
     with script(app, server, tmp_path) as running:
         running.signal_group(signal.SIGINT)
-        assert running.wait(30) == 0, running.output()
+        status = running.wait(30)
+        if server == "granian" and "Unexpected exit from worker" in running.output():
+            pytest.xfail(
+                "granian may learn of its worker's end before it looks at its own Ctrl-C, and takes it for a crash"
+            )
+        assert status == 0, running.output()
         # If the signal comes while gunicorn's worker closes the response, it logs a traceback, whatever the app is.
         told = running.output()
         assert told.count("Traceback") == (told.count("Error handling request") if server == "gunicorn" else 0), told
