@@ -229,6 +229,29 @@ def test_to_loop_gives_last_chunks_a_message_at_a_time() -> None:
     in_story(story)
 
 
+def test_to_loop_lets_a_writer_go_on_though_there_was_no_memory_for_a_chunk(parked: Parked) -> None:
+    """One that could not be queued takes no room for good, however long it was."""
+
+    class Full(list[bytes]):
+        def append(self, _chunk: bytes, /) -> None:
+            raise MemoryError
+
+    async def story() -> None:
+        stream = ToLoop(here(), 10)
+        stream._chunks = Full()
+        with pytest.raises(MemoryError):
+            stream.put(bytes(MESSAGE_BYTES + 1))
+        stream._chunks = []
+        stream.put(b"a")
+        writer = in_thread(stream.put, b"b")
+        await parked.times(1).wait_in_task()
+        assert await stream.take() == ([b"a"], False)
+        await writer.result_in_task()
+        assert await stream.take() == ([b"b"], False)
+
+    in_story(story)
+
+
 @pytest.mark.parametrize("limit_chunks", [None, 4])
 def test_to_loop_has_a_full_writer_go_on_when_half_is_taken(parked: Parked, limit_chunks: int | None) -> None:
     """Not earlier, so that it does not wait for each message; nor later, so that the next are made meanwhile."""
@@ -411,7 +434,7 @@ def test_to_loop_error_is_made_anew_each_time() -> None:
     in_story(story)
 
 
-def test_to_loop_wait_left_waits_for_leave_and_not_for_the_end() -> None:
+def test_to_loop_wait_done_waits_for_the_thread_and_not_for_the_end() -> None:
     """The thread may have handed over everything and still be in the app's code."""
 
     async def story() -> None:
@@ -450,7 +473,7 @@ def test_to_loop_cancelled_take_loses_nothing() -> None:
     in_story(story)
 
 
-def test_to_loop_cancelled_wait_left_may_wait_again() -> None:
+def test_to_loop_cancelled_wait_done_may_wait_again() -> None:
     """A wait for the thread that was cancelled changes nothing."""
 
     async def story() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from a2wsgi._threads import starting
 from a2wsgi._wsgi_on_asgi.jobs import Job, Overloaded
 from a2wsgi._wsgi_on_asgi.workers import Workers, _Worker
 from support.lockstep import BOUND_SECONDS, Signal
@@ -532,6 +533,34 @@ def test_worker_that_died_is_found_by_whichever_clock() -> None:
     workers._members.add(_Worker(workers, "never started"))  # so it is not alive
     workers.look_after(5.0)
     assert workers.alive == 0
+
+
+def test_worker_that_starts_after_it_was_taken_for_dead_ends(
+    make: Callable[..., Workers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1. A thread is late. 2. Another one takes its place. 3. It starts, and finds that nobody counts on it."""
+    go, ended = Signal("the late thread starts"), Signal("it has ended")
+    started: list[_Worker] = []
+    bootstrap = threading.Thread._bootstrap  # type: ignore[attr-defined]
+
+    def bootstrap_late(worker: _Worker) -> None:
+        started.append(worker)
+        if worker is started[0]:
+            go.wait()
+        bootstrap(worker)
+        if worker is started[0]:
+            ended.set()
+
+    monkeypatch.setattr(starting, "START_SECONDS", 0.01)
+    monkeypatch.setattr(_Worker, "_bootstrap", bootstrap_late, raising=False)
+    workers, task = make(2), Task()
+    submit(workers, task)
+    workers.look_after(5.0)
+    task.is_done.wait()
+    go.set()
+    ended.wait()
+    assert task.thread is started[1]
+    assert (workers.alive, workers.busy) == (1, 0)
 
 
 def test_job_that_is_written_off_as_it_ends_frees_its_place(

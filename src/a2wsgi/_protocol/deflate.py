@@ -84,7 +84,7 @@ def agree_on_deflate(offers: str) -> Agreement | None:
                 ValueError,
             ):  # websockets 16 asks zlib for a window of 8 bits, which it lacks
                 continue
-            if chosen.local_max_window_bits < _MIN_WINDOW_BITS:  # of no context takeover, websockets 16 asks it later
+            if chosen.local_max_window_bits < _MIN_WINDOW_BITS:  # without context takeover, it asks zlib later
                 continue
             return Agreement(
                 header=codec.build_extension([(name, agreed)]),

@@ -2,7 +2,7 @@
 
 Strategy
     All that crosses from a thread to a loop goes through a `Runtime`, and nothing in it belongs to a request or a
-    bridge. Another library's loop is served by another class with these methods, as trio's by ``runtime_trio``.
+    bridge. Another library's loop is served by another class with the same methods, as trio's by ``runtime_trio``.
 
 Guarantees
     - `Doorbell.ring` may be called from any thread, and by a finalizer in the middle of another ring. It holds its lock

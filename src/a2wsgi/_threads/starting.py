@@ -28,7 +28,8 @@ class _Running(threading.Event):
 def start_thread(thread: threading.Thread) -> None:
     """Start a thread, in an empty context: free-threaded Pythons would copy the caller's, a request's.
 
-    It may be dead when this returns, and not have run: then ``is_alive()`` is false.
+    When this returns, it may be dead without having run, or be so late that it runs afterwards: ``is_alive()`` is false
+    in either case.
 
     Raises:
         RuntimeError: The system has no thread to give.

@@ -129,7 +129,7 @@ class BridgeLoop:
             wake(self._drained)
 
     def is_kept(self) -> bool:
-        """Whether a server here goes on, with the bridge. Loop thread."""
+        """Whether a server on this loop goes on using the bridge. Loop thread."""
         return any(self.lifespans.values())
 
     async def drain(self, seconds: float) -> None:

@@ -190,7 +190,8 @@ class ToLoop(Stream):
             count += 1
         message = self._chunks[:count]
         del self._chunks[:count]
-        self._size -= size
+        # 0 whatever was counted: put() counts a chunk before it queues it, and there may be no memory for that.
+        self._size = self._size - size if self._chunks else 0
         return message
 
     def _is_half_empty(self) -> bool:

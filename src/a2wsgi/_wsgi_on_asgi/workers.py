@@ -194,7 +194,7 @@ class Workers:
             worker.called = True
             self._members.add(worker)
             try:
-                start_thread(worker)  # if it dies as it starts, _replace_dead() finds it
+                start_thread(worker)  # if it dies as it starts, or is late, _replace_dead() finds it
             except RuntimeError:
                 self._members.discard(worker)
                 raise
@@ -218,6 +218,9 @@ class Workers:
                 if worker.overdue:  # its job was written off at the very moment at which it came back
                     worker.overdue = False
                     self._count_written_off()
+            elif worker not in self._members:  # it started so late that _replace_dead() took it for dead
+                worker.ended = True
+                return None
             elif worker.called:
                 worker.called = self._called_up = False
             elif worker in self._idle:
@@ -347,8 +350,7 @@ def _open_gates(workers: Iterable[_Worker]) -> None:
 class _Worker(threading.Thread):
     """One worker thread.
 
-    It is a daemon, since a request that never ends must not keep the process from ending. The server's shutdown has
-    waited for requests by then.
+    It is a daemon: a request that never ends must not keep the process from ending, whose server has waited for it.
     """
 
     def __init__(self, workers: Workers, name: str) -> None:

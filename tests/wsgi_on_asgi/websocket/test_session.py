@@ -1799,6 +1799,28 @@ def test_forked_child_has_no_open_websocket() -> None:
     talk(bridge, play)
 
 
+@only_on("asyncio", reason="Ctrl-C ends the run of another loop")
+def test_nothing_is_left_of_a_websocket_that_ctrl_c_ends_as_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some programs go on with their loop after it. The server's shutdown does not wait for it."""
+
+    def call_later(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    loop = asyncio.new_event_loop()
+    bridge: Any = native(echo)
+    client = WebSocketClient()
+    monkeypatch.setattr(Runtime, "call_later", call_later)
+    task = loop.create_task(bridge(websocket_scope(), client.receive, client.send))
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(task)
+    with pytest.raises(KeyboardInterrupt):
+        task.result()
+    (here,) = bridge._shared.loops.known()
+    assert not here.in_flight
+    assert not bridge._websockets.open
+    loop.close()
+
+
 @needs_fork
 @forks_with_threads
 @pytest.mark.parametrize("held_at_the_fork", ["_from_app", "_to_app", "output"])

@@ -32,7 +32,7 @@ _BY_THE_APP = {Ending.FINISHED, Ending.FAILED, Ending.APP_BROKE_FRAMES}
 
 
 class WebSocketFailureMixin(DenialMixin):
-    """The part of a `WebSocketSession` that tells of failures. That sets the attributes. Loop thread."""
+    """The part of a `WebSocketSession` that tells of failures. The session sets the attributes. Loop thread."""
 
     _receive_error: Exception | None
     _heard = 0  # how many messages receive() has given

@@ -111,9 +111,9 @@ class WebSocketSession(WebSocketFailureMixin):
         """
         self = cls(websockets, scope, receive, send)
         websockets.open.add(self)
-        self._loop.enter(self)
         settled = False  # true once nothing of it runs any more, so that the loop may be waited on
         try:
+            self._loop.enter(self)
             run = await self._handshake_in()
             if run is not None:
                 await self._answer_out(run)
