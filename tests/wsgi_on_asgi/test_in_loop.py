@@ -665,8 +665,19 @@ def test_each_phase_of_the_app_may_call(bridged: Bridged) -> None:
 # -- Endings ----------------------------------------------------------------------------------------------------------
 
 
-#: A timeout of a coroutine that has to have begun by then, also on a busy machine.
-BEGUN_BY_SECONDS = 2.0
+#: A timeout of a coroutine that does not end before it. See `count_time_from`.
+SHORT_SECONDS = 0.01
+
+
+def count_time_from(begun: Signal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a timeout count from when the coroutine has begun: a busy machine may be late with that."""
+    wait_at_gate = Call._wait_at_gate
+
+    def wait(call: Call[Any], timeout: float | None) -> None:
+        begun.wait()
+        wait_at_gate(call, timeout)
+
+    monkeypatch.setattr(Call, "_wait_at_gate", wait)
 
 
 class Endless:
@@ -914,21 +925,25 @@ def test_coroutine_that_ends_in_time_is_not_cancelled(bridged: Bridged) -> None:
         assert in_request(bridged, lambda: run_in_loop(runs(), timeout=seconds))  # noqa: B023
 
 
-def test_coroutine_may_clean_up_and_even_return() -> None:
+def test_coroutine_may_clean_up_and_even_return(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it makes of its cancellation counts, as with ``asyncio.wait_for``."""
-    endless = Endless(stubborn=1)
+    endless, begun = Endless(stubborn=1), Signal("the coroutine that fails begins")
     endless.let.set()
-    made = in_request(WSGIMiddleware, lambda: run_in_loop(endless.wait(), timeout=BEGUN_BY_SECONDS))
-    assert made == "ended all the same"
 
     async def fail() -> None:
         try:
+            begun.set()
             await pause(1000)
         finally:
             raise ValueError("in the clean-up")
 
+    with monkeypatch.context() as patch:
+        count_time_from(endless.begun, patch)
+        result = in_request(WSGIMiddleware, lambda: run_in_loop(endless.wait(), timeout=SHORT_SECONDS))
+    assert result == "ended all the same"
+    count_time_from(begun, monkeypatch)
     with pytest.raises(ValueError, match="in the clean-up"):
-        in_request(WSGIMiddleware, lambda: run_in_loop(fail(), timeout=BEGUN_BY_SECONDS))
+        in_request(WSGIMiddleware, lambda: run_in_loop(fail(), timeout=SHORT_SECONDS))
 
 
 def test_coroutine_that_ignores_its_cancellation_holds_nobody(
@@ -938,9 +953,10 @@ def test_coroutine_that_ignores_its_cancellation_holds_nobody(
     monkeypatch.setattr(_call, "GRACE_SECONDS", 0.01)
     monkeypatch.setattr(_call, "LOOK_SECONDS", 0.005)
     endless = Endless(stubborn=1)
+    count_time_from(endless.begun, monkeypatch)
 
     async def main() -> None:
-        view = View(lambda: run_in_loop(endless.wait(), timeout=BEGUN_BY_SECONDS))
+        view = View(lambda: run_in_loop(endless.wait(), timeout=SHORT_SECONDS))
         await answer(WSGIMiddleware(view), fails=TimeoutError)
         endless.let.set()
         await rest()
@@ -981,6 +997,8 @@ def test_clean_up_that_takes_long_is_not_cancelled_again(monkeypatch: pytest.Mon
     """A rollback goes on when nobody waits for it any more."""
     monkeypatch.setattr(_call, "GRACE_SECONDS", 0.01)
     monkeypatch.setattr(_call, "LOOK_SECONDS", 0.005)
+    begun = Signal("the coroutine begins")
+    count_time_from(begun, monkeypatch)
     told: list[str] = []
 
     async def main() -> None:
@@ -988,6 +1006,7 @@ def test_clean_up_that_takes_long_is_not_cancelled_again(monkeypatch: pytest.Mon
 
         async def work() -> None:
             try:
+                begun.set()
                 await asyncio.Event().wait()
             finally:
                 try:
@@ -997,7 +1016,7 @@ def test_clean_up_that_takes_long_is_not_cancelled_again(monkeypatch: pytest.Mon
                     told.append("cancelled again")
                 over.set()
 
-        view = View(lambda: run_in_loop(work(), timeout=BEGUN_BY_SECONDS))
+        view = View(lambda: run_in_loop(work(), timeout=SHORT_SECONDS))
         await answer(WSGIMiddleware(view), fails=TimeoutError)
         await rest()
         go.set()

@@ -214,10 +214,14 @@ class FastLoop(asyncio.SelectorEventLoop):
         try:
             super().run_forever()
         except BaseException as error:
-            # Since Python 3.13, asyncio cleans up in a method: a signal handler may raise before its first line. (A
-            # RuntimeError says that the loop runs already.)
+            # Since Python 3.13, asyncio cleans up in a method: a signal handler may raise before its first line. Python
+            # 3.10 lets one raise anywhere. (A RuntimeError says that the loop runs already.)
             if type(error) is not RuntimeError and asyncio._get_running_loop() is self:  # noqa: SLF001 - public to authors of event loops
-                self._run_forever_cleanup()  # type: ignore[attr-defined]  # for subclasses, says its docstring
+                if sys.version_info >= (3, 13):
+                    self._run_forever_cleanup()  # type: ignore[attr-defined, unused-ignore]  # for subclasses, says its docstring
+                else:
+                    self._stopping, self._thread_id = False, None
+                    asyncio._set_running_loop(None)  # noqa: SLF001 - public to them, too
             raise
         finally:
             # What is queued would keep its request until the loop runs again.
