@@ -54,7 +54,7 @@ class RequestBody:
         broke_off: The body has ended early. The loop thread does not look at this: it is rung.
         read: Reads at most n bytes; None if there is nothing more to read. The loop thread looks whether it is there,
             and may find one that is None by now.
-        stalled: It has because nothing came for ``timeout`` seconds. Set before the loop is rung.
+        stalled: It has ended early because nothing came for ``timeout`` seconds. Set before the loop is rung.
 
     Raises:
         BadRequest: ``CONTENT_LENGTH`` is malformed. Answer 400.

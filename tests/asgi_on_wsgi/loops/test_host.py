@@ -535,3 +535,29 @@ def test_loop_whose_thread_was_started_as_an_interruption_came_ends(
         thread.join(BOUND_SECONDS)
     assert not thread.is_alive()
     assert call(bridge).body == b"hello"
+
+
+@THREAD_AND_TRIO
+@pytest.mark.parametrize("what", ["start", "close"])
+def test_bridge_whose_loop_ends_as_it_starts_or_closes_raises_an_error_of_ours(
+    what: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1. The loop runs. 2. The app of another bridge stops it. 3. This one asks it to run the app's lifespan."""
+    other, bridge = (bridge_of(hello, lifespan=True, **options) for _ in range(2))
+    other.start()
+    host: Any = other._lifetime.host
+    if what == "close":
+        bridge.start()
+    submit = type(host)._submit
+
+    def submit_late(self: Any, make: Any) -> Any:
+        monkeypatch.undo()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        assert self._ended.wait(BOUND_SECONDS)
+        return submit(self, make)
+
+    monkeypatch.setattr(type(host), "_submit", submit_late)
+    with pytest.raises(BridgeError):
+        getattr(bridge, what)()
+    if what == "start":
+        assert call(bridge).body == b"hello"

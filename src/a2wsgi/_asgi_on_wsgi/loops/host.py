@@ -130,7 +130,10 @@ class LoopHost(Runtime):
         if trouble is not None:
             raise trouble
 
-        future = self._submit(make)
+        try:
+            future = self._submit(make)
+        except RuntimeError:  # it is being closed, or was a moment ago
+            raise self.trouble() or faults.loop_stopped() from None
         try:
             while not concurrent.futures.wait((future,), LOOK_SECONDS).done:
                 trouble = self.trouble()
@@ -149,12 +152,21 @@ class LoopHost(Runtime):
             raise
 
     def _submit(self, make: Callable[[], Coroutine[Any, Any, _T]]) -> concurrent.futures.Future[_T]:
-        """Begin `run`. To cancel the future cancels the coroutine."""
+        """Begin `run`. To cancel the future cancels the coroutine.
+
+        Raises:
+            RuntimeError: The loop takes no more calls.
+        """
 
         async def call() -> _T:
             return await make()  # made on the loop: one that is closed first leaves no coroutine that nobody awaits
 
-        return asyncio.run_coroutine_threadsafe(call(), self.loop)
+        coroutine = call()
+        try:
+            return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        except RuntimeError:
+            coroutine.close()
+            raise
 
     @staticmethod
     async def late_of(tasks: Iterable[asyncio.Task[None]], seconds: float) -> Iterable[asyncio.Task[None]]:
