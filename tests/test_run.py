@@ -81,6 +81,21 @@ def test_run_serves_any_app_in_the_background(server: str, capsys: pytest.Captur
             get(running.url)
 
 
+def test_module_of_an_app_may_run_another_server_in_the_background(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The import goes on, as it does not if that server runs in the foreground."""
+    (tmp_path / "with_helper.py").write_text(
+        "import a2wsgi\n"
+        "from test_run import free_port, wsgi_app as app\n"
+        "helper = a2wsgi.run(app, server='waitress', port=free_port(), background=True)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "test_run", sys.modules[__name__])
+    with run("with_helper:app", server=installed("waitress")) as running, sys.modules["with_helper"].helper as helper:
+        assert get(running.url) == get(helper.url) == get(running.url)
+
+
 @pytest.mark.parametrize("server", IN_BACKGROUND)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # as above
 def test_server_in_the_background_waits_for_requests_and_for_nothing_else(server: str) -> None:

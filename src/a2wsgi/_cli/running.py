@@ -67,20 +67,20 @@ def run(
         TypeError: An option is unknown, or ``server_options`` or ``bridge`` is of the wrong type.
         ImportError: The app cannot be loaded.
         RuntimeError: The server is not installed, or cannot listen at that address. Or the import of the app's module
-            called ``run``: put that call under ``if __name__ == "__main__":``.
+            called ``run`` in the foreground: put that call under ``if __name__ == "__main__":``.
         AppInterfaceError: It is not an app, or its interface cannot be detected.
         SystemExit: The server ended with an error.
 
     Threading: the main thread, since servers set signal handlers; with ``background``, any thread.
     """
-    if (module := importing.get()) is not None:  # else two servers would run, one after the other
+    given = {**options, "server": server, "host": host, "port": port}
+    wanted = _options(app, {name: value for name, value in given.items() if value is not None}, bridge, server_options)
+    in_thread = background if background is not None else loop_runs()
+    if not in_thread and (module := importing.get()) is not None:  # else two servers would run, one after the other
         raise RuntimeError(
             f"The import of the app's module, {module}, called run(). Put that call under "
             'if __name__ == "__main__":, so that only the script itself runs a server.'
         )
-    given = {**options, "server": server, "host": host, "port": port}
-    wanted = _options(app, {name: value for name, value in given.items() if value is not None}, bridge, server_options)
-    in_thread = background if background is not None else loop_runs()
     if in_thread:
         check_can_run_in_thread(checked_server(wanted), wanted)
     if isinstance(app, str):
