@@ -391,9 +391,7 @@ def test_run_serves_until_ctrl_c(server: str, app: str, tmp_path: Path) -> None:
         running.signal_group(signal.SIGINT)
         status = running.wait(30)
         if server == "granian" and "Unexpected exit from worker" in running.output():
-            pytest.xfail(
-                "granian may learn of its worker's end before it looks at its own Ctrl-C, and takes it for a crash"
-            )
+            pytest.xfail("granian may learn of its worker's end before its own Ctrl-C, and takes it for a crash")
         assert status == 0, running.output()
         # If the signal comes while gunicorn's worker closes the response, it logs a traceback, whatever the app is.
         told = running.output()

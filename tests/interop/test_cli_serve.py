@@ -136,7 +136,10 @@ def test_serve_ends_on_ctrl_c(directory: Path, name: str) -> None:
         server.signal_group(signal.SIGINT)
         # A worker of gunicorn may wait for ever for a lock that it has itself (see test_examples_run.py). It is killed
         # after 30 s.
-        assert server.wait(40.0 if name == "gunicorn" else STOP_SECONDS) in {0, -signal.SIGINT}
+        status = server.wait(40.0 if name == "gunicorn" else STOP_SECONDS)
+        if name == "granian" and "Unexpected exit from worker" in server.output():
+            pytest.xfail("granian may learn of its worker's end before its own Ctrl-C, and takes it for a crash")
+        assert status in {0, -signal.SIGINT}
         assert "Traceback" not in server.output()
 
 
