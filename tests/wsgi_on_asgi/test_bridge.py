@@ -325,8 +325,8 @@ def test_shutdown_tells_a_blocked_app() -> None:
     assert errors == ["the server is shutting down"]
 
 
-def test_shutdown_of_one_of_two_servers_ends_no_request_of_the_other() -> None:
-    """They have one loop, as for http and https. The last to shut down ends what still runs, and an app inside."""
+def app_inside(entered: Signal, let: Signal) -> tuple[Any, list[str]]:
+    """An ASGI app that says when it is called, and waits to be let; and which phases of its lifespan have come."""
     said: list[str] = []
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
@@ -342,7 +342,13 @@ def test_shutdown_of_one_of_two_servers_ends_no_request_of_the_other() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"done"})
 
+    return inner, said
+
+
+def test_shutdown_of_one_of_two_servers_ends_no_request_of_the_other() -> None:
+    """They have one loop, as for http and https. The last to shut down ends what still runs, and an app inside."""
     entered, let = Signal("the app was called"), Signal("the app may answer")
+    inner, said = app_inside(entered, let)
 
     async def main() -> None:
         bridge: Any = WSGIMiddleware(ASGIMiddleware(inner), shutdown_timeout=0)
@@ -403,22 +409,8 @@ def test_two_servers_that_shut_down_at_once_end_an_app_inside() -> None:
 
 def test_shutdown_of_one_of_two_loops_leaves_an_app_inside_to_the_requests_of_the_other() -> None:
     """Their servers shut down at once, and one still waits for a request, which the app inside answers."""
-    said: list[str] = []
-
-    async def inner(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            for phase in ("startup", "shutdown"):
-                await receive()
-                said.append(phase)
-                await send({"type": f"lifespan.{phase}.complete"})
-            return
-        await receive()
-        entered.set()
-        await within(BOUND_SECONDS, let.wait_in_task())
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"done"})
-
     entered, let, started = Signal("the app was called"), Signal("the app may answer"), Signal("the other has started")
+    inner, said = app_inside(entered, let)
     bridge: Any = WSGIMiddleware(ASGIMiddleware(inner))
 
     async def main() -> None:
