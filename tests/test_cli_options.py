@@ -92,7 +92,7 @@ def words(order: Mapping[str, Any]) -> list[str]:
         "--enable-threads",
         "--lazy-apps",
         "--need-app",
-        "--die-on-term",
+        "--hook-master-start=unix_signal:15 gracefully_kill_them_all",
     }
     return [word for word in order["words"] if not word.startswith(listens) and word not in modules | always]
 

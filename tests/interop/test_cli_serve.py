@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from support.servers import START_SECONDS, STOP_SECONDS, Server, free_port, unti
 pytestmark = pytest.mark.interop
 
 SHOP = """\
+import asyncio
 import json
 import os
 
@@ -43,6 +45,9 @@ async def asgi(scope, receive, send):
             print(step, "of", os.getpid(), flush=True)
             await send({"type": f"lifespan.{step}.complete"})
         return
+    if scope["path"] == "/slow":
+        print("request has begun", flush=True)
+        await asyncio.sleep(1.0)
     body = json.dumps({"kind": "asgi", "root_path": scope["root_path"]}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -125,6 +130,19 @@ def test_serve_runs_any_app_on_any_server_and_ends_on_sigterm(directory: Path, k
         assert "Traceback" not in output
         assert output.count("startup of ") == output.count("shutdown of ")
         assert ("shutdown of " in output) == (kind == "asgi" and "lifespan" not in SERVERS[name].lacks)
+
+
+@pytest.mark.parametrize("name", [name for name in SERVERS if name not in {"daphne", "werkzeug"}])  # they cut it off
+def test_serve_lets_a_request_end_on_sigterm(directory: Path, name: str) -> None:
+    """Its client has the whole response. Only then does the app's lifespan end."""
+    with serving(directory, "shop:asgi", server=name) as server, ThreadPoolExecutor(1) as clients:
+        response = clients.submit(get, server, "/slow")
+        until(lambda: "request has begun" in server.output(), "the request begins", SECONDS)
+        server.signal(signal.SIGTERM)
+        assert response.result(SECONDS)["kind"] == "asgi"
+        assert server.wait() in {0, -signal.SIGTERM}
+        assert "Traceback" not in server.output()
+        assert "shutdown of " in server.output()
 
 
 @pytest.mark.parametrize("name", SERVERS)

@@ -9,6 +9,8 @@
 - uvicorn's ``--root-path`` is for a proxy that removes the prefix, gunicorn's ``SCRIPT_NAME`` for one that leaves it in
   place. The others work with both.
 - granian calls WSGI apps as well as ASGI apps.
+- uWSGI restarts on SIGTERM. With ``--die-on-term`` it cuts running requests off, and if one was running, it runs no
+  ``atexit`` handler, so the app's shutdown is left out. ``gracefully_kill_them_all`` waits for them.
 - uWSGI, as pip installs it, runs itself anew to reload, with an interpreter that does not know the environment.
 """
 
@@ -312,7 +314,13 @@ SERVERS: Final[Mapping[str, Server]] = MappingProxyType(
             "wsgi",
             "pyuwsgi",
             {
-                "always": ("--master", "--enable-threads", "--lazy-apps", "--need-app", "--die-on-term"),
+                "always": (
+                    "--master",
+                    "--enable-threads",
+                    "--lazy-apps",
+                    "--need-app",
+                    "--hook-master-start=unix_signal:15 gracefully_kill_them_all",
+                ),
                 "tcp": ("--http-socket={bind}",),
                 "uds": ("--http-socket={uds}",),
                 "fd": ("--http-socket=fd://{fd}",),
