@@ -342,7 +342,7 @@ def test_run_that_an_app_cancels_fails_its_requests_and_no_others() -> None:
 
     Each learns it before its task does: an app that ends in Cancelled would be said to have cancelled itself.
     """
-    step = Lockstep()
+    step, ended = Lockstep(), Signal("the waiting app ends")
     host_was_gone: list[bool] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -354,6 +354,7 @@ def test_run_that_an_app_cancels_fails_its_requests_and_no_others() -> None:
                 await trio.sleep_forever()
             finally:  # by now there may be that of the next request
                 host_was_gone.append(bridge._lifetime.host is not host)
+                ended.set()
         elif scope["path"] == "/cancels":
             async with step(2):
                 cancel_the_run()
@@ -366,6 +367,7 @@ def test_run_that_an_app_cancels_fails_its_requests_and_no_others() -> None:
         for response in (cancelling, waiting.result()):
             assert "trio run was cancelled" in str(response.raised)
         assert call(bridge) == HELLO
+        ended.wait()  # its task learns it last, in a thread that nothing waits for any more
     assert host_was_gone == [True]
 
 
