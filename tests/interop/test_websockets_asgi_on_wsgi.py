@@ -519,20 +519,25 @@ def test_end_of_the_process_closes_with_1012(name: str, number: signal.Signals, 
     """§7.4.1 and IANA: "service restart", in a second; the app is told, and the process ends without a word.
 
     On SIGINT gunicorn ends a request in the middle, with a traceback, or waits for a lock of its own for 30 s. The
-    request may be the one which it has just answered here, so there is another try.
+    request may be the one which it has just answered here, so there is another try. So there is if it takes too long:
+    if the signal comes as gunicorn is about to wait, it is seen a second later.
     """
+    again = tmp_path / "again"
+    again.mkdir()
+    most = 2.0 if "gevent" in name else 1.0  # gunicorn's gevent worker looks once a second whether it is to stop
     try:
-        end(name, number, tmp_path)
+        seconds = end(name, number, tmp_path)
     except (AssertionError, subprocess.TimeoutExpired):
         if number is not signal.SIGINT or not name.startswith("gunicorn"):
             raise
-        again = tmp_path / "again"
-        again.mkdir()
-        end(name, number, again)
+        seconds = most
+    if seconds >= most and name.startswith("gunicorn"):
+        seconds = end(name, number, again)
+    assert seconds < most
 
 
-def end(name: str, number: signal.Signals, tmp_path: Path) -> None:
-    """Have a server with three WebSockets end."""
+def end(name: str, number: signal.Signals, tmp_path: Path) -> float:
+    """Have a server with three WebSockets end. Return after how many seconds they were closed."""
     with serving(name, tmp_path) as served:
         with contextlib.ExitStack() as stack:
             names = [unique() for _ in range(3)]
@@ -552,9 +557,7 @@ def end(name: str, number: signal.Signals, tmp_path: Path) -> None:
                     with pytest.raises(ConnectionClosed):
                         ws.recv(SECONDS)
                 assert ws.close_code == 1012
-            # A master and a worker of gunicorn look once a second whether they are to stop, if the signal comes as they
-            # are about to wait.
-            assert time.monotonic() - began < (3.0 if "gunicorn" in name else 1.0)
+            seconds = time.monotonic() - began
         for told in names:
             assert json.loads(served.told(told)[0]) == [1012, ""]
         if number is not signal.SIGHUP:
@@ -562,3 +565,4 @@ def end(name: str, number: signal.Signals, tmp_path: Path) -> None:
         output = served.server.output(before)
         is_cut_off = number is signal.SIGINT and name.startswith("gunicorn")
         assert output.count("Traceback") == (output.count("Error handling request") if is_cut_off else 0), output
+    return seconds
