@@ -29,6 +29,8 @@ pytest.importorskip("websockets")
 import anyio.lowlevel
 
 from a2wsgi import AppProtocolError, ASGIMiddleware, BridgeError, ClientDisconnected, InvalidHeader
+from a2wsgi._asgi_on_wsgi.loops.fast_loop import FastLoop
+from a2wsgi._asgi_on_wsgi.loops.shared_loop import SharedHost
 from a2wsgi._asgi_on_wsgi.websocket import carrier, endpoint, handshake, our_sockets, takeover
 from a2wsgi._asgi_on_wsgi.websocket import session as websocket
 from a2wsgi._protocol.frames import Ping, Pong
@@ -805,6 +807,45 @@ def test_loop_that_ends_takes_its_sockets_with_it() -> None:
 
     with contextlib.suppress(BridgeError), bridge_of(app) as bridge, opened(bridge) as client:
         assert client.event() is None
+
+
+@pytest.mark.parametrize("before", ["its requests are ended", "it is closed"])
+def test_loop_that_ends_before_it_hears_of_a_drain_takes_that_with_it(
+    before: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server thread hands it over without waiting for it, so the loop may end in between."""
+    if _backend[0] != "asyncio":
+        pytest.skip("The end of a trio run wakes the server thread, which finds it closed.")
+    ends, answered = Signal(), Signal()
+    stay = takeover.Taken.stay
+    host_or_loop: Any = SharedHost if before == "its requests are ended" else FastLoop
+    step = "_fail_users" if before == "its requests are ended" else "close"
+    go_on = getattr(host_or_loop, step)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await accept(receive, send)
+        end_loop()
+        await receive()
+
+    def stay_until_it_ends(*args: Any) -> Any:
+        ends.wait()
+        return stay(*args)
+
+    def end_once_answered(self: Any) -> None:
+        ends.set()
+        answered.wait()
+        go_on(self)
+
+    monkeypatch.setattr(takeover.Taken, "stay", stay_until_it_ends)
+    monkeypatch.setattr(host_or_loop, step, end_once_answered)
+    with bridge_of(app) as bridge, Client() as client:
+        call(bridge, client.environ)
+        answered.set()
+        client.read_head()
+        assert client.event() is None
+        client.server.settimeout(BOUND_SECONDS)
+        with pytest.raises(ConnectionError):  # nobody has its other end any more
+            client.server.sendall(bytes(1 << 24))  # much more than is held for whoever might read it
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of the loop, since it is closed like this

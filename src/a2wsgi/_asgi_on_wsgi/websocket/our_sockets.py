@@ -27,7 +27,8 @@ open_sockets: set[socket.socket] = set()
 class Drain:
     """The other end of what a server has in place of its client: what the server still writes is thrown away.
 
-    It is among the requests of its bridge until the server closes its side, or has had the time.
+    It is among the requests of its bridge until the server closes its side, or has had the time. The server thread
+    makes it, so that the end of the loop finds it there even if the loop ends before it gets to `start`.
 
     Args:
         loop: The loop.
@@ -42,12 +43,30 @@ class Drain:
         self._loop = loop
         self._socket = sock
         self._requests = requests
+        self._timer: asyncio.TimerHandle | None = None
+        self._not_started = [True]  # taken out in one step, by the loop or by the server thread in its place
         requests.add(self)
         open_sockets.add(sock)
-        sock.setblocking(False)  # noqa: FBT003 - the standard library's
+
+    def start(self) -> None:
+        """Read until the server closes its side. Loop thread."""
+        if not self._take():
+            return
+        self._socket.setblocking(False)  # noqa: FBT003 - the standard library's
         empty = contextvars.Context()
-        self._timer = loop.call_later(DRAIN_SECONDS, self._end, context=empty)
-        empty.run(loop.add_reader, sock, self._read)
+        self._timer = self._loop.call_later(DRAIN_SECONDS, self.end, context=empty)
+        empty.run(self._loop.add_reader, self._socket, self._read)
+
+    def end_unless_started(self) -> None:
+        """The loop does not get to it any more. Server thread."""
+        if self._take():
+            self.end()
+
+    def _take(self) -> bool:
+        try:
+            return self._not_started.pop()
+        except IndexError:
+            return False
 
     def _read(self) -> None:
         try:
@@ -57,18 +76,21 @@ class Drain:
             return
         except OSError:  # it was reset: the server has closed it without reading
             pass
-        self._end()
+        self.end()
 
-    def _end(self) -> None:
-        self._timer.cancel()
+    def end(self) -> None:
+        """Close it. Loop thread, or who acts in its place; again is allowed."""
+        self._take()
         self._requests.discard(self)
-        with contextlib.suppress(RuntimeError):  # the loop was closed
-            self._loop.remove_reader(self._socket)
+        if self._timer is not None:
+            self._timer.cancel()
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                self._loop.remove_reader(self._socket)
         discard(self._socket)
 
     def abort(self, error: BaseException) -> None:  # noqa: ARG002 - as the others'
         """See `InFlight`."""
-        self._end()
+        self.end()
 
 
 def discard(sock: socket.socket) -> None:

@@ -52,7 +52,6 @@ from .phase import Phase, Stage
 from .takeover import HandOver
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterable
 
     from a2wsgi._asgi_on_wsgi.bridge import Shared
@@ -121,7 +120,7 @@ class WebSocketSession:
             if hand_over.taken is None:
                 return response
             cast("Any", getattr(response, "close", lambda: None))()
-            drain = hand_over.taken.stay(lambda: self._host.doorbell.ring(WebSocketSession._stop, self))
+            sink_end = hand_over.taken.stay(lambda: self._host.doorbell.ring(WebSocketSession._stop, self))
             start_response("101 Switching Protocols", [])
         except BaseException:
             hand_over.drop()
@@ -133,15 +132,18 @@ class WebSocketSession:
             if self.task is None and (self._request.withdraw() or self._request.broken):
                 requests.discard(self._request)
                 self._forget()
-        if drain is not None and not self._host.doorbell.ring(self._drain, drain):
-            drain.close()
+        if sink_end is not None:
+            drain = Drain(self._host.loop, sink_end, requests)
+            # 1. The loop ends, and its requests with it. 2. This is added to them. 3. Nobody would come to end it.
+            if not self._host.doorbell.ring(self._drain, drain) or self._host.has_ended():
+                drain.end_unless_started()
         return NoBody(())
 
-    def _drain(self, drain: socket.socket) -> None:
-        if self._shared.lifetime.host is not self._host:
-            drain.close()  # the loop is about to end, and nobody would come to end this
-            return
-        Drain(self._host.loop, drain, self._shared.lifetime.requests)
+    def _drain(self, drain: Drain) -> None:
+        if self._shared.lifetime.host is self._host:
+            drain.start()
+        else:
+            drain.end()  # the loop is about to end, and nobody would come to end this
 
     # -- The app runs: the loop thread --------------------------------------------------------------------------------
 
