@@ -147,7 +147,8 @@ async def exhausted(ws: WebSocket) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest_free = os.dup(0)
     os.close(lowest_free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    # Below all that are open, but for the first three: another thread of the server may be about to close a connection.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(lowest_free, 3), limits[1]))
     try:
         await ws.accept()
     finally:
