@@ -843,9 +843,54 @@ def test_loop_that_ends_before_it_hears_of_a_drain_takes_that_with_it(
         answered.set()
         client.read_head()
         assert client.event() is None
-        client.server.settimeout(BOUND_SECONDS)
-        with pytest.raises(ConnectionError):  # nobody has its other end any more
-            client.server.sendall(bytes(1 << 24))  # much more than is held for whoever might read it
+        expect_drain_closed(client)
+
+
+def expect_drain_closed(client: Client) -> None:
+    """As the server sees it, which has the other end in place of its client."""
+    client.server.settimeout(BOUND_SECONDS)
+    with pytest.raises(ConnectionError):
+        client.server.sendall(bytes(1 << 24))  # much more than is held for whoever might read it
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of the loop's own, since it is closed like this
+def test_given_loop_that_stops_before_it_hears_of_a_drain_keeps_none_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody runs it any more, so the bridge's close() ends the drain in its place."""
+    if _backend[0] != "asyncio":
+        pytest.skip("A given loop is asyncio's.")
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    stay = takeover.Taken.stay
+
+    def stay_until_it_stops(*args: Any) -> Any:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        return stay(*args)
+
+    monkeypatch.setattr(takeover.Taken, "stay", stay_until_it_stops)
+    bridge = bridge_of(Told(), loop=loop)
+    with Client() as client:
+        call(bridge, client.environ)
+        bridge.close()
+        expect_drain_closed(client)
+        assert not our_sockets.open_sockets
+    loop.close()
+    gc.collect()
+
+
+def test_drain_that_cannot_start_is_closed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """And the WebSocket lives on."""
+    if _backend[0] != "asyncio":
+        pytest.skip("What makes asyncio refuse a timer would end trio's whole run.")
+    monkeypatch.setattr(our_sockets, "DRAIN_SECONDS", None)  # which no timer takes
+    with bridge_of(Told()) as bridge, Client() as client:
+        call(bridge, client.environ)
+        client.read_head()
+        expect_drain_closed(client)
+        assert bridge.statistics().websockets == 1
+    assert "that another thread scheduled on the event loop has failed" in caplog.text
+    caplog.clear()
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of the loop, since it is closed like this

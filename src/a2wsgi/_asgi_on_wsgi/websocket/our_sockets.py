@@ -27,8 +27,8 @@ open_sockets: set[socket.socket] = set()
 class Drain:
     """The other end of what a server has in place of its client: what the server still writes is thrown away.
 
-    It is among the requests of its bridge until the server closes its side, or has had the time. The server thread
-    makes it, so that the end of the loop finds it there even if the loop ends before it gets to `start`.
+    It is among the requests of its bridge until the server closes its side, or has had the time. The server thread adds
+    it before the loop hears of it: if the loop ends first, it is ended with the others.
 
     Args:
         loop: The loop.
@@ -52,13 +52,17 @@ class Drain:
         """Read until the server closes its side. Loop thread."""
         if not self._take():
             return
-        self._socket.setblocking(False)  # noqa: FBT003 - the standard library's
-        empty = contextvars.Context()
-        self._timer = self._loop.call_later(DRAIN_SECONDS, self.end, context=empty)
-        empty.run(self._loop.add_reader, self._socket, self._read)
+        try:
+            self._socket.setblocking(False)  # noqa: FBT003 - the standard library's
+            empty = contextvars.Context()
+            self._timer = self._loop.call_later(DRAIN_SECONDS, self.end, context=empty)
+            empty.run(self._loop.add_reader, self._socket, self._read)
+        except BaseException:  # of a given loop, or no memory
+            self.end()
+            raise
 
     def end_unless_started(self) -> None:
-        """The loop does not get to it any more. Server thread."""
+        """End it if the loop has not come to `start`, and may never do so. Server thread."""
         if self._take():
             self.end()
 
@@ -79,7 +83,7 @@ class Drain:
         self.end()
 
     def end(self) -> None:
-        """Close it. Loop thread, or who acts in its place; again is allowed."""
+        """Close it. Loop thread, or whoever acts in its place; again is allowed."""
         self._take()
         self._requests.discard(self)
         if self._timer is not None:
