@@ -6,7 +6,7 @@ VENV ?= .venv
 # Passed to pytest: make test TESTARGS='-x -k headers'
 TESTARGS ?=
 # How many tests run at a time; 0 runs them in pytest's own process, as a debugger wants. The tests that start servers
-# wait more than they compute: on two processors all take 450 s with 5, and 555 s with 4, which leaves a quarter idle.
+# wait more than they compute. On two processors, a whole run takes 450 s with 5, and 555 s with 4.
 TESTJOBS ?= 5
 # The dependency group that `make test` installs: CI takes `test-core` for the interpreters besides the default one.
 TESTGROUP ?= test

@@ -147,7 +147,7 @@ async def exhausted(ws: WebSocket) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest_free = os.dup(0)
     os.close(lowest_free)
-    # Below all that are open, but for the first three: another thread of the server may be about to close a connection.
+    # Lower than all open descriptors but the first three: another thread of the server may be about to close some.
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(lowest_free, 3), limits[1]))
     try:
         await ws.accept()
